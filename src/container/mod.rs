@@ -1,0 +1,58 @@
+//! An OCI container, from plan to process, in the order in which it happens.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+
+use crate::state::ContainerId;
+
+/// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Its id, unique under one state root.
+    pub id: &'a ContainerId,
+    /// The bundle's directory; a relative `root.path` starts there.
+    pub bundle: PathBuf,
+    /// The configuration.
+    pub spec: &'a Spec,
+    /// Writes go to an overlay over `root.path`, which stays as it is.
+    pub overlay: Option<Overlay>,
+    /// By index into `spec.mounts`: an open file or directory to bind instead of `source`, for sources that were
+    /// resolved safely beforehand (a subPath, CVE-2021-25741).
+    pub sources: BTreeMap<usize, OwnedFd>,
+    /// Where standard input, output and error go.
+    pub stdio: Stdio,
+}
+
+/// The writable layer of a container's root, on the host.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    /// Takes the writes.
+    pub upper: PathBuf,
+    /// overlayfs' scratch directory: empty, on the same file system as `upper`.
+    pub work: PathBuf,
+}
+
+/// Standard input, output and error of a container's process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's own.
+    Inherit,
+    /// These three.
+    Files([OwnedFd; 3]),
+    /// A new terminal; its master end is returned to the caller.
+    Terminal,
+}
+
+/// A container whose first process exists.
+#[derive(Debug)]
+pub struct Created {
+    /// Its first process, in the caller's pid namespace. The caller is its parent and must wait for it.
+    pub pid: i32,
+    /// The same process as a file: readable once it has ended.
+    pub pidfd: OwnedFd,
+    /// The terminal's master end, with [`Stdio::Terminal`].
+    pub console: Option<OwnedFd>,
+}

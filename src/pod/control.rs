@@ -1,0 +1,1 @@
+//! The supervisor's control socket: requests and answers.

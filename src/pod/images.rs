@@ -1,0 +1,1 @@
+//! Where a container's root file system comes from.

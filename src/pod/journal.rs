@@ -1,0 +1,1 @@
+//! The pod's append-only journal of events.

@@ -1,0 +1,1 @@
+//! Warnings about manifests that are valid and still wrong.

@@ -1,0 +1,1 @@
+//! What is accepted as a manifest; refuses the rest by field.

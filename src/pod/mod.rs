@@ -1,0 +1,19 @@
+//! Kubernetes' pod on one machine: manifest, plan, lifecycle, supervisor, status.
+
+pub mod control;
+pub mod images;
+pub mod journal;
+pub mod lifecycle;
+pub mod lint;
+pub mod logs;
+pub mod manifest;
+pub mod pause;
+pub mod plan;
+pub mod progress;
+pub mod sandbox;
+pub mod status;
+pub mod store;
+pub mod supervisor;
+pub mod timeline;
+pub mod validate;
+pub mod volumes;

@@ -1,0 +1,1 @@
+//! The pause process: holds the pod's namespaces and reaps.

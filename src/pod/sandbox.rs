@@ -1,0 +1,1 @@
+//! The pod's sandbox: pause, its cgroup, its namespaces.

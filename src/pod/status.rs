@@ -1,0 +1,1 @@
+//! The Kubernetes PodStatus, computed from the lifecycle.

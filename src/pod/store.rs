@@ -1,0 +1,1 @@
+//! Pods on disk: their directories, lock, records.

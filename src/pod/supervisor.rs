@@ -1,0 +1,1 @@
+//! The event loop that carries the lifecycle's actions out.

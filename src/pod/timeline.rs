@@ -1,0 +1,1 @@
+//! The start and life of a pod on one time axis.

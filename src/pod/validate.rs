@@ -1,0 +1,1 @@
+//! Kubernetes' validation and its messages.

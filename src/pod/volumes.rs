@@ -1,0 +1,1 @@
+//! Volumes: made before the sandbox, removed with the pod.
