@@ -1,1 +1,1 @@
-//! rootfs
+//! The container's file system.

@@ -1,0 +1,1 @@
+//! Mount options: one table, each row with its meaning.

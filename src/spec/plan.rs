@@ -1,0 +1,219 @@
+//! The container plan: everything that can be decided about a container before anything exists.
+//!
+//! What acts on it has nothing left to decide: no `Option` that has a default, typed flags, absolute paths, C
+//! strings ready for the kernel.
+
+use std::ffi::CString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use crate::cgroup;
+
+/// A validated container.
+#[derive(Debug)]
+pub struct Plan {
+    /// Which namespaces to make, join or keep.
+    pub namespaces: Namespaces,
+    /// The root file system.
+    pub root: Root,
+    /// In the order of config.json.
+    pub mounts: Vec<Mount>,
+    /// The default devices of the runtime-spec, then `linux.devices`.
+    pub devices: Vec<Device>,
+    /// Absolute paths in the container, hidden.
+    pub masked_paths: Vec<PathBuf>,
+    /// Absolute paths in the container, made read-only.
+    pub readonly_paths: Vec<PathBuf>,
+    /// `hostname`, for a UTS namespace of its own.
+    pub hostname: Option<String>,
+    /// `domainname`, for a UTS namespace of its own.
+    pub domainname: Option<String>,
+    /// Keys as paths below `/proc/sys` (`net/ipv4/ip_forward`), checked to belong to a namespace of the container.
+    pub sysctl: Vec<(String, String)>,
+    /// The cgroup and its limits.
+    pub cgroup: cgroup::Plan,
+    /// The program and its credentials.
+    pub process: Process,
+}
+
+/// What happens with one kind of namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Namespace {
+    /// The caller's is kept.
+    Inherit,
+    /// A new one.
+    New,
+    /// The one that this file is: an nsfs path, opened before the clone.
+    Join(PathBuf),
+}
+
+/// namespaces(7), all eight.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // their standard names
+pub struct Namespaces {
+    pub mount: Namespace,
+    pub pid: Namespace,
+    pub network: Namespace,
+    pub ipc: Namespace,
+    pub uts: Namespace,
+    pub user: Namespace,
+    pub cgroup: Namespace,
+    pub time: Namespace,
+    /// For a new user namespace: lines of `/proc/<pid>/uid_map`.
+    pub uid_map: Vec<IdMap>,
+    /// For a new user namespace: lines of `/proc/<pid>/gid_map`.
+    pub gid_map: Vec<IdMap>,
+    /// For a new time namespace: `(clock, seconds, nanoseconds)` of `timens_offsets`, clock `monotonic` or `boottime`.
+    pub time_offsets: Vec<(&'static str, i64, u32)>,
+}
+
+/// A line of an id map, user_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct IdMap {
+    pub container_id: u32,
+    pub host_id: u32,
+    pub size: u32,
+}
+
+/// The root file system.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Absolute, on the host.
+    pub path: PathBuf,
+    /// `root.readonly`.
+    pub readonly: bool,
+    /// `linux.rootfsPropagation`; private unless it says otherwise.
+    pub propagation: Propagation,
+}
+
+/// mount_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Propagation {
+    Private,
+    Slave,
+    Shared,
+    Unbindable,
+}
+
+/// One entry of `mounts`.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// In the container, absolute, resolved inside its root when it is mounted.
+    pub destination: PathBuf,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Attributes of this mount: `MOUNT_ATTR_*` bits of mount_setattr(2) to set and to clear.
+    pub attributes: Attributes,
+    /// The same for it and all mounts below (`rro`, `rnosuid`, ...).
+    pub recursive_attributes: Attributes,
+    /// Applied after it is mounted, with whether to apply it to all mounts below too.
+    pub propagation: Vec<(Propagation, bool)>,
+}
+
+/// `MOUNT_ATTR_*` bits to set and to clear; the clear bits are applied first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Attributes {
+    pub set: u64,
+    pub clear: u64,
+}
+
+/// What a mount is made of.
+#[derive(Debug, Clone)]
+pub enum MountKind {
+    /// A file system of its own.
+    FileSystem {
+        /// `proc`, `tmpfs`, ...
+        fstype: CString,
+        /// As shown in mountinfo, or what the file system takes.
+        source: Option<CString>,
+        /// For fsconfig(2): `key` or `key=value`, in order. Read-only and the like of the superblock are in here too.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
+    /// A file or directory of the host.
+    Bind {
+        /// Which.
+        source: BindSource,
+        /// `rbind`: with all mounts below.
+        recursive: bool,
+    },
+    /// The container's view of its cgroups: v2, or a tmpfs with one directory per v1 hierarchy.
+    Cgroup,
+}
+
+/// Where a bind mount comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindSource {
+    /// Absolute, on the host.
+    Path(PathBuf),
+    /// A descriptor of the parent that the child inherits.
+    File(RawFd),
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute, in the container.
+    pub path: PathBuf,
+    /// Type and number.
+    pub node: DeviceNode,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner in the container.
+    pub uid: u32,
+    /// Group in the container.
+    pub gid: u32,
+}
+
+/// mknod(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DeviceNode {
+    Char { major: u32, minor: u32 },
+    Block { major: u32, minor: u32 },
+    Fifo,
+}
+
+/// The program and its credentials: of the container's first process, or of an exec.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Wants a terminal.
+    pub terminal: bool,
+    /// Rows and columns of the terminal.
+    pub console_size: Option<(u16, u16)>,
+    /// Never empty.
+    pub args: Vec<CString>,
+    /// `NAME=value`.
+    pub env: Vec<CString>,
+    /// Absolute, in the container.
+    pub cwd: CString,
+    /// User id in the container.
+    pub uid: u32,
+    /// Group id in the container.
+    pub gid: u32,
+    /// Supplementary groups; always set, also when empty (CVE-2022-2995).
+    pub additional_gids: Vec<u32>,
+    /// umask(2); 0022 unless asked for.
+    pub umask: u32,
+    /// As bit sets.
+    pub capabilities: Capabilities,
+    /// setrlimit(2): `RLIMIT_*`, soft, hard.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// prctl(2) `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privileges: bool,
+    /// `/proc/<pid>/oom_score_adj`; `None` keeps the caller's.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// capabilities(7): the five sets, bit n is capability n. Nothing is inherited unless asked for (CVE-2022-29162).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Capabilities {
+    pub bounding: u64,
+    pub effective: u64,
+    pub inheritable: u64,
+    pub permitted: u64,
+    pub ambient: u64,
+}

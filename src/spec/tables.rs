@@ -1,0 +1,1 @@
+//! Names of capabilities, signals, rlimits and namespaces.

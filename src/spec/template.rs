@@ -1,0 +1,1 @@
+//! The config.json that `runp spec` writes.

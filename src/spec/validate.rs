@@ -1,0 +1,1 @@
+//! The checks of a configuration: all errors at once, before anything exists.
