@@ -16,8 +16,8 @@ use super::plan::{BindSource, Mount, MountKind};
 ///
 /// mount(2) with `MS_RDONLY`, which is what `ro` has always meant, makes both mount and superblock read-only. For a new
 /// superblock that is right: nobody else sees it, and a disk that is itself read-only cannot be mounted in another way.
-/// But of these file systems the container gets the superblock that others use too, and some apply the flags of a new
-/// mount to it (debugfs, tracefs and the like: the kernel's `reconfigure_single`), so there `ro` is for the mount only.
+/// But these have a superblock that others use too, and whoever mounts one first decides for all: the first container
+/// of a pod would make its neighbours' `/dev/mqueue` read-only. There `ro` is for the mount only.
 const SHARED_SUPERBLOCK: &[&str] = &[
     "binfmt_misc",
     "cgroup",

@@ -268,7 +268,7 @@ mod tests {
     fn a_joined_user_namespace_has_its_map() {
         let mut config = rootless();
         let user = json!({"type": "user", "path": "/proc/7/ns/user"});
-        set(&mut config, "/linux/namespaces/1", Some(user));
+        set(&mut config, "/linux/namespaces/4", Some(user));
         let namespaces = plan(&config).unwrap().namespaces;
         assert_eq!(namespaces.user, Namespace::Join("/proc/7/ns/user".into()));
         assert_eq!((namespaces.uid_map, namespaces.gid_map), (vec![], vec![]));

@@ -261,14 +261,17 @@ mod tests {
         let size = json!({"height": 24, "width": 80});
         let change = ("/process/consoleSize", size);
         let terminal = |value: bool| ("/process/terminal", json!(value));
-        assert_eq!(process(&[change.clone()]).console_size, Some((24, 80)));
+        assert_eq!(
+            process(std::slice::from_ref(&change)).console_size,
+            Some((24, 80))
+        );
         assert_eq!(process(&[change, terminal(false)]).console_size, None);
         let absurd = ("/process/consoleSize", json!({"height": u64::MAX}));
         assert_eq!(process(&[absurd, terminal(false)]).console_size, None);
     }
 
     #[test]
-    fn refusals() {
+    fn refused_programs_and_users() {
         let groups: Vec<u32> = (0..65537).collect();
         let no_id = "4294967295 is no id (it is -1 for the kernel, which means no change)";
         assert_refused(&[
@@ -348,6 +351,12 @@ mod tests {
                 json!("root"),
                 "process.user.username: is for Windows (give process.user.uid and gid as numbers)",
             ),
+        ]);
+    }
+
+    #[test]
+    fn refused_limits_and_capabilities() {
+        assert_refused(&[
             (
                 "/process/consoleSize",
                 json!({"height": 65536, "width": 1}),

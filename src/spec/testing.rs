@@ -67,9 +67,10 @@ pub(crate) fn rootless() -> Value {
         "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
     set(&mut config, "/mounts/5", Some(sys));
     set(&mut config, "/linux/resources", None);
+    set(&mut config, "/linux/namespaces/1", None);
     set(
         &mut config,
-        "/linux/namespaces/1",
+        "/linux/namespaces/-",
         Some(json!({"type": "user"})),
     );
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
