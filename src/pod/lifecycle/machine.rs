@@ -26,7 +26,7 @@ pub struct Pod {
     setup_failure: Option<Failure>,
     accepted: Option<Time>,
     start_requested: bool,
-    now: Time,
+    pub(super) now: Time,
 }
 
 /// The pod is coming to its end: nothing is started any more.
@@ -153,7 +153,10 @@ impl Pod {
     /// The pod is over: no process of it is left, nothing will ever happen to it again.
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.terminal.is_some() && self.sandbox == Sandbox::Gone && self.volumes != Volumes::Making
+        self.terminal.is_some()
+            && self.sandbox == Sandbox::Gone
+            && self.volumes != Volumes::Making
+            && !self.containers.iter().any(Container::alive)
     }
 
     /// What it was made from.
@@ -401,7 +404,8 @@ impl Pod {
 
     /// Ends every container, then the sandbox.
     fn wind_down(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let kill = self.ending.as_ref().is_some_and(|e| now >= e.kill_at);
+        let late = self.ending.as_ref().is_some_and(|e| now >= e.kill_at);
+        let kill = late || self.sandbox == Sandbox::Lost;
         self.signal(if kill { libc::SIGKILL } else { libc::SIGTERM }, actions);
         if self.containers.iter().any(Container::alive) {
             return;

@@ -18,6 +18,8 @@ mod backoff;
 mod machine;
 mod phase;
 mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
