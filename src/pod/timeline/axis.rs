@@ -97,7 +97,10 @@ impl Axis {
             .chain(after)
             .map(|at| Tick {
                 place: self.place(at),
-                label: duration(at.since(self.from)),
+                label: match at.since(self.from) {
+                    Duration::ZERO => "0".to_owned(),
+                    since => duration(since),
+                },
             })
             .collect()
     }
