@@ -1,1 +1,5 @@
-//! The config.json that `runp spec` writes.
+//! stand-in
+#[allow(missing_docs)]
+pub fn template() -> serde_json::Value {
+    serde_json::Value::Null
+}
