@@ -175,14 +175,13 @@ pub struct Node {
 impl Node {
     /// The machine that this runs on: uname(2), sysinfo(2).
     pub fn this_machine() -> Self {
-        let memory = rustix::system::sysinfo();
-        let units = u64::from(memory.mem_unit);
+        let info = rustix::system::sysinfo();
         Self {
             hostname: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
                 .into_owned(),
-            memory: u64::try_from(memory.totalram).unwrap_or(0) * units,
+            memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
         }
     }
 }
@@ -420,3 +419,6 @@ impl Context<'_> {
         planned.collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
