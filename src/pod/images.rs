@@ -9,6 +9,7 @@
 //! A directory beside the manifest that is named like the container and has a `config.json` in it is its OCI bundle:
 //! that configuration is the base of the container's own, and `image` then only informs.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -137,11 +138,12 @@ fn stays_below(name: &str) -> bool {
 /// Every `--rootfs` that no container's image matches: a misspelt one.
 pub fn unused(spec: &PodSpec, rootfs: &[(String, PathBuf)]) -> Vec<Error> {
     let inits = spec.init_containers.iter().flatten();
-    let images: Vec<&str> = inits
+    let images: BTreeSet<&str> = inits
         .chain(&spec.containers)
         .filter_map(|c| c.image.as_deref())
         .collect();
     let used = |name: &str| images.iter().any(|i| *i == name || bare(i) == name);
+    let known = images.iter().copied().collect::<Vec<_>>().join(", ");
     let unused = rootfs.iter().filter(|(name, _)| !used(name));
     unused
         .map(|(name, root)| {
@@ -149,7 +151,7 @@ pub fn unused(spec: &PodSpec, rootfs: &[(String, PathBuf)]) -> Vec<Error> {
                 "--rootfs {name}={}: no container has this image",
                 root.display()
             ))
-            .hint(format!("the pod's images: {}", images.join(", ")))
+            .hint(format!("the pod's images: {known}"))
         })
         .collect()
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{self as k8s, Pod};
 use oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec,
+    LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Root, Spec,
 };
 
 use super::images::{self, Image};
@@ -364,10 +364,10 @@ impl Context<'_> {
 
     fn root(&self, spec: &mut Spec, container: &k8s::Container, path: PathBuf) {
         let context = container.security_context.as_ref();
-        let mut root = spec.root().clone().unwrap_or_default();
-        let readonly = context
-            .and_then(|c| c.read_only_root_filesystem)
-            .or(root.readonly());
+        // Not oci-spec's default of either: that is a read-only root.
+        let own = spec.root().as_ref().and_then(|root| root.readonly());
+        let readonly = context.and_then(|c| c.read_only_root_filesystem).or(own);
+        let mut root = Root::default();
         root.set_path(path)
             .set_readonly(Some(readonly == Some(true)));
         spec.set_root(Some(root));

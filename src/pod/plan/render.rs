@@ -197,6 +197,8 @@ fn namespaces(spec: &Spec) -> String {
         .flatten();
     let shown = all.map(|namespace| {
         let name = match namespace.typ() {
+            // Written like the rest of them, not as in /proc/<pid>/ns.
+            LinuxNamespaceType::Mount => "mount".to_owned(),
             LinuxNamespaceType::Network => "network".to_owned(),
             other => other.to_string(),
         };

@@ -99,6 +99,7 @@ fn a_plain_container_has_the_defaults_of_cri() {
     }
     assert_eq!(config(&plan, "/linux/cgroupsPath"), json(r#""/runp/p/c""#));
     assert_eq!(config(&plan, "/hostname"), json("null"));
+    assert_eq!(config(&plan, "/root/readonly"), json("false"));
     assert_eq!(
         config(&plan, "/linux/namespaces"),
         json(
