@@ -8,9 +8,13 @@ mod mounts;
 mod namespaces;
 pub mod plan;
 mod process;
+#[cfg(test)]
+mod properties;
 mod sysctl;
 pub mod tables;
 pub mod template;
+#[cfg(test)]
+mod testing;
 mod unsupported;
 pub mod validate;
 

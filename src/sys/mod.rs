@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod mount;
 pub mod net;
+pub mod ns;
 pub mod path;
 pub mod process;
 pub mod socket;
