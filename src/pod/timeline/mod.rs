@@ -57,6 +57,17 @@ pub enum Role {
     App,
 }
 
+impl Role {
+    /// The group that a row is shown in.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Volumes | Self::Sandbox => "pod",
+            Self::Init => "init",
+            Self::App => "app",
+        }
+    }
+}
+
 /// A time in which one thing went on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {

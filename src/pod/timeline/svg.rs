@@ -173,12 +173,7 @@ impl Picture {
 
     fn row(&mut self, row: &Row, top: f64, from: Time) {
         let base = top + ROW / 2.0 + 4.0;
-        let group = match row.role {
-            Role::Volumes | Role::Sandbox => "pod",
-            Role::Init => "init",
-            Role::App => "app",
-        };
-        self.text(MARGIN, base, "soft small", group);
+        self.text(MARGIN, base, "soft small", row.role.word());
         self.text(MARGIN + 36.0, base, "name", &shorten(&row.name, 32));
         for span in &row.spans {
             self.span(row, span, top, from);
