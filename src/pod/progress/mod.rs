@@ -90,13 +90,14 @@ impl Progress {
         }
     }
 
-    /// Leaves the last state on the terminal.
+    /// Leaves the last state on the terminal, with the cursor below it.
     pub fn finish(self, now: Time) {
         self.tick(now);
-        if let Output::Live { bars, .. } = self.output {
+        if let Output::Live { bars, term, .. } = self.output {
             for bar in bars {
                 bar.abandon();
             }
+            let _ = term.write_line(""); // nobody is there to be told
         }
     }
 }
