@@ -1,6 +1,6 @@
 //! The start and life of a pod on one time axis, computed from its replayed journal.
 //!
-//! A [`track::Track`] sees the pod after each event and turns states into spans; [`text`] and [`svg`] draw the result.
+//! A track sees the pod after each event and turns states into spans; [`text`] and [`svg`] draw the result.
 
 mod axis;
 pub mod svg;

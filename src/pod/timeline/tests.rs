@@ -227,10 +227,15 @@ fn what_fails_is_tried_again() {
 
 #[test]
 fn a_pod_of_which_nothing_is_known_has_a_timeline() {
-    let timeline = replay(RestartPolicy::Always, &[("web", Kind::App)], &[], 0);
-    for width in 0..100 {
-        let text = text::render(&timeline, width, text::Glyphs::Unicode);
-        assert!(text.lines().all(|line| line.chars().count() <= width));
+    let nothing = replay(RestartPolicy::Always, &[("web", Kind::App)], &[], 0);
+    let mut ages = nothing.clone();
+    ages.to = Time(u64::MAX);
+    for timeline in [nothing, ages] {
+        assert!(svg::render(&timeline).ends_with("</svg>\n"));
+        for width in 0..100 {
+            let text = text::render(&timeline, width, text::Glyphs::Unicode);
+            assert!(text.lines().all(|line| line.chars().count() <= width));
+        }
     }
 }
 
