@@ -6,6 +6,7 @@
 pub mod mount;
 pub mod net;
 pub mod path;
+pub mod pause_code;
 pub mod process;
 pub mod socket;
 
