@@ -6,15 +6,48 @@
 //! computed from it, long after the supervisor has gone.
 //!
 //! No clock, no I/O and no randomness here: time comes in as [`Time`].
+//!
+//! | file | what is decided there |
+//! | --- | --- |
+//! | `machine` | what an event changes, and which actions follow: [`Pod`] |
+//! | `policy` | who is restarted, who is done, what an exit is called |
+//! | `backoff` | when something that failed may be tried again |
+//! | `phase` | phase, conditions, exit code: how the state is told |
+
+mod backoff;
+mod machine;
+mod phase;
+mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::backoff::BackOff;
+pub use self::machine::Pod;
+pub use self::phase::{Condition, ConditionType};
+
 /// Nanoseconds since the Unix epoch, monotone within one pod (the supervisor adds boot time to the wall clock that it
 /// read once).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Time(pub u64);
+
+impl Time {
+    /// This much later; the end of time if there is no such time.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
 
 /// `spec.restartPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,8 +264,73 @@ pub struct Container {
     pub state: State,
     /// How its last run ended; `None` as long as none did.
     pub last: Option<Termination>,
+    /// How the run before `last` ended: the `lastState` of a container that is itself terminated.
+    pub previous: Option<Termination>,
     /// How often it has been started again.
     pub restart_count: u32,
+    /// Why it could not even be made, last time; `None` once it was.
+    pub failure: Option<Failure>,
+    /// The strongest signal that was ordered for this run.
+    pub signalled: Option<i32>,
+    /// Runs that have ended, those included whose program could not be executed.
+    ended: u32,
+    backoff: BackOff,
+}
+
+/// A start that failed before there was anything that could exit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason that Kubernetes shows, or its event's name for volumes and sandbox.
+    pub reason: &'static str,
+    /// What went wrong and what to do.
+    pub message: String,
+}
+
+/// The pod's volumes, all of them together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    /// The pod has not been accepted.
+    Absent,
+    /// The supervisor was told to make them.
+    Making,
+    /// They could not be made and will be tried again.
+    BackOff {
+        /// When.
+        until: Time,
+        /// The delay that `until` came from.
+        delay: Duration,
+    },
+    /// In place; they stay when the sandbox is made again.
+    Ready,
+}
+
+/// The pause process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Volumes come first.
+    Absent,
+    /// The supervisor was told to make it.
+    Starting,
+    /// It could not be made, or died, and will be made again.
+    BackOff {
+        /// When.
+        until: Time,
+        /// The delay that `until` came from.
+        delay: Duration,
+    },
+    /// It holds the pod's namespaces.
+    Running {
+        /// Since when.
+        started_at: Time,
+        /// Pid of pause.
+        pid: i32,
+    },
+    /// It died unasked, and what ran in it is being killed before it is made again.
+    Lost,
+    /// The supervisor was told to end it.
+    Stopping,
+    /// Ended for good, or never to be made.
+    Gone,
 }
 
 /// `status.phase`.
