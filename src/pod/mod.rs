@@ -15,5 +15,6 @@ pub mod status;
 pub mod store;
 pub mod supervisor;
 pub mod timeline;
+pub mod tree;
 pub mod validate;
 pub mod volumes;
