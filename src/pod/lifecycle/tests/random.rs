@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::super::{
-    Action, Container, Event, Exit, Index, Kind, Phase, Pod, PodSpec, RestartPolicy, StartFailure,
-    State, Time,
+    Action, Container, Event, Exit, Index, Kind, Phase, Pod, PodSpec, RestartPolicy, Sandbox,
+    StartFailure, State, Time, Volumes,
 };
 use super::{ms, spec};
 
@@ -53,6 +53,13 @@ impl Rng {
     }
 }
 
+/// When each attempt at something was started, and when it ended or failed.
+#[derive(Default)]
+struct History {
+    started: Option<Time>,
+    attempts: Vec<(Time, Time)>,
+}
+
 /// A container as the world knows it, told only by the actions and events themselves.
 #[derive(Default)]
 struct Process {
@@ -61,9 +68,7 @@ struct Process {
     signalled: Option<i32>,
     /// Its last run in this sandbox ended well.
     succeeded: bool,
-    /// When each attempt was started, and when it ended or failed.
-    attempts: Vec<(Time, Time)>,
-    started: Option<Time>,
+    history: History,
     /// Runs that ended.
     ended: u32,
     last_exit: Option<i32>,
@@ -78,6 +83,8 @@ struct World {
     /// Actions without an answer.
     pending: Vec<Action>,
     processes: Vec<Process>,
+    making_volumes: History,
+    sandboxes: History,
     volumes: bool,
     sandbox: bool,
     /// Pause died unasked.
@@ -139,6 +146,8 @@ impl World {
             spec,
             log: Vec::new(),
             pending: Vec::new(),
+            making_volumes: History::default(),
+            sandboxes: History::default(),
             volumes: false,
             sandbox: false,
             lost: false,
@@ -339,15 +348,22 @@ impl World {
                 self.volumes = true;
                 self.answered(Action::MakeVolumes);
             }
-            Event::VolumesFailed { .. } => self.answered(Action::MakeVolumes),
+            Event::VolumesFailed { .. } => {
+                self.making_volumes.end(now);
+                self.answered(Action::MakeVolumes);
+            }
             Event::SandboxStarted { .. } => {
                 self.sandbox = true;
                 self.lost = false;
                 self.answered(Action::StartSandbox);
             }
-            Event::SandboxFailed { .. } => self.answered(Action::StartSandbox),
+            Event::SandboxFailed { .. } => {
+                self.sandboxes.end(now);
+                self.answered(Action::StartSandbox);
+            }
             Event::SandboxExited => {
                 self.sandbox = false;
+                self.sandboxes.end(now);
                 self.lost = self.stop.is_none() && self.terminal.is_none();
                 self.answered(Action::StopSandbox);
                 for process in &mut self.processes {
@@ -409,11 +425,13 @@ impl World {
             Action::MakeVolumes => {
                 hold!(self.accepted && !self.volumes, "volumes twice or too soon");
                 hold!(!ended, "volumes after the end");
+                self.making_volumes.legal(self.now)?;
             }
             Action::StartSandbox => {
                 hold!(self.volumes, "a sandbox before the volumes");
                 hold!(!self.sandbox && !busy, "a sandbox beside another");
                 hold!(!ended, "a sandbox after the end");
+                self.sandboxes.legal(self.now)?;
             }
             Action::StopSandbox => {
                 hold!(
@@ -454,10 +472,7 @@ impl World {
             "a start of what is there"
         );
         hold!(restart == process.ended, "restart {restart} is misnumbered");
-        hold!(
-            self.now >= process.may_start(),
-            "a start within the back-off"
-        );
+        process.history.legal(self.now)?;
         let policy = self.spec.restart_policy;
         if policy == RestartPolicy::Never {
             hold!(process.last_exit.is_none(), "a restart under Never");
@@ -486,15 +501,21 @@ impl World {
                 let process = &mut self.processes[container.0];
                 process.creating = true;
                 process.signalled = None;
-                process.started = Some(self.now);
+                process.history.started = Some(self.now);
                 self.pending.push(action);
             }
             Action::Signal { container, signal } => {
                 self.processes[container.0].signalled = Some(signal);
             }
-            Action::MakeVolumes | Action::StartSandbox | Action::StopSandbox => {
+            Action::MakeVolumes => {
+                self.making_volumes.started = Some(self.now);
                 self.pending.push(action);
             }
+            Action::StartSandbox => {
+                self.sandboxes.started = Some(self.now);
+                self.pending.push(action);
+            }
+            Action::StopSandbox => self.pending.push(action),
         }
     }
 
@@ -511,6 +532,12 @@ impl World {
         if self.evicted {
             hold!(phase == Phase::Failed, "evicted and not failed");
         }
+        if let Volumes::BackOff { until, .. } = pod.volumes() {
+            hold!(until == self.making_volumes.may_start(), "volumes wait");
+        }
+        if let Sandbox::BackOff { until, .. } = pod.sandbox() {
+            hold!(until == self.sandboxes.may_start(), "the sandbox waits");
+        }
         let outstanding = pod.outstanding();
         let same = outstanding.len() == self.pending.len()
             && self.pending.iter().all(|a| outstanding.contains(a));
@@ -519,6 +546,9 @@ impl World {
             p.agrees(c).map_err(|e| format!("container {i}: {e}"))?;
             let must = (self.stop.is_some() || !self.sandbox) && p.alive;
             hold!(!must || p.signalled.is_some(), "{i} is not told to end");
+            let waits = matches!(c.state, State::BackOff { .. });
+            let may_wait = self.sandbox && self.stop.is_none();
+            hold!(!waits || may_wait, "{i} waits for a start that never comes");
             let kill = p.alive && self.stop.is_some_and(|at| self.now >= at);
             hold!(!kill || p.signalled == Some(libc::SIGKILL), "{i} lives on");
         }
@@ -594,15 +624,14 @@ impl World {
     }
 }
 
-impl Process {
-    fn end(&mut self, now: Time, exit: Option<i32>, well: bool) {
-        self.alive = false;
-        self.succeeded = well;
+impl History {
+    fn end(&mut self, now: Time) {
         self.attempts.extend(self.started.take().map(|s| (s, now)));
-        if exit.is_some() {
-            self.ended += 1;
-            self.last_exit = exit;
-        }
+    }
+
+    fn legal(&self, now: Time) -> Checked {
+        hold!(now >= self.may_start(), "a start within the back-off");
+        Ok(())
     }
 
     /// The documented back-off, computed from the whole history: immediately, then 10 s, 20 s, ... 300 s after the
@@ -628,6 +657,18 @@ impl Process {
             })),
         }
     }
+}
+
+impl Process {
+    fn end(&mut self, now: Time, exit: Option<i32>, well: bool) {
+        self.alive = false;
+        self.succeeded = well;
+        self.history.end(now);
+        if exit.is_some() {
+            self.ended += 1;
+            self.last_exit = exit;
+        }
+    }
 
     /// The machine's idea of the container and the world's.
     fn agrees(&self, container: &Container) -> Checked {
@@ -639,7 +680,7 @@ impl Process {
             "is created in one world only"
         );
         if let State::BackOff { until, .. } = state {
-            hold!(*until == self.may_start(), "a wrong back-off");
+            hold!(*until == self.history.may_start(), "a wrong back-off");
         }
         let exit = container.last.as_ref().map(|t| t.exit_code);
         hold!(exit == self.last_exit, "a wrong exit code");
