@@ -9,6 +9,7 @@ pub mod logs;
 pub mod manifest;
 pub mod pause;
 pub mod plan;
+pub mod quantity;
 pub mod progress;
 pub mod sandbox;
 pub mod status;
