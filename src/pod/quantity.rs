@@ -3,7 +3,8 @@
 //! Source: `k8s.io/apimachinery/pkg/api/resource`: exact to a billionth, rounded up, capped at 2^63-1.
 
 /// What Kubernetes says of anything that is not a quantity.
-pub const MALFORMED: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+pub const MALFORMED: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// An amount, in billionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,7 +147,11 @@ mod tests {
             ("1e400", i64::MAX, i64::MAX),
             ("1e-400", 1, 1),
             ("16Ei", i64::MAX, i64::MAX),
-            ("99999999999999999999999999999999999999999999", i64::MAX, i64::MAX),
+            (
+                "99999999999999999999999999999999999999999999",
+                i64::MAX,
+                i64::MAX,
+            ),
             ("0e400", 0, 0),
         ] {
             let quantity = Quantity::parse(text).unwrap();
@@ -158,8 +163,22 @@ mod tests {
     #[test]
     fn refuses_what_kubernetes_refuses() {
         for text in [
-            "", "-", "m", ".", "1.2.3", "1KiB", "1mi", "1 Gi", "1e", "1e400Ki", "1e99999999999", "0x10", "½", "1_000",
-            "--1", "NaN",
+            "",
+            "-",
+            "m",
+            ".",
+            "1.2.3",
+            "1KiB",
+            "1mi",
+            "1 Gi",
+            "1e",
+            "1e400Ki",
+            "1e99999999999",
+            "0x10",
+            "½",
+            "1_000",
+            "--1",
+            "NaN",
         ] {
             assert_eq!(Quantity::parse(text), Err(MALFORMED), "{text}");
         }

@@ -173,10 +173,7 @@ impl<'a> Decoder<'a> {
         let Value::Map(entries) = &self.node.value else {
             return;
         };
-        for entry in entries
-            .iter()
-            .filter(|e| !fields.contains(&e.key.as_str()))
-        {
+        for entry in entries.iter().filter(|e| !fields.contains(&e.key.as_str())) {
             let message = match closest(&entry.key, fields) {
                 Some(field) => format!("unknown field (did you mean `{field}`?)"),
                 None => "unknown field".to_owned(),
@@ -195,8 +192,10 @@ fn closest(written: &str, fields: &'static [&'static str]) -> Option<&'static st
     fields
         .iter()
         .map(|field| {
-            let likeness =
-                strsim::normalized_damerau_levenshtein(&written.to_lowercase(), &field.to_lowercase());
+            let likeness = strsim::normalized_damerau_levenshtein(
+                &written.to_lowercase(),
+                &field.to_lowercase(),
+            );
             (likeness, *field)
         })
         .filter(|(likeness, _)| *likeness >= 0.6)
@@ -277,12 +276,17 @@ struct Entries<'a> {
 impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
         for entry in self.entries.by_ref() {
             let path = self.parent.field(&entry.key);
             if !self.parent.round.left_out.contains(&path) {
                 self.next = Some((entry, path));
-                return seed.deserialize(entry.key.as_str().into_deserializer()).map(Some);
+                return seed
+                    .deserialize(entry.key.as_str().into_deserializer())
+                    .map(Some);
             }
         }
         Ok(None)

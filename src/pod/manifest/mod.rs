@@ -132,7 +132,11 @@ fn parse(name: &str, text: &str) -> Result<(Pod, Vec<String>)> {
     let root = the_pod(name, documents(name, text)?)?;
     let mut pod: Pod = decode::decode(&root).or_else(|problems| {
         let errors = problems.into_iter().map(|p| {
-            let field = if p.path.is_empty() { "manifest" } else { &p.path };
+            let field = if p.path.is_empty() {
+                "manifest"
+            } else {
+                &p.path
+            };
             let at = p.place;
             Error::new(format!("{}:{}: {field}: {}", at.line, at.column, p.message))
         });
@@ -162,8 +166,8 @@ fn documents(name: &str, text: &str) -> Result<Vec<Node>> {
         legacy_octal_numbers: true,
         with_snippet: false,
     };
-    let nodes: Vec<Spanned<tree::Value>> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| {
+    let nodes: Vec<Spanned<tree::Value>> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|e| {
             let at = match e.location() {
                 Some(at) => format!("{}:{}: ", at.line(), at.column()),
                 None => String::new(),

@@ -470,11 +470,7 @@ impl Support {
         } = port;
         self.refuse(path, "hostIP", host_ip);
         let host_port = host_port.unwrap_or(0);
-        self.refuse_unless(
-            path,
-            "hostPort",
-            host_port == 0 || self.host_network,
-        );
+        self.refuse_unless(path, "hostPort", host_port == 0 || self.host_network);
     }
 
     fn mount(&mut self, path: &str, mount: &VolumeMount) {

@@ -89,11 +89,9 @@ fn common(errors: &mut Errors, path: &Path, container: &Container, volumes: &BTr
     let image = path.child("image");
     match container.image.as_deref().unwrap_or_default() {
         "" => errors.required(&image, ""),
-        text if text.trim() != text => errors.invalid(
-            &image,
-            text,
-            "must not have leading or trailing whitespace",
-        ),
+        text if text.trim() != text => {
+            errors.invalid(&image, text, "must not have leading or trailing whitespace")
+        }
         _ => {}
     }
     errors.one_of(
@@ -232,7 +230,10 @@ fn resources(errors: &mut Errors, path: &Path, resources: &ResourceRequirements)
             let path = path.key(name);
             // A native resource has no domain; a file descriptor or a disk of another's is not to be had.
             let native = ["cpu", "memory", "ephemeral-storage"];
-            if !native.contains(&name.as_str()) && !name.contains('/') && !name.starts_with("hugepages-") {
+            if !native.contains(&name.as_str())
+                && !name.contains('/')
+                && !name.starts_with("hugepages-")
+            {
                 errors.invalid(
                     &path,
                     name,
@@ -242,11 +243,9 @@ fn resources(errors: &mut Errors, path: &Path, resources: &ResourceRequirements)
             }
             match Quantity::parse(&quantity.0) {
                 Err(why) => errors.invalid(&path, &quantity.0, why),
-                Ok(parsed) if parsed < Quantity::ZERO => errors.invalid(
-                    &path,
-                    &quantity.0,
-                    "must be greater than or equal to 0",
-                ),
+                Ok(parsed) if parsed < Quantity::ZERO => {
+                    errors.invalid(&path, &quantity.0, "must be greater than or equal to 0")
+                }
                 Ok(_) => {}
             }
         }
@@ -288,7 +287,10 @@ fn security(errors: &mut Errors, path: &Path, context: &SecurityContext) {
             "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
         );
     }
-    let added = context.capabilities.iter().flat_map(|c| c.add.iter().flatten());
+    let added = context
+        .capabilities
+        .iter()
+        .flat_map(|c| c.add.iter().flatten());
     if added.into_iter().any(|name| name == "CAP_SYS_ADMIN") {
         errors.invalid(
             path,

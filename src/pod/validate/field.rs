@@ -74,8 +74,16 @@ impl Errors {
         }
     }
 
-    pub(super) fn invalid(&mut self, path: &Path, value: &(impl Shown + ?Sized), why: impl Display) {
-        self.add(path, format_args!("Invalid value: {}: {why}", value.shown()));
+    pub(super) fn invalid(
+        &mut self,
+        path: &Path,
+        value: &(impl Shown + ?Sized),
+        why: impl Display,
+    ) {
+        self.add(
+            path,
+            format_args!("Invalid value: {}: {why}", value.shown()),
+        );
     }
 
     pub(super) fn duplicate(&mut self, path: &Path, value: &str) {

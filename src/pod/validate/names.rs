@@ -23,8 +23,7 @@ pub(super) fn dns_label(name: &str) -> Vec<String> {
 
 /// RFC 1123: a pod.
 pub(super) fn dns_subdomain(name: &str) -> Vec<String> {
-    const REGEX: &str =
-        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+    const REGEX: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
     let mut errors = longer_than(253, name);
     if !is_subdomain(name) {
         errors.push(regex(
@@ -66,7 +65,11 @@ pub(super) fn qualified(key: &str) -> Vec<String> {
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     }
-    errors.extend(longer_than(63, name).iter().map(|e| format!("name part {e}")));
+    errors.extend(
+        longer_than(63, name)
+            .iter()
+            .map(|e| format!("name part {e}")),
+    );
     if !is_alphanumeric_inside(name, "-_.") {
         errors.push(format!("name part {}", regex(SHAPE, REGEX, &EXAMPLES)));
     }
@@ -111,10 +114,7 @@ pub(super) fn port(name: &str) -> Vec<String> {
             name.bytes().any(|b| b.is_ascii_lowercase()),
             "must contain at least one letter (a-z)",
         ),
-        (
-            !name.contains("--"),
-            "must not contain consecutive hyphens",
-        ),
+        (!name.contains("--"), "must not contain consecutive hyphens"),
         (
             !name.starts_with('-') && !name.ends_with('-'),
             "must not begin or end with a hyphen",

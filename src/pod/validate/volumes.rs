@@ -73,10 +73,9 @@ fn empty_dir(errors: &mut Errors, path: &Path, empty_dir: &EmptyDirVolumeSource)
     let path = path.child("sizeLimit");
     match Quantity::parse(&limit.0) {
         Err(why) => errors.invalid(&path, &limit.0, why),
-        Ok(limit) if limit < Quantity::ZERO => errors.forbidden(
-            &path,
-            "SizeLimit field must be a valid resource quantity",
-        ),
+        Ok(limit) if limit < Quantity::ZERO => {
+            errors.forbidden(&path, "SizeLimit field must be a valid resource quantity")
+        }
         Ok(_) => {}
     }
 }
