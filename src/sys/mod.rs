@@ -3,6 +3,7 @@
 //! All `unsafe` of runp is in here. Wrappers take borrowed descriptors, return owned ones with close-on-exec set,
 //! and know nothing of containers or pods.
 
+pub mod bpf;
 pub mod mount;
 pub mod net;
 pub mod path;
