@@ -134,7 +134,12 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn visit<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Fault> {
+    /// `fields` are those of the struct that is asked for, if it is one.
+    fn visit<'de, V: Visitor<'de>>(
+        &self,
+        visitor: V,
+        fields: &'static [&'static str],
+    ) -> Result<V::Value, Fault> {
         match &self.node.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -147,8 +152,9 @@ impl<'a> Decoder<'a> {
                 parent: self,
             }),
             Value::Map(entries) => visitor.visit_map(Entries {
-                entries: entries.iter(),
-                next: None,
+                entries,
+                position: 0,
+                fields,
                 parent: self,
             }),
         }
@@ -207,7 +213,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.located(self.visit(visitor))
+        self.located(self.visit(visitor, &[]))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -236,7 +242,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         self.report_unknown(fields);
-        self.located(self.visit(visitor))
+        self.located(self.visit(visitor, fields))
     }
 
     serde::forward_to_deserialize_any! {
@@ -268,9 +274,28 @@ impl<'de> de::SeqAccess<'de> for Elements<'_> {
 }
 
 struct Entries<'a> {
-    entries: std::slice::Iter<'a, Entry>,
-    next: Option<(&'a Entry, String)>,
+    entries: &'a [Entry],
+    /// Of the entry whose value comes next.
+    position: usize,
+    fields: &'static [&'static str],
     parent: &'a Decoder<'a>,
+}
+
+impl Entries<'_> {
+    fn path(&self, entry: &Entry) -> String {
+        self.parent.field(&entry.key)
+    }
+
+    /// What a misspelt field stands for, so that what is in it is looked at too. It is an error in any case.
+    fn meant<'k>(&self, key: &'k str) -> &'k str {
+        if self.fields.is_empty() || self.fields.contains(&key) {
+            return key;
+        }
+        match closest(key, self.fields) {
+            Some(field) if self.entries.iter().all(|e| e.key != field) => field,
+            _ => key,
+        }
+    }
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -280,23 +305,21 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Fault> {
-        for entry in self.entries.by_ref() {
-            let path = self.parent.field(&entry.key);
-            if !self.parent.round.left_out.contains(&path) {
-                self.next = Some((entry, path));
-                return seed
-                    .deserialize(entry.key.as_str().into_deserializer())
-                    .map(Some);
+        while let Some(entry) = self.entries.get(self.position) {
+            if !self.parent.round.left_out.contains(&self.path(entry)) {
+                let key = self.meant(&entry.key);
+                return seed.deserialize(key.into_deserializer()).map(Some);
             }
+            self.position += 1;
         }
         Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let (entry, path) = self
-            .next
-            .take()
-            .ok_or_else(|| <Fault as de::Error>::custom("a value without a key"))?;
-        seed.deserialize(self.parent.child(&entry.node, path))
+        let Some(entry) = self.entries.get(self.position) else {
+            return Err(de::Error::custom("a value without a key"));
+        };
+        self.position += 1;
+        seed.deserialize(self.parent.child(&entry.node, self.path(entry)))
     }
 }

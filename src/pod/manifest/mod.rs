@@ -138,15 +138,19 @@ fn parse(name: &str, text: &str) -> Result<(Pod, Vec<String>)> {
                 &p.path
             };
             let at = p.place;
-            Error::new(format!("{}:{}: {field}: {}", at.line, at.column, p.message))
+            let (line, column) = (at.line, at.column);
+            Error::new(format!("{name}:{line}:{column}: {field}: {}", p.message))
         });
-        Error::all(name, errors.collect()).map(|()| Pod::default())
+        Error::all("manifest", errors.collect()).map(|()| Pod::default())
     })?;
     defaults::fill_in(&mut pod);
-    let mut errors: Vec<Error> = validate::validate(&pod).into_iter().collect();
     let support = support::check(&pod);
-    errors.extend(support.refused());
-    Error::all(name, errors)?;
+    let refused = support.refused().map(|e| e.step(name));
+    match (validate::validate(&pod), refused) {
+        (None, None) => {}
+        (Some(error), None) | (None, Some(error)) => return Err(error),
+        (Some(invalid), Some(refused)) => Error::all(name, vec![invalid, refused])?,
+    }
     pod.status = None;
     Ok((pod, support.warnings()))
 }
@@ -169,12 +173,12 @@ fn documents(name: &str, text: &str) -> Result<Vec<Node>> {
     let nodes: Vec<Spanned<tree::Value>> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|e| {
             let at = match e.location() {
-                Some(at) => format!("{}:{}: ", at.line(), at.column()),
+                Some(at) => format!(":{}:{}", at.line(), at.column()),
                 None => String::new(),
             };
             let message = e.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
-            Error::new(format!("{name}: {at}{message}"))
+            Error::new(format!("manifest: {name}{at}: {message}"))
         })?;
     Ok(nodes.into_iter().map(Node::from).collect())
 }
@@ -208,21 +212,21 @@ fn the_pod(name: &str, documents: Vec<Node>) -> Result<Node> {
         .filter_map(|(field, expected)| {
             let Some(node) = root.get(field) else {
                 return Some(Error::new(format!(
-                    "{field}: Required value: expected {expected}"
+                    "{name}: {field}: Required value: expected {expected}"
                 )));
             };
             let (line, column) = (node.place.line, node.place.column);
             match node.as_str() {
                 Some(value) if value == expected => None,
                 Some(value) => Some(Error::new(format!(
-                    "{line}:{column}: {field}: {value} is not supported: this version runs kind Pod of apiVersion v1"
+                    "{name}:{line}:{column}: {field}: {value:?} is not supported: this version runs kind Pod of apiVersion v1"
                 ))),
                 None => Some(Error::new(format!(
-                    "{line}:{column}: {field}: expected the string {expected}"
+                    "{name}:{line}:{column}: {field}: expected the string {expected}"
                 ))),
             }
         });
-    Error::all(name, errors.collect())?;
+    Error::all("manifest", errors.collect())?;
     Ok(root)
 }
 
@@ -232,3 +236,6 @@ fn kind(document: &Node) -> &str {
         .and_then(Node::as_str)
         .unwrap_or("no kind")
 }
+
+#[cfg(test)]
+mod tests;
