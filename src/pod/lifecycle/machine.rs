@@ -202,10 +202,44 @@ impl Pod {
         (ending.cause == Cause::Stopped).then_some(ending.kill_at)
     }
 
+    /// When it was made.
+    #[must_use]
+    pub fn created(&self) -> Time {
+        self.transitions.created()
+    }
+
     /// The time of the last event.
     #[must_use]
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// The pod as it is when its supervisor has gone: `alive` says of every container's first process, `pause` of
+    /// pause, whether it is still there. What is gone ended in a way that nobody saw, and nothing is ever started.
+    #[must_use]
+    pub fn unsupervised(mut self, pause: bool, alive: impl Fn(Index) -> bool) -> Self {
+        if self.finished() {
+            return self;
+        }
+        self.call_off();
+        for (i, c) in self.containers.iter_mut().enumerate() {
+            match c.state {
+                State::Running { .. } if !alive(Index(i)) => {
+                    let termination = Termination::unseen(c, self.now);
+                    c.end(termination);
+                }
+                State::Creating => c.state = State::Pending,
+                _ => {}
+            }
+        }
+        if !pause {
+            self.sandbox = Sandbox::Gone;
+        }
+        if !pause && !self.containers.iter().any(Container::alive) {
+            self.terminal.get_or_insert(self.final_phase());
+        }
+        self.observe(self.now);
+        self
     }
 
     /// Changes the state as the event says; `false` if it cannot happen in this state.

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use self::backoff::BackOff;
 pub use self::machine::Pod;
 pub use self::phase::{Condition, ConditionType};
+pub use self::policy::STATUS_UNKNOWN;
 
 /// Nanoseconds since the Unix epoch, monotone within one pod (the supervisor adds boot time to the wall clock that it
 /// read once).
@@ -214,7 +215,7 @@ pub enum Action {
 /// How a run of a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Termination {
-    /// `Completed`, `Error`, `OOMKilled`, `StartError`, ...
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
     pub reason: &'static str,
     /// The exit code, 128 + signal for a signal.
     pub exit_code: i32,
@@ -224,7 +225,7 @@ pub struct Termination {
     pub message: Option<String>,
     /// When it was started; `None` if it never was.
     pub started_at: Option<Time>,
-    /// When it ended.
+    /// When it ended; with [`STATUS_UNKNOWN`], when it was last known to run.
     pub finished_at: Time,
     /// OCI container id; empty if it was never made.
     pub id: String,

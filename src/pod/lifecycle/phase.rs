@@ -47,10 +47,41 @@ impl Transitions {
             ready: (false, now),
         }
     }
+
+    pub(super) fn created(&self) -> Time {
+        self.created
+    }
 }
 
 /// A condition without its time: status, reason, message.
 type Verdict = (bool, Option<&'static str>, Option<String>);
+
+impl Phase {
+    /// As `status.phase` says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+impl ConditionType {
+    /// As `status.conditions[].type` says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PodReadyToStartContainers => "PodReadyToStartContainers",
+            Self::Initialized => "Initialized",
+            Self::Ready => "Ready",
+            Self::ContainersReady => "ContainersReady",
+            Self::PodScheduled => "PodScheduled",
+        }
+    }
+}
 
 impl Pod {
     /// `status.phase`. `Succeeded` and `Failed` are final.

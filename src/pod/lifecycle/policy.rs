@@ -5,6 +5,9 @@ use super::{Container, Exit, Kind, RestartPolicy, StartFailure, State, Terminati
 /// What the container runtimes report for a program that could not be executed.
 const START_ERROR_EXIT_CODE: i32 = 128;
 
+/// The reason of an end that nobody saw; when it was is not known either.
+pub const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+
 impl StartFailure {
     /// The name that Kubernetes shows.
     #[must_use]
@@ -29,14 +32,24 @@ impl Termination {
             0 => "Completed",
             _ => "Error",
         };
+        Self {
+            reason,
+            exit_code,
+            signal,
+            ..Self::unseen(container, now)
+        }
+    }
+
+    /// A run whose end nobody saw, some time after `now`: the kubelet says 137 then too.
+    pub(super) fn unseen(container: &Container, now: Time) -> Self {
         let (started_at, id) = match &container.state {
             State::Running { started_at, id, .. } => (Some(*started_at), id.clone()),
             _ => (None, String::new()),
         };
         Self {
-            reason,
-            exit_code,
-            signal,
+            reason: STATUS_UNKNOWN,
+            exit_code: 128 + libc::SIGKILL,
+            signal: None,
             message: None,
             started_at,
             finished_at: now,
@@ -97,7 +110,8 @@ impl Container {
     }
 
     /// An init container that ran to success in this sandbox.
-    pub(super) fn initialized(&self) -> bool {
+    #[must_use]
+    pub fn initialized(&self) -> bool {
         self.terminated().is_some_and(Termination::initialized)
     }
 }

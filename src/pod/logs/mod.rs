@@ -165,6 +165,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::pod::lifecycle::{
+        ContainerSpec, Event, Exit, Index, Kind, Pod, PodSpec, RestartPolicy,
+    };
 
     /// 2026-01-02T03:04:05.123456789Z
     pub(super) const NOON: Time = Time(1_767_323_045_123_456_789);
@@ -205,50 +208,65 @@ mod tests {
     #[test]
     fn the_run_is_chosen_as_kubernetes_does() {
         let dir = tempfile::tempdir().unwrap();
-        let mut container = Container {
-            state: State::Pending,
-            last: None,
-            restart_count: 0,
+        let write = |name| std::fs::write(dir.path().join(name), "").unwrap();
+        let app = ContainerSpec {
+            name: "x".into(),
+            kind: Kind::App,
         };
-        let choose = |c: &Container, previous| {
-            choose_run(dir.path(), ("p", "x"), c, "PodInitializing", previous)
-                .map_err(|e| e.to_string())
+        let spec = PodSpec {
+            restart_policy: RestartPolicy::OnFailure,
+            grace: Duration::ZERO,
+            containers: vec![app],
         };
-        assert_eq!(
-            choose(&container, false).unwrap_err(),
-            "container \"x\" in pod \"p\" is waiting to start: PodInitializing"
-        );
+        let mut pod = Pod::new(spec, NOON);
+        let mut after = |events: &[Event], previous| {
+            for event in events {
+                pod.step(event, NOON);
+            }
+            let container = &pod.containers()[0];
+            choose_run(
+                dir.path(),
+                ("p", "x"),
+                container,
+                "ContainerCreating",
+                previous,
+            )
+            .map_err(|e| e.to_string())
+        };
+        let container = Index(0);
+        let started = Event::Started {
+            container,
+            pid: 2,
+            id: "p.x".into(),
+        };
+        let exited = |code| Event::Exited {
+            container,
+            exit: Exit::Code(code),
+            oom_killed: false,
+        };
 
-        std::fs::write(dir.path().join("0.log"), "").unwrap();
-        container.state = State::Running {
-            started_at: NOON,
-            pid: 1,
-            id: String::new(),
-        };
-        assert_eq!(choose(&container, false), Ok(0));
+        let set_up = [
+            Event::Accepted,
+            Event::StartRequested,
+            Event::VolumesReady,
+            Event::SandboxStarted { pid: 1 },
+        ];
+        write("0.log");
         assert_eq!(
-            choose(&container, true).unwrap_err(),
+            after(&set_up, false).unwrap_err(),
+            "container \"x\" in pod \"p\" is waiting to start: ContainerCreating"
+        );
+        assert_eq!(after(std::slice::from_ref(&started), false), Ok(0));
+        assert_eq!(
+            after(&[], true).unwrap_err(),
             "previous terminated container \"x\" in pod \"p\" not found"
         );
 
-        container.state = State::BackOff {
-            until: NOON,
-            delay: Duration::ZERO,
-        };
-        container.last = Some(super::super::lifecycle::Termination {
-            reason: "Error",
-            exit_code: 1,
-            signal: None,
-            message: None,
-            started_at: Some(NOON),
-            finished_at: NOON,
-            id: String::new(),
-        });
-        assert_eq!(choose(&container, true), Ok(0));
-
-        std::fs::write(dir.path().join("1.log"), "").unwrap();
-        container.state = State::Terminated;
-        assert_eq!(choose(&container, false), Ok(1));
-        assert_eq!(choose(&container, true), Ok(0));
+        write("1.log");
+        assert_eq!(after(&[exited(1), started.clone()], false), Ok(1));
+        assert_eq!(after(&[], true), Ok(0));
+        // In back-off the run that ended last is both.
+        assert_eq!(after(&[exited(1)], false), Ok(1));
+        assert_eq!(after(&[], true), Ok(1));
     }
 }
