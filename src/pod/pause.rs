@@ -6,21 +6,12 @@
 //! its pid namespace finds nothing of the host through `/proc/1` (`root`, `cwd`, `exe`, `fd`, `ns/mnt`), not even with
 //! `CAP_SYS_PTRACE`.
 //!
-//! ```text
-//! parent                                 child (clone3)
-//!   | its cgroup, its pid on record        | waits: what is not recorded does nothing
-//!   |---- Go ----------------------------->|
-//!   |                                      | namespaces, root, privileges, execve, seccomp
-//!   |<--- Ready ---------------------------|
-//!
-//!   at any time:
-//!   |<--- an error as JSON ----------------|
-//!   | end of file                          |   the other one died
-//! ```
+//! It moves itself into its cgroup before anything else, so that from then on a deletion of the pod finds it, whoever
+//! died meanwhile. It tells its parent that it is ready, or an error as JSON, over one socket.
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{CWD, MemfdFlags, SealFlags, memfd_create};
@@ -35,6 +26,7 @@ use rustix::thread::{
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::sys::pause_code::{AUDIT_ARCH, MACHINE, READY, SYSTEM_CALLS, machine_code};
 use crate::sys::process::{Child, Exit, StringArray, clone3, close_all_but, execveat, exit, wait};
@@ -42,8 +34,6 @@ use crate::sys::{net, socket};
 
 /// User and group of the pause process: the same as in Kubernetes' pause image.
 pub const PAUSE_ID: u32 = 65535;
-
-const GO: &[u8] = b"G";
 
 /// What a pause process holds.
 #[derive(Debug, Clone, Copy)]
@@ -69,24 +59,18 @@ impl Holds<'_> {
     }
 }
 
-/// Makes a pause process; `name` is shown behind `pause` in its command line. It is born in `cgroup` (v2), and does
-/// nothing before `place` has put it into its other cgroups.
+/// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line.
 ///
 /// # Errors
-/// What the child could not do, with its step, or the error of `place`; then the process is gone and reaped.
-pub fn start(
-    name: &str,
-    holds: Holds<'_>,
-    cgroup: Option<BorrowedFd<'_>>,
-    place: impl FnOnce(&Child) -> Result<()>,
-) -> Result<Child> {
+/// What the child could not do, with its step; then the process is gone and reaped.
+pub fn start(name: &str, holds: Holds<'_>, cgroup: &Cgroup) -> Result<Child> {
     let program = program_in_memory().context(|| "put the pause program into memory")?;
     let name = CString::new(name).map_err(|e| Error::new(format!("pod name {name:?}: {e}")))?;
     let args = StringArray::new(vec![c"pause".into(), name]);
     let env = StringArray::new(Vec::new());
     let (ours, theirs) = socket::pair().context(|| "socketpair")?;
-    let child = clone3(holds.clone_flags(), cgroup, || {
-        let error = match prepare(holds, &theirs, &program) {
+    let child = clone3(holds.clone_flags(), cgroup.clone_fd(), || {
+        let error = match prepare(holds, cgroup, &theirs, &program) {
             Ok(()) => Error::sys(
                 "execute the pause program",
                 execveat(&program, c"", &args, &env),
@@ -97,16 +81,13 @@ pub fn start(
     })
     .context(|| "clone3")?;
     drop(theirs);
-    let started = place(&child)
-        .and_then(|()| socket::send(&ours, GO, None).context(|| "send to pause"))
-        .and_then(|()| wait_until_ready(&ours, &child));
-    match started {
+    match wait_until_ready(&ours, &child) {
         Ok(()) => Ok(child),
         Err(error) => {
-            let killed = pidfd_send_signal(&child.pidfd, Signal::KILL).context(|| "kill pause");
-            // After a failed kill it has ended by itself: the wait must not be left out.
-            let reaped = wait(&child.pidfd).context(|| "wait for pause");
-            Err(error.and_cleanup(killed.or(reaped.map(drop))))
+            // It may have ended by itself, and been waited for: then both fail, and that is as it should be.
+            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+            let _ = wait(&child.pidfd);
+            Err(error)
         }
     }
 }
@@ -134,15 +115,11 @@ fn report(socket: &OwnedFd, error: &Error) -> Infallible {
 }
 
 /// Everything between the clone and the execve.
-fn prepare(holds: Holds<'_>, socket: &OwnedFd, program: &OwnedFd) -> Result<()> {
+fn prepare(holds: Holds<'_>, cgroup: &Cgroup, socket: &OwnedFd, program: &OwnedFd) -> Result<()> {
+    cgroup.join()?;
     let mut keep = [socket.as_raw_fd(), program.as_raw_fd()];
     keep.sort_unstable();
-    // The parent's end of the socket among them: else its death would not be noticed here.
     close_all_but(&keep).context(|| "close_range")?;
-    match socket::receive(socket).context(|| "receive from the parent")? {
-        Some((message, _)) if message == GO => {}
-        _ => return Err(Error::new("the parent died before pause was recorded")),
-    }
     // Ctrl-C at the terminal of `pod run` is for the supervisor.
     setsid().context(|| "setsid")?;
     SigSet::all()

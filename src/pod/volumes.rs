@@ -21,9 +21,6 @@ use crate::error::{Context, Error, Result};
 use crate::sys::mount::{Change, mount_setattr};
 use crate::sys::path::open_beneath;
 
-/// `emptyDir`s are for containers of any user.
-const EMPTY_DIR_MODE: u32 = 0o777;
-
 /// The directory of a pod's own volumes, one subdirectory for each `emptyDir`.
 #[derive(Debug)]
 pub struct Volumes {
@@ -50,30 +47,41 @@ impl Volumes {
     pub fn make(&self, plans: &[VolumePlan]) -> Result<()> {
         plans.iter().try_for_each(|plan| {
             let made = match &plan.source {
-                VolumeSource::EmptyDir { memory, size_limit } => {
-                    self.make_empty_dir(&plan.name, *memory, *size_limit)
-                }
+                VolumeSource::EmptyDir {
+                    memory: false,
+                    mode,
+                    ..
+                } => self.make_directory(&plan.name, *mode),
+                VolumeSource::EmptyDir {
+                    memory: true,
+                    mode,
+                    size_limit,
+                } => self.make_tmpfs(&plan.name, *mode, *size_limit),
                 VolumeSource::HostPath { path, kind } => check_host_path(path, *kind),
             };
             made.context(|| format!("volume {:?}", plan.name))
         })
     }
 
-    fn make_empty_dir(&self, name: &str, memory: bool, size_limit: Option<u64>) -> Result<()> {
+    fn make_directory(&self, name: &str, mode: u32) -> Result<()> {
         let path = self.path.join(name);
-        let mode = Mode::from_raw_mode(EMPTY_DIR_MODE);
+        let mode = Mode::from_raw_mode(mode);
         match mkdirat(&self.dir, name, mode) {
             // The mode whatever the umask is. The name is ours: only runp writes to this directory.
             Ok(()) => chmodat(&self.dir, name, mode, AtFlags::empty())
-                .context(|| format!("chmod {}", path.display()))?,
-            Err(Errno::EXIST) => {}
-            Err(e) => return Err(Error::sys(format!("make directory {}", path.display()), e)),
+                .context(|| format!("chmod {}", path.display())),
+            Err(Errno::EXIST) => Ok(()),
+            Err(e) => Err(Error::sys(format!("make directory {}", path.display()), e)),
         }
-        if memory && !self.is_mount_point(name)? {
-            self.mount_tmpfs(name, size_limit)
-                .context(|| format!("mount tmpfs on {}", path.display()))?;
+    }
+
+    fn make_tmpfs(&self, name: &str, mode: u32, size_limit: Option<u64>) -> Result<()> {
+        self.make_directory(name, mode)?;
+        if self.is_mount_point(name)? {
+            return Ok(());
         }
-        Ok(())
+        self.mount_tmpfs(name, mode, size_limit)
+            .context(|| format!("mount tmpfs on {}", self.path.join(name).display()))
     }
 
     fn is_mount_point(&self, name: &str) -> Result<bool> {
@@ -88,9 +96,14 @@ impl Volumes {
         }
     }
 
-    fn mount_tmpfs(&self, name: &str, size_limit: Option<u64>) -> rustix::io::Result<()> {
+    fn mount_tmpfs(
+        &self,
+        name: &str,
+        mode: u32,
+        size_limit: Option<u64>,
+    ) -> rustix::io::Result<()> {
         let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&tmpfs, "mode", format!("{EMPTY_DIR_MODE:o}"))?;
+        fsconfig_set_string(&tmpfs, "mode", format!("{mode:o}"))?;
         if let Some(bytes) = size_limit {
             fsconfig_set_string(&tmpfs, "size", bytes.to_string())?;
         }
@@ -178,6 +191,7 @@ fn disk_limit(plan: &VolumePlan) -> Option<u64> {
         VolumeSource::EmptyDir {
             memory: false,
             size_limit,
+            ..
         } => size_limit.filter(|&bytes| bytes > 0),
         _ => None,
     }
@@ -292,6 +306,7 @@ mod tests {
             source: VolumeSource::EmptyDir {
                 memory: false,
                 size_limit,
+                mode: 0o777,
             },
         }
     }
