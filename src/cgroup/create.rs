@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::layout::{Placed, below};
 use super::settings::{Absent, Setting};
-use super::{Cgroup, HOME, Layout, Limits, Plan, devices, file};
+use super::{Cgroup, HOME, Layout, Limits, Plan, devices, file, normal};
 use crate::error::{Context, Error, Result};
 use crate::sys::bpf;
 
@@ -39,7 +39,7 @@ impl Layout {
         let rules = self.device_rules(plan)?;
         let mut cgroup = Cgroup {
             layout: self.clone(),
-            path: plan.path.clone(),
+            path: normal(&plan.path)?,
             directory: None,
         };
         let mut made = Vec::new();

@@ -28,6 +28,7 @@ pub use layout::Layout;
 pub use limits::Limits;
 
 use crate::error::{Error, Result};
+use crate::state::ContainerId;
 
 /// Where the cgroups are that have no `linux.cgroupsPath`. The directory itself is ours: it comes with the first of
 /// them and goes with the last.
@@ -60,11 +61,11 @@ impl Plan {
 ///
 /// A relative `linux.cgroupsPath` starts at the root of the hierarchies too, which the runtime-spec leaves to the
 /// runtime.
-pub fn plan(id: &str, linux: Option<&Linux>, errors: &mut Vec<Error>) -> Plan {
+pub fn plan(id: &ContainerId, linux: Option<&Linux>, errors: &mut Vec<Error>) -> Plan {
     let given = linux.and_then(|linux| linux.cgroups_path().as_deref());
     let path = match given.filter(|path| !path.as_os_str().is_empty()) {
         Some(given) => normal(given).map_err(|e| e.step("linux.cgroupsPath")),
-        None => normal(&Path::new(HOME).join(id))
+        None => normal(&default_path(id))
             .map_err(|e| e.hint("set linux.cgroupsPath to give the cgroup another name")),
     };
     let path = path.unwrap_or_else(|e| {
@@ -83,6 +84,11 @@ pub fn plan(id: &str, linux: Option<&Linux>, errors: &mut Vec<Error>) -> Plan {
             errors,
         )),
     }
+}
+
+/// Where the cgroup of a container is that does not say.
+pub fn default_path(id: &ContainerId) -> PathBuf {
+    Path::new(HOME).join(id.as_str())
 }
 
 /// The path as an absolute one of plain names, none of them longer than the kernel takes.
@@ -131,10 +137,14 @@ fn normal(given: &Path) -> Result<PathBuf> {
 mod plan_tests {
     use super::*;
 
+    fn id(id: &str) -> ContainerId {
+        id.parse().unwrap()
+    }
+
     fn plan_of(json: &str) -> (Plan, Vec<String>) {
         let linux: Linux = serde_json::from_str(json).unwrap();
         let mut errors = Vec::new();
-        let plan = plan("c1", Some(&linux), &mut errors);
+        let plan = plan(&id("c1"), Some(&linux), &mut errors);
         (plan, errors.iter().map(ToString::to_string).collect())
     }
 
@@ -184,13 +194,13 @@ mod plan_tests {
             assert!(errors[0].starts_with(start), "{json}: {}", errors[0]);
         }
         let mut errors = Vec::new();
-        plan(&"x".repeat(256), None, &mut errors);
+        plan(&id(&"x".repeat(256)), None, &mut errors);
         assert_eq!(errors.len(), 1);
     }
 
     #[test]
     fn devices_are_denied_without_any_configuration() {
-        let plan = plan("c1", None, &mut Vec::new());
+        let plan = plan(&id("c1"), None, &mut Vec::new());
         assert!(!plan.devices.unwrap().allow_everything());
     }
 
@@ -201,19 +211,5 @@ mod plan_tests {
         );
         assert_eq!(errors.len(), 3, "{errors:?}");
         assert!(errors[2].starts_with("linux.resources.devices[0].access: "));
-    }
-}
-
-/// Decides a container's cgroup from `linux.cgroupsPath`; `/runp/<id>` without one.
-///
-/// What it returns is worth nothing if it adds to `errors`.
-pub fn plan(
-    id: &crate::state::ContainerId,
-    linux: Option<&oci_spec::runtime::Linux>,
-    _errors: &mut Vec<crate::error::Error>,
-) -> Plan {
-    let path = linux.and_then(|linux| linux.cgroups_path().clone());
-    Plan {
-        path: path.unwrap_or_else(|| format!("/runp/{id}").into()),
     }
 }

@@ -430,6 +430,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines)] // a table
     fn says_it_in_both_versions() {
         let table = [
             (

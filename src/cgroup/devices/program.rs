@@ -132,8 +132,9 @@ mod tests {
     fn run(program: &[Instruction], context: [u32; 3]) -> u32 {
         let mut registers = [0u32; 11];
         let mut at = 0usize;
-        for _ in 0..program.len() {
-            let [code, pair, o0, o1, i0, i1, i2, i3] = program[at];
+        // Jumps only lead forward: no instruction runs twice.
+        while let Some(instruction) = program.get(at) {
+            let [code, pair, o0, o1, i0, i1, i2, i3] = *instruction;
             let (to, from) = (usize::from(pair & 15), usize::from(pair >> 4));
             let offset = i16::from_ne_bytes([o0, o1]);
             let immediate = u32::from_ne_bytes([i0, i1, i2, i3]);
