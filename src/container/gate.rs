@@ -57,12 +57,19 @@ pub(super) fn open(path: &Path) -> Result<()> {
     match ParentEnd::from(connection).receive()? {
         Report::End => Ok(()),
         Report::Failed(e) => Err(e),
-        other => Err(Error::new(format!("unexpected message {other:?} at the gate"))),
+        other => Err(Error::new(format!(
+            "unexpected message {other:?} at the gate"
+        ))),
     }
 }
 
 fn socket() -> rustix::io::Result<OwnedFd> {
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+    socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
 }
 
 /// The address of a socket, whose path may be longer than the 108 bytes of unix(7): it is named through its directory,
@@ -78,7 +85,9 @@ pub(crate) fn address(path: &Path) -> Result<(Option<OwnedFd>, SocketAddrUnix)> 
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(parent, flags, Mode::empty()).context(step)?;
     let number = std::os::fd::AsRawFd::as_raw_fd(&dir);
-    let short = Path::new("/proc/self/fd").join(number.to_string()).join(name);
+    let short = Path::new("/proc/self/fd")
+        .join(number.to_string())
+        .join(name);
     let address = SocketAddrUnix::new(short).context(|| format!("name {}", path.display()))?;
     Ok((Some(dir), address))
 }

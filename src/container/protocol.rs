@@ -18,7 +18,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Error, Result};
-use crate::sys::socket;
+use crate::sys::{process, socket};
 
 const GO: u8 = b'G';
 const CONSOLE: u8 = b'C';
@@ -62,6 +62,11 @@ impl ParentEnd {
         }
     }
 
+    /// Closes the child's copy of this end: only then does the parent's death end the conversation.
+    pub(super) fn close_in_child(&self) {
+        process::close_inherited(self.0.as_fd());
+    }
+
     /// Waits for what the child says next.
     pub(super) fn receive(&self) -> Result<Report> {
         let step = || "receive from the container's first process";
@@ -74,7 +79,10 @@ impl ParentEnd {
             (Some((&FAILED, error)), None) => serde_json::from_slice(error)
                 .map(Report::Failed)
                 .map_err(|e| Error::new(format!("{}: {e}", step()))),
-            _ => Err(Error::new(format!("{}: unexpected message {message:?}", step()))),
+            _ => Err(Error::new(format!(
+                "{}: unexpected message {message:?}",
+                step()
+            ))),
         }
     }
 }
@@ -84,8 +92,12 @@ impl ChildEnd {
     pub(super) fn wait_for_go(&self) -> Result<()> {
         match socket::receive(&self.0).context(|| "receive from the parent")? {
             Some((message, None)) if message == [GO] => Ok(()),
-            Some(message) => Err(Error::new(format!("unexpected message {message:?} before Go"))),
-            None => Err(Error::new("the parent died before the container was recorded")),
+            Some(message) => Err(Error::new(format!(
+                "unexpected message {message:?} before Go"
+            ))),
+            None => Err(Error::new(
+                "the parent died before the container was recorded",
+            )),
         }
     }
 

@@ -44,7 +44,9 @@ pub fn seal() -> Result<()> {
 
 /// On a read-only mount, or a memfd with all its seals.
 fn is_sealed() -> Result<bool> {
-    let flags = rustix::fs::statvfs(SELF).context(|| format!("statfs {SELF}"))?.f_flag;
+    let flags = rustix::fs::statvfs(SELF)
+        .context(|| format!("statfs {SELF}"))?
+        .f_flag;
     if flags.contains(StatVfsMountFlags::RDONLY) {
         return Ok(true);
     }
@@ -68,10 +70,7 @@ fn read_only_mount() -> rustix::io::Result<OwnedFd> {
 }
 
 fn sealed_copy() -> rustix::io::Result<OwnedFd> {
-    let copy = rustix::fs::memfd_create(
-        "runp",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?;
+    let copy = rustix::fs::memfd_create("runp", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut to = std::fs::File::from(copy);
     std::fs::File::open(SELF)
         .and_then(|mut from| io::copy(&mut from, &mut to))
@@ -82,7 +81,9 @@ fn sealed_copy() -> rustix::io::Result<OwnedFd> {
 
 fn execute_again(exe: OwnedFd) -> Error {
     let strings = |values: Vec<std::ffi::OsString>| {
-        let values = values.into_iter().map(|value| CString::new(value.into_vec()));
+        let values = values
+            .into_iter()
+            .map(|value| CString::new(value.into_vec()));
         values.collect::<std::result::Result<Vec<_>, _>>()
     };
     let environment = std::env::vars_os().map(|(mut name, value)| {

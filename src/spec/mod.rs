@@ -7,7 +7,7 @@ pub mod mount_options;
 mod mounts;
 mod namespaces;
 pub mod plan;
-mod process;
+pub mod process;
 mod sysctl;
 pub mod tables;
 pub mod template;

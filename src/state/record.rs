@@ -8,16 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Identity};
 
-/// The format of `state.json`. A record of another version is refused by name.
-pub(super) const VERSION: u32 = 1;
-
 /// What must be known of a container to go on with it or to remove it.
 ///
 /// Written first as an intent, before anything else exists: from it alone everything can be removed again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// [`VERSION`] when it was written.
+    /// [`Record::VERSION`] when it was written.
     pub version: u32,
     /// The container's id.
     pub id: ContainerId,
@@ -42,6 +39,11 @@ pub struct Record {
     /// `annotations` of config.json.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
+}
+
+impl Record {
+    /// The format of `state.json`. A record of another version is refused by name.
+    pub const VERSION: u32 = 1;
 }
 
 /// `status` of the runtime-spec's state, and runc's `paused`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdir, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::{ContainerId, Record, Status, boot_id, record};
+use super::{ContainerId, Record, Status, boot_id};
 use crate::error::{Context, Error, Result};
 
 const RECORD: &str = "state.json";
@@ -204,7 +204,7 @@ impl Entry {
         };
         let record: Record = serde_json::from_slice(&json).map_err(|e| broken(e.to_string()))?;
         match record.version {
-            record::VERSION => Ok(Some(record)),
+            Record::VERSION => Ok(Some(record)),
             other => Err(broken(format!("version {other} of another runp"))),
         }
     }

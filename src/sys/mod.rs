@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod mount;
 pub mod net;
+pub mod ns;
 pub mod path;
 pub mod pause_code;
 pub mod process;

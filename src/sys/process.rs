@@ -38,6 +38,10 @@ impl Exit {
     }
 }
 
+/// linux/sched.h; `libc` has them in a type that is too narrow.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Makes a child process that runs `child` on a copy of this process's memory. clone3(2), Linux 5.3; `cgroup`
 /// (`CLONE_INTO_CGROUP`, Linux 5.7) is the cgroup v2 directory that it is born in. `CLONE_PIDFD`,
 /// `CLONE_CLEAR_SIGHAND` and an exit signal of SIGCHLD are always set; `flags` adds the new namespaces.
@@ -57,16 +61,17 @@ pub fn clone3(
         return Err(Errno::DEADLK);
     }
     let mut pidfd: RawFd = -1;
-    let into_cgroup = cgroup.map_or(0, |_| libc::CLONE_INTO_CGROUP as u64);
+    let into_cgroup = cgroup.map_or(0, |_| CLONE_INTO_CGROUP);
     let args = libc::clone_args {
-        flags: flags
-            | into_cgroup
-            | (libc::CLONE_PIDFD as u64)
-            | (libc::CLONE_CLEAR_SIGHAND as u64),
+        flags: flags | into_cgroup | (libc::CLONE_PIDFD as u64) | CLONE_CLEAR_SIGHAND,
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        // With CLONE_PARENT the exit signal is the caller's own and must not be given.
+        exit_signal: match flags & libc::CLONE_PARENT as u64 {
+            0 => libc::SIGCHLD as u64,
+            _ => 0,
+        },
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -236,6 +241,13 @@ pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
     Ok(())
 }
 
+/// Closes a child's copy of a descriptor whose owner is the parent. Only for a child of [`clone3`], see [`close_all_but`].
+pub fn close_inherited(fd: BorrowedFd<'_>) {
+    // SAFETY: the owner lives in a frame of the parent's that this copy of the process never returns to, so nobody
+    // closes or uses the number again.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// Lets go of the caller's part of a descriptor that stays open until execve closes it.
 ///
 /// The child of a clone has no use for closing dozens of descriptors one by one.
@@ -244,6 +256,23 @@ pub fn leak(fd: OwnedFd) -> BorrowedFd<'static> {
     std::mem::forget(fd);
     // SAFETY: the descriptor was owned and is never closed by Rust again, so it stays open for the rest of the process.
     unsafe { BorrowedFd::borrow_raw(raw) }
+}
+
+/// A signal by its number, real-time signals too; `None` if there is none. signal(7).
+pub fn signal(number: i32) -> Option<rustix::process::Signal> {
+    if !(1..=64).contains(&number) {
+        return None;
+    }
+    // SAFETY: the number is one of the kernel's signals. Those that the C library keeps for its threads (32 and 33) are
+    // only ever sent to other processes, which may well use them.
+    Some(unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}
+
+/// A descriptor that the parent kept open for this child of [`clone3`] and that its plan names by number.
+pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the owner lives in a frame of the parent's that this copy of the process never returns to, so the
+    // descriptor stays open until execve. A number that is not open makes the next system call fail with EBADF.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 /// Empties the signal mask and takes back that the Rust runtime ignores SIGPIPE: what execve(2) hands on to the program.
