@@ -9,7 +9,7 @@ use super::bundle::write_pid_file;
 use super::terminal;
 use crate::container::{self, ExecRequest, Stdio, self_exe};
 use crate::error::{Error, Result};
-use crate::spec::{load, process};
+use crate::spec::{load, plan_process};
 use crate::state::{ContainerId, Store};
 
 /// Run another program in a running container
@@ -67,7 +67,7 @@ impl Exec {
             None => self.process_of(store)?,
         };
         let mut errors = Vec::new();
-        let planned = process::plan_process(&spec, "process", &mut errors);
+        let planned = plan_process(&spec, "process", &mut errors);
         Error::all(format!("exec in container {:?}", self.id.as_str()), errors)?;
         if planned.terminal && self.detach && self.console_socket.is_none() {
             return Err(Error::new("a terminal is wanted, and nobody would hold it")

@@ -77,7 +77,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The reason of a failure is `path: what at line L column C`.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
     // serde also reads a struct from a list of its values.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err("invalid type: list, expected an object".into());

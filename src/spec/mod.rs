@@ -7,10 +7,14 @@ pub mod mount_options;
 mod mounts;
 mod namespaces;
 pub mod plan;
-pub mod process;
+mod process;
+#[cfg(test)]
+mod properties;
 mod sysctl;
 pub mod tables;
 pub mod template;
+#[cfg(test)]
+mod testing;
 mod unsupported;
 pub mod validate;
 

@@ -16,8 +16,8 @@ use super::plan::{BindSource, Mount, MountKind};
 ///
 /// mount(2) with `MS_RDONLY`, which is what `ro` has always meant, makes both mount and superblock read-only. For a new
 /// superblock that is right: nobody else sees it, and a disk that is itself read-only cannot be mounted in another way.
-/// But of these file systems the container gets the superblock that others use too, and some apply the flags of a new
-/// mount to it (debugfs, tracefs and the like: the kernel's `reconfigure_single`), so there `ro` is for the mount only.
+/// But these have a superblock that others use too, and whoever mounts one first decides for all: the first container
+/// of a pod would make its neighbours' `/dev/mqueue` read-only. There `ro` is for the mount only.
 const SHARED_SUPERBLOCK: &[&str] = &[
     "binfmt_misc",
     "cgroup",
@@ -142,21 +142,20 @@ fn plan_kind(
         mount_options::parse(options, takes, &mut field.at("options"))
     };
     let bind = mount_options::bind(options).or((fstype == "bind").then_some(false));
-    match (bind, file, fstype) {
-        (Some(recursive), file, _) => {
+    if bind.is_none() && file.is_some() {
+        field.refuse("has an open source and is no bind mount");
+    }
+    match (bind, fstype) {
+        (Some(recursive), _) => {
             let source = file.unwrap_or_else(|| bind_source(mount, bundle, field));
             let kind = MountKind::Bind { source, recursive };
             (kind, parse(Takes::Attributes("a bind mount"), field))
         }
-        (None, Some(_), _) => {
-            field.refuse("has an open source and is no bind mount");
-            (MountKind::Cgroup, Options::default())
-        }
-        (None, None, "cgroup" | "cgroup2") => {
+        (None, "cgroup" | "cgroup2") => {
             let options = parse(Takes::Attributes("a cgroup mount"), field);
             (MountKind::Cgroup, options)
         }
-        (None, None, fstype) => {
+        (None, fstype) => {
             let mut options = parse(Takes::Everything, field);
             let parameters = std::mem::take(&mut options.parameters);
             let kind = MountKind::FileSystem {
@@ -239,4 +238,285 @@ pub fn over_proc(destination: &Path, kind: &MountKind) -> std::result::Result<()
         return Ok(());
     }
     Err(format!("{destination:?} is inside /proc"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::spec::testing::{
+        assert_refused, plan, plan_with_sources, planned, refusals, rootless, with,
+    };
+
+    fn mount(mount: Value) -> Mount {
+        planned(&[("/mounts", json!([mount]))]).mounts.remove(0)
+    }
+
+    fn parameters(mount: &Mount) -> Vec<String> {
+        let MountKind::FileSystem { parameters, .. } = &mount.kind else {
+            panic!("{mount:?}");
+        };
+        let text = |(key, value): &(CString, Option<CString>)| match value {
+            Some(value) => format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap()),
+            None => key.to_str().unwrap().into(),
+        };
+        parameters.iter().map(text).collect()
+    }
+
+    #[test]
+    fn of_the_default_configuration() {
+        let mounts = planned(&[]).mounts;
+        let kinds: Vec<String> = mounts
+            .iter()
+            .map(|mount| match &mount.kind {
+                MountKind::FileSystem { fstype, source, .. } => {
+                    let parameters = parameters(mount).join(",");
+                    format!(
+                        "{} {fstype:?} {source:?} {parameters}",
+                        mount.destination.display()
+                    )
+                }
+                other => format!("{} {other:?}", mount.destination.display()),
+            })
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "/proc \"proc\" Some(\"proc\") ",
+                "/dev \"tmpfs\" Some(\"tmpfs\") mode=755,size=65536k",
+                "/dev/pts \"devpts\" Some(\"devpts\") newinstance,ptmxmode=0666,mode=0620,gid=5",
+                "/dev/shm \"tmpfs\" Some(\"shm\") mode=1777,size=65536k",
+                "/dev/mqueue \"mqueue\" Some(\"mqueue\") ",
+                "/sys \"sysfs\" Some(\"sysfs\") ",
+                "/sys/fs/cgroup Cgroup",
+            ]
+        );
+        let readonly: Vec<u64> = mounts.iter().map(|m| m.attributes.set & 1).collect();
+        assert_eq!(readonly, [0, 0, 0, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn of_the_rootless_configuration() {
+        let mounts = plan(&rootless()).unwrap().mounts;
+        let MountKind::Bind {
+            source,
+            recursive: true,
+        } = &mounts[5].kind
+        else {
+            panic!("{:?}", mounts[5]);
+        };
+        assert_eq!(*source, BindSource::Path("/sys".into()));
+    }
+
+    #[test]
+    fn a_bind_mount_by_option_or_type() {
+        for (mount_json, path, recursive) in [
+            (
+                json!({"destination": "/a", "source": "/b", "options": ["bind"]}),
+                "/b",
+                false,
+            ),
+            (
+                json!({"destination": "/a", "source": "/b", "type": "bind"}),
+                "/b",
+                false,
+            ),
+            (
+                json!({"destination": "/a", "source": "b", "type": "bind", "options": ["rbind"]}),
+                "/bundle/b",
+                true,
+            ),
+            // any type is meaningless for a bind mount
+            (
+                json!({"destination": "/a", "source": "/b", "type": "tmpfs", "options": ["rbind"]}),
+                "/b",
+                true,
+            ),
+        ] {
+            match mount(mount_json.clone()).kind {
+                MountKind::Bind {
+                    source,
+                    recursive: planned,
+                } => {
+                    assert_eq!(
+                        (source, planned),
+                        (BindSource::Path(path.into()), recursive)
+                    );
+                }
+                other => panic!("{mount_json}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_file_replaces_the_source() {
+        let bind = json!({"destination": "/a", "source": "/b", "options": ["bind"]});
+        let config = with(&[("/mounts", json!([bind]))]);
+        let file = || OwnedFd::from(std::fs::File::open("/").unwrap());
+        let fd = file();
+        let raw = fd.as_raw_fd();
+        let plan = plan_with_sources(&config, [(0, fd)].into()).unwrap();
+        assert!(matches!(
+            &plan.mounts[0].kind,
+            MountKind::Bind { source: BindSource::File(fd), .. } if *fd == raw
+        ));
+        for (config, index, message) in [
+            (
+                config,
+                1,
+                "config.json: mounts[1]: has a source and does not exist",
+            ),
+            (
+                with(&[]),
+                0,
+                "config.json: mounts[0]: has an open source and is no bind mount",
+            ),
+        ] {
+            let error = plan_with_sources(&config, [(index, file())].into()).unwrap_err();
+            assert_eq!(error.to_string().lines().next(), Some(message));
+        }
+    }
+
+    #[test]
+    fn read_only_superblocks_are_the_containers_own() {
+        for (fstype, destination, options, expected) in [
+            (
+                "tmpfs",
+                "/a",
+                json!(["size=1k", "ro"]),
+                vec!["ro", "size=1k"],
+            ),
+            ("tmpfs", "/a", json!(["ro", "rw"]), vec![]),
+            ("tmpfs", "/a", json!(["sync", "ro"]), vec!["ro", "sync"]),
+            ("tmpfs", "/dev", json!(["ro"]), vec![]),
+            ("ext4", "/a", json!(["ro"]), vec!["ro"]),
+            ("sysfs", "/sys", json!(["ro"]), vec![]),
+            (
+                "proc",
+                "/proc",
+                json!(["ro", "hidepid=2"]),
+                vec!["hidepid=2"],
+            ),
+            ("mqueue", "/a", json!(["ro"]), vec![]),
+        ] {
+            let mount =
+                mount(json!({"destination": destination, "type": fstype, "options": options}));
+            assert_eq!(parameters(&mount), expected, "{fstype} {options}");
+        }
+    }
+
+    #[test]
+    fn destinations_are_absolute_and_clean() {
+        for (destination, cleaned) in [("a/b", "/a/b"), ("/a//./b/../c/", "/a/c"), ("/../x", "/x")]
+        {
+            let mount = mount(json!({"destination": destination, "type": "tmpfs"}));
+            assert_eq!(mount.destination.to_str(), Some(cleaned));
+        }
+    }
+
+    #[test]
+    fn what_may_be_mounted_over_proc() {
+        let bind = |source: &str| json!({"source": source, "options": ["bind"]});
+        let tmpfs = json!({"type": "tmpfs"});
+        let not_proc = "only a file system of type proc can be mounted on /proc";
+        let inside = |path: &str| format!("\"{path}\" is inside /proc");
+        for (destination, what, refused) in [
+            ("/proc", json!({"type": "proc"}), None),
+            ("/proc", bind("/proc"), None),
+            ("/proc", bind("/proc/1/root"), Some(not_proc.into())),
+            ("/proc", bind("/tmp"), Some(not_proc.into())),
+            ("/proc", tmpfs.clone(), Some(not_proc.into())),
+            ("proc/", tmpfs.clone(), Some(not_proc.into())),
+            ("/x/../proc", tmpfs.clone(), Some(not_proc.into())),
+            ("/proc", json!({"type": "cgroup"}), Some(not_proc.into())),
+            (
+                "/proc/self/attr",
+                bind("/a"),
+                Some(inside("/proc/self/attr")),
+            ),
+            ("/proc/sys", tmpfs.clone(), Some(inside("/proc/sys"))),
+            (
+                "/proc/self",
+                json!({"type": "proc"}),
+                Some(inside("/proc/self")),
+            ),
+            ("/proc/cpuinfo", bind("/a"), None),
+            ("/proc/net/dev", bind("/a"), None),
+            ("/proc/uptime", tmpfs.clone(), Some(inside("/proc/uptime"))),
+            ("/proc/uptime/x", bind("/a"), Some(inside("/proc/uptime/x"))),
+            ("/process", tmpfs, None),
+            ("/sys", bind("/sys"), None),
+        ] {
+            let mut mount = what.clone();
+            mount["destination"] = json!(destination);
+            let hint =
+                "(a false /proc deceives whoever looks into it; CVE-2019-16884, CVE-2019-19921)";
+            let expected: Vec<String> = refused
+                .map(|reason| format!("mounts[0].destination: {reason} {hint}"))
+                .into_iter()
+                .collect();
+            assert_eq!(
+                refusals(&[("/mounts", json!([mount]))]),
+                expected,
+                "{mount}"
+            );
+        }
+    }
+
+    #[test]
+    fn refused() {
+        let row = |mount: Value, message| ("/mounts", json!([mount]), message);
+        let fstype = "mounts[0].type: is missing (a file system's name, or the option \"bind\" or \"rbind\")";
+        assert_refused(&[
+            row(
+                json!({"destination": "", "type": "tmpfs"}),
+                "mounts[0].destination: is empty",
+            ),
+            row(
+                json!({"destination": "/a/..", "type": "tmpfs"}),
+                "mounts[0].destination: \"/a/..\" is the root (the container's root is root.path)",
+            ),
+            row(
+                json!({"destination": "/\0", "type": "tmpfs"}),
+                "mounts[0].destination: \"/\\0\" contains a NUL byte",
+            ),
+            row(json!({"destination": "/a"}), fstype),
+            row(
+                json!({"destination": "/a", "type": "none", "source": "/b"}),
+                fstype,
+            ),
+            row(
+                json!({"destination": "/a", "type": "x\0"}),
+                "mounts[0].type: \"x\\0\" contains a NUL byte",
+            ),
+            row(
+                json!({"destination": "/a", "type": "tmpfs", "source": "\0"}),
+                "mounts[0].source: \"\\0\" contains a NUL byte",
+            ),
+            row(
+                json!({"destination": "/a", "options": ["bind"]}),
+                "mounts[0].source: is missing (a bind mount needs a file or directory)",
+            ),
+            row(
+                json!({"destination": "/a", "source": "/b", "options": ["bind", "bogusopt"]}),
+                "mounts[0].options[1]: unknown option \"bogusopt\" for a bind mount (see mount(8))",
+            ),
+            row(
+                json!({"destination": "/a", "type": "cgroup2", "options": ["nsdelegate"]}),
+                "mounts[0].options[0]: unknown option \"nsdelegate\" for a cgroup mount (see mount(8))",
+            ),
+            row(
+                json!({"destination": "/a", "source": "/b", "options": ["bind"],
+                    "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
+                "mounts[0].uidMappings: is not supported yet",
+            ),
+            row(
+                json!({"destination": "/a", "source": "/b", "options": ["bind"],
+                    "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
+                "mounts[0].gidMappings: is not supported yet",
+            ),
+        ]);
+    }
 }

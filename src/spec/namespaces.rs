@@ -222,3 +222,193 @@ fn plan_time_offsets(
     }
     plan
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::spec::testing::{
+        assert_refused, plan, planned, refusals, refusals_of, rootless, set,
+    };
+
+    #[test]
+    fn new_joined_and_kept() {
+        let list = json!([
+            {"type": "mount", "path": ""}, {"type": "network", "path": "/proc/7/ns/net"}, {"type": "time"},
+            {"type": "cgroup"}
+        ]);
+        let offsets = json!({"monotonic": {"secs": -5}, "boottime": {"nanosecs": 1}});
+        let namespaces = planned(&[
+            ("/linux/namespaces", list),
+            ("/linux/timeOffsets", offsets),
+            ("/hostname", json!("")),
+        ])
+        .namespaces;
+        assert_eq!(namespaces.mount, Namespace::New);
+        assert_eq!(namespaces.network, Namespace::Join("/proc/7/ns/net".into()));
+        assert_eq!(namespaces.cgroup, Namespace::New);
+        assert_eq!(namespaces.time, Namespace::New);
+        for kept in [
+            &namespaces.pid,
+            &namespaces.ipc,
+            &namespaces.uts,
+            &namespaces.user,
+        ] {
+            assert_eq!(*kept, Namespace::Inherit);
+        }
+        assert_eq!(
+            namespaces.time_offsets,
+            [("boottime", 0, 1), ("monotonic", -5, 0)]
+        );
+    }
+
+    #[test]
+    fn a_joined_user_namespace_has_its_map() {
+        let mut config = rootless();
+        let user = json!({"type": "user", "path": "/proc/7/ns/user"});
+        set(&mut config, "/linux/namespaces/4", Some(user));
+        let namespaces = plan(&config).unwrap().namespaces;
+        assert_eq!(namespaces.user, Namespace::Join("/proc/7/ns/user".into()));
+        assert_eq!((namespaces.uid_map, namespaces.gid_map), (vec![], vec![]));
+    }
+
+    #[test]
+    fn refused_namespaces() {
+        let add = "/linux/namespaces/-";
+        assert_refused(&[
+            (
+                add,
+                json!({"type": "pid"}),
+                "linux.namespaces[5].type: \"pid\" is there twice",
+            ),
+            (
+                add,
+                json!({"type": "network", "path": "/x"}),
+                "linux.namespaces[5].type: \"network\" is there twice",
+            ),
+            (
+                add,
+                json!({"type": "time", "path": "x"}),
+                "linux.namespaces[5].path: \"x\" is not an absolute path",
+            ),
+            (
+                "/linux/namespaces/4",
+                json!({"type": "time"}),
+                "linux.namespaces: there is no mount namespace (the container's mounts would be the host's; add \
+                 {\"type\": \"mount\"})",
+            ),
+            (
+                "/linux/uidMappings",
+                json!([{"containerID": 0, "hostID": 0, "size": 1}]),
+                "linux.uidMappings: there is no user namespace to map ids for (add {\"type\": \"user\"} to \
+                 linux.namespaces)",
+            ),
+            (
+                "/linux/timeOffsets",
+                json!({"monotonic": {"secs": 1}}),
+                "linux.timeOffsets: there is no new time namespace (offsets are set before the first process enters; \
+                 add {\"type\": \"time\"} without a path to linux.namespaces)",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn refused_time_offsets() {
+        let refused = |offsets: Value| {
+            refusals(&[
+                ("/linux/namespaces/-", json!({"type": "time"})),
+                ("/linux/timeOffsets", offsets),
+            ])
+        };
+        assert_eq!(
+            refused(json!({"realtime": {"secs": 1}})),
+            [
+                "linux.timeOffsets[\"realtime\"]: is no clock of a time namespace; there are monotonic and boottime"
+            ]
+        );
+        assert_eq!(
+            refused(json!({"boottime": {"nanosecs": 1_000_000_000}})),
+            ["linux.timeOffsets.boottime.nanosecs: 1000000000 is not below 1000000000"]
+        );
+    }
+
+    #[test]
+    fn refused_id_maps() {
+        let line =
+            |container, host, size| json!({"containerID": container, "hostID": host, "size": size});
+        let many: Vec<Value> = (0..341u32).map(|n| line(n, n, 1)).collect();
+        let wide: Vec<Value> = (0..300u32).map(|n| line(n, 4_000_000_000 + n, 1)).collect();
+        for (map, message) in [
+            (json!([]), ": is missing (a new user namespace needs it)"),
+            (json!([line(0, 9, 1), line(1, 7, 0)]), "[1].size: is 0"),
+            (
+                json!([line(0, 9, 1), line(1, u32::MAX - 1, 2)]),
+                "[1].hostID: 4294967294 and 2 more are beyond the last id, 4294967294",
+            ),
+            (
+                json!([line(0, 9, 1), line(u32::MAX, 1, 1)]),
+                "[1].containerID: 4294967295 and 1 more are beyond the last id, 4294967294",
+            ),
+            (
+                json!([line(0, 100, 10), line(9, 200, 1)]),
+                "[1]: overlaps element 0 in the container",
+            ),
+            (
+                json!([line(0, 100, 10), line(10, 91, 10)]),
+                "[1]: overlaps element 0 on the host",
+            ),
+            (
+                json!(many),
+                ": has 341 lines of 3190 bytes (the kernel takes 340 lines of less than 4096 bytes)",
+            ),
+            (
+                json!(wide),
+                ": has 300 lines of 4990 bytes (the kernel takes 340 lines of less than 4096 bytes)",
+            ),
+        ] {
+            let mut config = rootless();
+            set(&mut config, "/linux/gidMappings", Some(map.clone()));
+            let refused = refusals_of(&config);
+            assert_eq!(refused[0], format!("linux.gidMappings{message}"));
+        }
+    }
+
+    #[test]
+    fn the_root_of_the_container_is_mapped() {
+        let mut config = rootless();
+        let map = json!([{"containerID": 1, "hostID": 100, "size": 10}]);
+        set(&mut config, "/linux/gidMappings", Some(map));
+        assert_eq!(
+            refusals_of(&config),
+            [
+                "linux.gidMappings: does not map 0 (the container is set up by its root; map containerID 0)",
+                "process.user.gid: 0 is not in linux.gidMappings"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_id_can_be_mapped() {
+        let mut config = rootless();
+        let map = json!([{"containerID": 0, "hostID": 0, "size": u32::MAX}]);
+        set(&mut config, "/linux/uidMappings", Some(map));
+        assert_eq!(plan(&config).unwrap().namespaces.uid_map[0].size, u32::MAX);
+    }
+
+    #[test]
+    fn ids_of_the_process_must_be_mapped() {
+        let mut config = rootless();
+        let user = json!({"uid": 1, "gid": 2, "additionalGids": [0, 3]});
+        set(&mut config, "/process/user", Some(user));
+        assert_eq!(
+            refusals_of(&config),
+            [
+                "process.user.uid: 1 is not in linux.uidMappings",
+                "process.user.gid: 2 is not in linux.gidMappings",
+                "process.user.additionalGids[1]: 3 is not in linux.gidMappings"
+            ]
+        );
+    }
+}

@@ -86,3 +86,129 @@ fn allowed(path: &str, namespaces: &Namespaces) -> std::result::Result<(), Strin
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::spec::testing::{planned, refusals};
+
+    #[test]
+    fn keys_become_paths() {
+        for (key, path) in [
+            ("net.ipv4.ip_forward", Some("net/ipv4/ip_forward")),
+            (
+                "net/ipv4/conf/eth0.1/forwarding",
+                Some("net/ipv4/conf/eth0.1/forwarding"),
+            ),
+            (
+                "net.ipv4.conf.eth0/1.forwarding",
+                Some("net/ipv4/conf/eth0.1/forwarding"),
+            ),
+            ("kernel.sem", Some("kernel/sem")),
+            ("", None),
+            (".", None),
+            ("net..x", None),
+            ("net.ipv4.", None),
+            ("/net/ipv4", None),
+            ("net/ipv4/../../kernel/core_pattern", None),
+            ("net.ipv4.//.//.kernel.core_pattern", None),
+            ("1+kernel.core_pattern", None),
+            ("net.a b", None),
+            ("net.a\n", None),
+            ("net.a\0", None),
+        ] {
+            assert_eq!(normalise(key).as_deref(), path, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn those_of_own_namespaces_are_set() {
+        let sysctl = json!({
+            "net.ipv4.ip_forward": "1", "fs.mqueue.msg_max": "10", "kernel.sem": "1 2 3 4",
+            "kernel.domainname": "d"
+        });
+        let plan = planned(&[("/linux/sysctl", sysctl)]);
+        let keys: Vec<&str> = plan.sysctl.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(
+            keys,
+            [
+                "fs/mqueue/msg_max",
+                "kernel/domainname",
+                "kernel/sem",
+                "net/ipv4/ip_forward"
+            ]
+        );
+        assert_eq!(plan.sysctl[2].1, "1 2 3 4");
+    }
+
+    #[test]
+    fn those_of_the_host_are_refused() {
+        let mount = json!([{"type": "mount"}]);
+        for (key, message) in [
+            (
+                "net.ipv4.ip_forward",
+                "is the host's without a network namespace in linux.namespaces",
+            ),
+            (
+                "kernel.shmmax",
+                "is the host's without a ipc namespace in linux.namespaces",
+            ),
+            (
+                "fs.mqueue.msg_max",
+                "is the host's without a ipc namespace in linux.namespaces",
+            ),
+            (
+                "kernel.domainname",
+                "is the host's without a uts namespace in linux.namespaces",
+            ),
+            ("kernel.hostname", "conflicts with hostname, which sets it"),
+            (
+                "kernel.core_pattern",
+                "belongs to the machine, not to a namespace of the container",
+            ),
+            (
+                "vm.swappiness",
+                "belongs to the machine, not to a namespace of the container",
+            ),
+            (
+                "network.x",
+                "belongs to the machine, not to a namespace of the container",
+            ),
+            (
+                "kernel.semantics",
+                "belongs to the machine, not to a namespace of the container",
+            ),
+            (
+                "net/ipv4/../../kernel/core_pattern",
+                "is no name of a sysctl",
+            ),
+            ("1+kernel.core_pattern", "is no name of a sysctl"),
+        ] {
+            let sysctl = json!({key: "1"});
+            let changes = [
+                ("/linux/namespaces", mount.clone()),
+                ("/hostname", json!("")),
+                ("/linux/sysctl", sysctl),
+            ];
+            assert_eq!(
+                refusals(&changes),
+                [format!("linux.sysctl[{key:?}]: {message}")]
+            );
+        }
+    }
+
+    #[test]
+    fn one_key_has_one_value() {
+        let sysctl = json!({"net.a": "1", "net/a": "2"});
+        assert_eq!(
+            refusals(&[("/linux/sysctl", sysctl)]),
+            ["linux.sysctl[\"net/a\"]: \"net/a\" is there twice"]
+        );
+        assert_eq!(
+            refusals(&[("/linux/sysctl", json!({"net.a": "\0"}))]),
+            ["linux.sysctl[\"net.a\"]: \"\\0\" contains a NUL byte"]
+        );
+    }
+}

@@ -63,3 +63,53 @@ fn refuse(rows: &[(&str, bool)], field: &mut Field<'_>) {
         field.at(name).refuse("is not supported yet");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::spec::testing::{assert_refused, planned};
+
+    #[test]
+    fn refused_by_name() {
+        let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        for (pointer, value) in [
+            ("/linux/seccomp", seccomp),
+            ("/linux/mountLabel", json!("a")),
+            ("/linux/intelRdt", json!({})),
+            ("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"})),
+            ("/linux/personality", json!({"domain": "LINUX"})),
+            ("/linux/netDevices", json!({"eth0": {}})),
+            ("/vm", json!({"kernel": {"path": "/k"}})),
+        ] {
+            let field = pointer[1..].replace('/', ".");
+            assert_refused(&[(pointer, value, &format!("{field}: is not supported yet"))]);
+        }
+        for hook in [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ] {
+            let message = format!("hooks.{hook}: is not supported yet");
+            assert_refused(&[("/hooks", json!({hook: [{"path": "/h"}]}), &message)]);
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_fine() {
+        planned(&[
+            ("/hooks", json!({"prestart": [], "poststop": null})),
+            ("/linux/mountLabel", json!("")),
+            ("/linux/netDevices", json!({})),
+            ("/process/apparmorProfile", json!("")),
+            ("/process/selinuxLabel", json!("")),
+            ("/process/commandLine", json!("windows")),
+            ("/annotations", json!({"org.systemd.property.X": "1"})),
+            ("/solaris", json!({})),
+            ("/zos", json!({})),
+        ]);
+    }
+}

@@ -205,3 +205,176 @@ fn check_ids_are_mapped(process: &Process, namespaces: &Namespaces, field: &mut 
         check(*gid, gids, "gidMappings", &mut groups.item(index));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::spec::testing::{assert_refused, config, plan, planned, refusals, set};
+
+    #[test]
+    fn the_default_configuration() {
+        let plan = plan(&config()).unwrap();
+        assert_eq!(plan.root.path, Path::new("/bundle/rootfs"));
+        assert!(plan.root.readonly);
+        assert_eq!(plan.root.propagation, Propagation::Private);
+        assert_eq!(plan.hostname.as_deref(), Some("runc"));
+        assert_eq!(plan.domainname, None);
+        assert_eq!(
+            (plan.masked_paths.len(), plan.readonly_paths.len()),
+            (10, 5)
+        );
+        assert!(plan.sysctl.is_empty());
+    }
+
+    #[test]
+    fn an_absolute_root_is_not_in_the_bundle() {
+        let plan = planned(&[
+            ("/root/path", json!("/images/a")),
+            ("/linux/rootfsPropagation", json!("rslave")),
+        ]);
+        assert_eq!(plan.root.path, Path::new("/images/a"));
+        assert_eq!(plan.root.propagation, Propagation::Slave);
+    }
+
+    #[test]
+    fn versions() {
+        for version in ["1.0.0", "1.0.2-dev", "1.2.1+dev", "1.3.0", "1.9.0"] {
+            planned(&[("/ociVersion", json!(version))]);
+        }
+        let hint = "(runp implements 1.0 to 1.3 of the runtime-spec)";
+        for (version, reason) in [
+            ("2.0.0", "\"2.0.0\" is not supported"),
+            ("0.5.0-dev", "\"0.5.0-dev\" is not supported"),
+            (
+                "",
+                "\"\" is no version: empty string, expected a semver version",
+            ),
+            (
+                "1.0",
+                "\"1.0\" is no version: unexpected end of input while parsing minor version number",
+            ),
+            (
+                "v1.0.0",
+                "\"v1.0.0\" is no version: unexpected character 'v' while parsing major version number",
+            ),
+        ] {
+            let message = format!("ociVersion: {reason} {hint}");
+            assert_refused(&[("/ociVersion", json!(version), &message)]);
+        }
+    }
+
+    #[test]
+    fn refused() {
+        let long = "x".repeat(65);
+        let no_name = "is no name of at most 64 bytes without control characters";
+        assert_refused(&[
+            (
+                "/root",
+                json!(null),
+                "root: is missing (a container needs a root file system)",
+            ),
+            (
+                "/root",
+                json!({}),
+                "root.path: is empty (the directory of the root file system)",
+            ),
+            (
+                "/root/path",
+                json!("a\0"),
+                "root.path: \"a\\0\" contains a NUL byte",
+            ),
+            (
+                "/process",
+                json!(null),
+                "process: is missing (a container needs a program)",
+            ),
+            (
+                "/hostname",
+                json!("a\nb"),
+                &format!("hostname: \"a\\nb\" {no_name}"),
+            ),
+            (
+                "/domainname",
+                json!("a\0"),
+                &format!("domainname: \"a\\0\" {no_name}"),
+            ),
+            (
+                "/hostname",
+                json!(long),
+                &format!("hostname: {long:?} {no_name}"),
+            ),
+            (
+                "/linux/namespaces/3",
+                json!({"type": "time"}),
+                "hostname: would be the host's (add {\"type\": \"uts\"} to linux.namespaces)",
+            ),
+            (
+                "/linux/maskedPaths/1",
+                json!("proc"),
+                "linux.maskedPaths[1]: \"proc\" is not an absolute path",
+            ),
+            (
+                "/linux/readonlyPaths/4",
+                json!("/a\0"),
+                "linux.readonlyPaths[4]: \"/a\\0\" contains a NUL byte",
+            ),
+            (
+                "/linux/rootfsPropagation",
+                json!("public"),
+                "linux.rootfsPropagation: \"public\" is no propagation (one of private, slave, shared, unbindable)",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let changes = [
+            ("/ociVersion", json!("9.9.9")),
+            ("/root", json!(null)),
+            ("/linux", json!(null)),
+            ("/process/args", json!([])),
+            ("/mounts/0/destination", json!("/proc/self")),
+        ];
+        let refused = refusals(&changes);
+        let fields: Vec<&str> = refused.iter().filter_map(|e| e.split(':').next()).collect();
+        assert_eq!(
+            fields,
+            [
+                "ociVersion",
+                "root",
+                "mounts[0].destination",
+                "linux.namespaces",
+                "hostname",
+                "process.args"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_configuration_is_refused() {
+        let mut empty = json!({});
+        set(&mut empty, "/annotations", Some(json!({"a": "b"})));
+        let error = plan(&empty).unwrap_err().to_string();
+        assert!(error.starts_with("config.json: 4 errors:\n"), "{error}");
+    }
+
+    #[test]
+    fn the_bundle_must_be_known() {
+        let spec = serde_json::from_value(config()).unwrap();
+        let request = Request {
+            id: &"c".parse().unwrap(),
+            bundle: "bundle".into(),
+            spec: &spec,
+            overlay: None,
+            sources: Default::default(),
+            stdio: crate::container::Stdio::Inherit,
+        };
+        assert_eq!(
+            super::plan(&request).unwrap_err().to_string(),
+            "config.json: root: the bundle's path \"bundle\" is not absolute"
+        );
+    }
+}

@@ -9,12 +9,16 @@
 //!
 //! | file | what is decided there |
 //! | --- | --- |
-//! | `machine` | what an event changes, and which actions follow: [`Pod`] |
+//! | `machine` | the state, and one step of it: [`Pod`] |
+//! | `events` | what an event changes |
+//! | `actions` | which actions follow |
 //! | `policy` | who is restarted, who is done, what an exit is called |
 //! | `backoff` | when something that failed may be tried again |
 //! | `phase` | phase, conditions, exit code: how the state is told |
 
+mod actions;
 mod backoff;
+mod events;
 mod machine;
 mod phase;
 mod policy;

@@ -160,12 +160,14 @@ fn documents(name: &str, text: &str) -> Result<Vec<Node>> {
     // Far beyond any pod, and an alias bomb reaches them within a few milliseconds.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
+            max_depth: 32,
+            flow_nesting_limit: 32,
             max_nodes: 50_000,
-            max_events: 200_000,
             max_aliases: 1_000,
+            max_recorded_anchor_events: 10_000,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 50_000,
+            max_total_replayed_events: 10_000,
         },
         legacy_octal_numbers: true,
         with_snippet: false,
@@ -178,6 +180,7 @@ fn documents(name: &str, text: &str) -> Result<Vec<Node>> {
             };
             let message = e.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
+            let message = message.split(" at line ").next().unwrap_or_default();
             Error::new(format!("manifest: {name}{at}: {message}"))
         })?;
     Ok(nodes.into_iter().map(Node::from).collect())

@@ -93,12 +93,10 @@ pub(super) fn check(pod: &Pod) -> Support {
         status,
     } = pod;
     support.metadata(metadata);
-    support.warn(
-        status.is_some(),
-        "manifest",
-        "status",
-        "ignored, it is runp that writes it",
-    );
+    if status.is_some() {
+        let text = "status: ignored, it is runp that writes it";
+        support.warnings.push(text.to_owned());
+    }
     if let Some(spec) = spec {
         support.pod(spec);
     }

@@ -285,6 +285,7 @@ fn without_a_supervisor_the_truth_is_told() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // a table
 fn summary_follows_kubectl() {
     let terminated = |reason: &str, exit: i32, signal: i32| json!({"terminated": {"reason": reason, "exitCode": exit, "signal": signal}});
     let waiting = |reason: &str| json!({"waiting": {"reason": reason}});

@@ -523,7 +523,10 @@ fn an_init_killed_for_want_of_memory_has_failed_even_if_it_exits_with_zero() {
 }
 
 #[test]
-fn who_takes_over_knows_what_was_ordered_and_not_answered() {
-    let (story, first) = Story::begin(spec(Always, 0, 2));
+fn who_takes_over_knows_what_was_ordered_and_is_not_done() {
+    let (mut story, first) = Story::begin(spec(Always, 0, 2));
     assert_eq!(story.pod.outstanding(), first);
+    story.started(0);
+    story.stop(None);
+    assert_eq!(story.pod.outstanding(), [signal(0, 15), start(1, 0)]);
 }

@@ -1,0 +1,244 @@
+//! A throwaway world for one test: a directory, a state root, names that nobody else uses; checked empty at the end.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::requires::{Need, requires};
+use super::{Bundle, PATIENCE, census};
+
+/// One test's world. When it goes out of scope, everything in it is deleted by force and nothing may be left.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// In every name that the test makes: ids, pods, cgroups, directories.
+    pub(crate) token: String,
+    dir: tempfile::TempDir,
+    /// Namespaces that must be gone at the end, as `net:[4026532000]`.
+    namespaces: RefCell<BTreeSet<String>>,
+}
+
+impl Case {
+    /// A world, if the machine has what the test needs; root is always needed.
+    pub(crate) fn new(needs: &[Need]) -> Option<Self> {
+        if !requires(&[Need::Root]) || !requires(needs) {
+            return None;
+        }
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let token = format!("rp{:x}", now ^ (u64::from(std::process::id()) << 40));
+        let dir = tempfile::Builder::new().prefix(&token).tempdir().unwrap();
+        for private in ["state", "data", "output"] {
+            fs::create_dir(dir.path().join(private)).unwrap();
+        }
+        Some(Self {
+            token,
+            dir,
+            namespaces: RefCell::default(),
+        })
+    }
+
+    /// The test's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `--root`.
+    pub(crate) fn state_root(&self) -> PathBuf {
+        self.dir().join("state")
+    }
+
+    /// `--data-root`.
+    pub(crate) fn data_root(&self) -> PathBuf {
+        self.dir().join("data")
+    }
+
+    /// A name that is unique on the machine.
+    pub(crate) fn id(&self, name: &str) -> String {
+        format!("{}-{name}", self.token)
+    }
+
+    /// A new bundle, as `spec` writes it, with a small root file system, without a terminal.
+    pub(crate) fn bundle(&self, name: &str) -> Bundle<'_> {
+        Bundle::new(self, name)
+    }
+
+    /// The runtime with its global options.
+    pub(crate) fn runtime(&self) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("--root").arg(self.state_root());
+        if requires_runp() {
+            command.arg("--data-root").arg(self.data_root());
+        }
+        command.env("RUNP_TEST", &self.token).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the runtime with these arguments to its end.
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Done {
+        let mut command = self.runtime();
+        command.args(args);
+        self.finish(command)
+    }
+
+    /// Runs a command to its end. Its output goes to files: what it leaves running cannot hold us up.
+    pub(crate) fn finish(&self, mut command: Command) -> Done {
+        let path = |what| {
+            self.dir()
+                .join("output")
+                .join(format!("{:?}.{what}", std::thread::current().id()))
+        };
+        command
+            .stdout(File::create(path("out")).unwrap())
+            .stderr(File::create(path("err")).unwrap());
+        let mut child = command.spawn().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let patience = Timespec::try_from(PATIENCE * 2).unwrap();
+        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap();
+        if ended == 0 {
+            child.kill().unwrap();
+        }
+        let done = Done {
+            command: format!("{command:?}"),
+            status: child.wait().unwrap(),
+            stdout: String::from_utf8_lossy(&fs::read(path("out")).unwrap()).into_owned(),
+            stderr: String::from_utf8_lossy(&fs::read(path("err")).unwrap()).into_owned(),
+        };
+        assert!(ended == 1, "does not end: {done:#?}");
+        assert!(!done.stderr.contains("panicked"), "panic: {done:#?}");
+        done
+    }
+
+    /// Remembers the namespaces of a process that are not ours: they must be gone at the end.
+    pub(crate) fn watch_namespaces(&self, pid: i32) {
+        let ours = super::process::namespaces(std::process::id().cast_signed());
+        for (kind, inode) in super::process::namespaces(pid) {
+            if ours.get(&kind) != Some(&inode) {
+                self.namespaces.borrow_mut().insert(inode);
+            }
+        }
+    }
+
+    /// What is left of the test on the machine, now.
+    pub(crate) fn left_behind(&self) -> Vec<String> {
+        census::of(&self.token, self.dir(), &self.namespaces.borrow())
+    }
+
+    /// Nothing is left; what the kernel is still taking down gets a moment.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(2);
+        loop {
+            let left = self.left_behind();
+            if left.is_empty() {
+                return;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "left behind:\n  {}",
+                left.join("\n  ")
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Deletes by force whatever the test made.
+    fn sweep(&self) {
+        let names = |dir: PathBuf| -> Vec<String> {
+            fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
+        };
+        if requires_runp() {
+            for pod in names(self.state_root().join("pods")) {
+                self.run(["pod", "delete", "--force", &pod]);
+            }
+        }
+        for id in names(self.state_root()) {
+            if id.starts_with(&self.token) {
+                self.run(["delete", "--force", &id]);
+            }
+        }
+    }
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        self.sweep();
+        if !std::thread::panicking() {
+            self.assert_nothing_left();
+        }
+    }
+}
+
+/// The runtime under test.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("RUNP_TEST_RUNTIME")
+        .map_or_else(|| env!("CARGO_BIN_EXE_runp").into(), PathBuf::from)
+}
+
+/// Whether it is ours.
+pub(crate) fn requires_runp() -> bool {
+    std::env::var_os("RUNP_TEST_RUNTIME").is_none()
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// For the report.
+    #[allow(dead_code)] // read by Debug
+    pub(crate) command: String,
+    /// How it ended.
+    pub(crate) status: ExitStatus,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// It ended with 0.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert!(self.status.success(), "{self:#?}");
+        self
+    }
+
+    /// It ended with this exit code.
+    #[track_caller]
+    pub(crate) fn code(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self:#?}");
+        self
+    }
+
+    /// It failed by itself, with something to say: that.
+    #[track_caller]
+    pub(crate) fn fails(self) -> String {
+        assert!(
+            !self.status.success() && self.status.signal().is_none() && !self.stderr.is_empty(),
+            "{self:#?}"
+        );
+        self.stderr
+    }
+
+    /// It failed, and its message has all of this in it. (Only runp's wording is ours to check.)
+    #[track_caller]
+    pub(crate) fn fails_saying(self, parts: &[&str]) {
+        let message = self.fails();
+        for part in parts {
+            assert!(
+                !requires_runp() || message.contains(part),
+                "{part:?} is not in: {message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What every test stands on: a throwaway world, the runtime under test, a census of what is left behind.
+
+pub(crate) mod bundle;
+pub(crate) mod case;
+pub(crate) mod census;
+pub(crate) mod pod;
+pub(crate) mod process;
+pub(crate) mod requires;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use bundle::Bundle;
+pub(crate) use case::{Case, Done, binary};
+pub(crate) use pod::Pod;
+pub(crate) use requires::Need;
+
+/// How long a test waits for something that must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until there is an answer, for at most [`PATIENCE`].
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_or(ask, || what.to_owned())
+}
+
+/// The same, with a report that is made only if there is no answer.
+#[track_caller]
+pub(crate) fn eventually_or<T>(
+    mut ask: impl FnMut() -> Option<T>,
+    report: impl FnOnce() -> String,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        if Instant::now() > deadline {
+            panic!("waited {PATIENCE:?} in vain: {}", report());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,115 @@
+//! What /proc says of a process.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All pids, other than our own.
+pub(crate) fn all() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != std::process::id().cast_signed())
+}
+
+/// Its namespaces: `net` to `net:[4026531840]`, and so on. Empty if it is gone.
+pub(crate) fn namespaces(pid: i32) -> BTreeMap<String, String> {
+    ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
+        .into_iter()
+        .filter_map(|kind| Some((kind.to_owned(), namespace(pid, kind)?)))
+        .collect()
+}
+
+/// One of its namespaces, as `net:[4026531840]`.
+pub(crate) fn namespace(pid: i32, kind: &str) -> Option<String> {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+/// A field of `/proc/<pid>/status`, as printed there.
+pub(crate) fn status(pid: i32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+        .unwrap_or_else(|| panic!("no {field} in {status}"))
+        .trim()
+        .to_owned()
+}
+
+/// Whether it runs: neither gone nor a zombie.
+pub(crate) fn runs(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim().starts_with('Z'))
+}
+
+/// What its descriptors point to.
+pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            let target = fs::read_link(entry.path()).ok()?;
+            Some((number, target.to_string_lossy().into_owned()))
+        })
+        .collect()
+}
+
+/// The directory of its cgroup in which the files of `controller` are, cgroup v1 or v2.
+pub(crate) fn cgroup(pid: i32, controller: &str) -> PathBuf {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    for line in cgroups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap());
+        if controllers.split(',').any(|c| c == controller) {
+            return Path::new("/sys/fs/cgroup")
+                .join(controller)
+                .join(path.trim_start_matches('/'));
+        }
+    }
+    let unified = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
+    Path::new("/sys/fs/cgroup").join(unified.unwrap())
+}
+
+/// A line of mountinfo, split: `(mount point, mount options, file system, superblock options)`.
+#[derive(Debug)]
+#[allow(dead_code)] // some are only for the report
+pub(crate) struct Mount {
+    /// Where.
+    pub(crate) point: String,
+    /// Of the mount: `ro,nosuid,...`.
+    pub(crate) options: String,
+    /// The file system's type.
+    pub(crate) fstype: String,
+    /// Of the file system.
+    pub(crate) super_options: String,
+    /// `shared:1`, `master:2`, ...
+    pub(crate) propagation: String,
+}
+
+impl Mount {
+    /// Whether it has this option.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|o| o == option)
+    }
+}
+
+/// The text of a mountinfo file, parsed: proc_pid_mountinfo(5).
+pub(crate) fn parse_mountinfo(text: &str) -> Vec<Mount> {
+    text.lines()
+        .map(|line| {
+            let (left, right) = line.split_once(" - ").unwrap();
+            let left: Vec<&str> = left.split(' ').collect();
+            let right: Vec<&str> = right.split(' ').collect();
+            Mount {
+                point: left[4].into(),
+                options: left[5].into(),
+                propagation: left[6..].join(" "),
+                fstype: right[0].into(),
+                super_options: right[2].into(),
+            }
+        })
+        .collect()
+}

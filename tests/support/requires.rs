@@ -1,0 +1,52 @@
+//! What a test needs of the machine. Where it is missing the test is skipped; in strict mode it fails.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Something that a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Uid 0.
+    Root,
+    /// strace(1).
+    Strace,
+    /// The runtime under test is runp: the test is about what no other runtime has.
+    Runp,
+    /// A cgroup controller, in whichever version.
+    Controller(&'static str),
+}
+
+/// Says whether the test can run: `if !requires(&[Root]) { return; }`.
+pub(crate) fn requires(needs: &[Need]) -> bool {
+    for need in needs {
+        if let Some(missing) = missing(*need) {
+            let strict = *need != Need::Runp
+                && (std::env::var_os("CI").is_some()
+                    || std::env::var_os("RUNP_TEST_STRICT").is_some());
+            assert!(!strict, "this machine lacks {missing}");
+            eprintln!("skipped: needs {missing}");
+            return false;
+        }
+    }
+    true
+}
+
+fn missing(need: Need) -> Option<String> {
+    match need {
+        Need::Root => (!rustix::process::geteuid().is_root()).then(|| "root".into()),
+        Need::Strace => Command::new("strace")
+            .arg("-V")
+            .output()
+            .is_err()
+            .then(|| "strace".into()),
+        Need::Runp => {
+            std::env::var_os("RUNP_TEST_RUNTIME").map(|_| "runp as the runtime under test".into())
+        }
+        Need::Controller(name) => {
+            let v1 = Path::new("/sys/fs/cgroup").join(name).is_dir();
+            let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+                .is_ok_and(|list| list.split_whitespace().any(|c| c == name));
+            (!v1 && !v2).then(|| format!("the cgroup controller {name}"))
+        }
+    }
+}
