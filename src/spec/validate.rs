@@ -59,7 +59,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let readonly_paths = plan_paths(readonly_paths, &mut field.at("readonlyPaths"));
 
     let process = plan_first_process(spec, &namespaces, &mut errors);
-    let cgroup = cgroup::plan(request.id.as_str(), linux, &mut errors);
+    let cgroup = cgroup::plan(request.id, linux, &mut errors);
     Error::all("config.json", errors)?;
     // Without errors there is a process.
     let process = process.ok_or_else(|| Error::new("config.json: process: is missing"))?;
