@@ -1,6 +1,9 @@
 //! Kubernetes' pod on one machine: manifest, plan, lifecycle, supervisor, status.
 
+pub mod container;
 pub mod control;
+pub mod delete;
+pub mod detach;
 pub mod images;
 pub mod journal;
 pub mod lifecycle;

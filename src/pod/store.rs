@@ -406,11 +406,16 @@ impl Data {
             ),
             e => Error::sys(format!("make directory {}", data.path.display()), e),
         })?;
-        for directory in [data.volumes(), data.containers()] {
-            mkdir(&directory, Mode::RWXU)
-                .context(|| format!("make directory {}", directory.display()))?;
+        let made = [data.volumes(), data.containers()]
+            .into_iter()
+            .try_for_each(|directory| {
+                mkdir(&directory, Mode::RWXU)
+                    .context(|| format!("make directory {}", directory.display()))
+            });
+        match made {
+            Ok(()) => Ok(data),
+            Err(e) => Err(e.and_cleanup(data.remove())),
         }
-        Ok(data)
     }
 
     /// The directory of a pod that has one, or should have.
@@ -426,6 +431,28 @@ impl Data {
     /// One directory per container.
     pub fn containers(&self) -> PathBuf {
         self.path.join("containers")
+    }
+
+    /// The containers that have a root here.
+    ///
+    /// # Errors
+    /// When the directory cannot be read; one that does not exist holds none.
+    pub fn container_names(&self) -> Result<Vec<String>> {
+        let directory = self.containers();
+        let step = || format!("read {}", directory.display());
+        let entries = match fs::read_dir(&directory) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.context(step)?,
+        };
+        entries
+            .map(|entry| {
+                Ok(entry
+                    .context(step)?
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned())
+            })
+            .collect()
     }
 
     /// Removes all of it; volumes in memory are unmounted. What is gone already is no error.

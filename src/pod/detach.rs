@@ -1,0 +1,1 @@
+//! A supervisor in the background.
