@@ -1,7 +1,10 @@
 //! Synthetic journals and what is computed from them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::super::lifecycle::{ContainerSpec, Exit, PodSpec, RestartPolicy, StartFailure};
+use super::super::journal::{Description, Entry};
+use super::super::lifecycle::{
+    ContainerSpec, Event, Exit, Kind, PodSpec, RestartPolicy, StartFailure,
+};
 use super::*;
 
 /// This many microseconds after 2026-01-02 03:04:05 UTC.
@@ -41,13 +44,20 @@ fn replay(
         grace: Duration::from_secs(30),
         containers: containers.collect(),
     };
-    let mut pod = Pod::new(spec, us(0));
-    let mut recorder = Recorder::new(&pod);
-    for (at, event) in events {
-        pod.step(event, us(*at));
-        recorder.observe(event, &pod);
-    }
-    recorder.finish("hello", &pod, us(now))
+    let entry = |(at, event): &(u64, Event)| (us(*at), Entry::Event(event.clone()));
+    let record = Record {
+        pod: Description {
+            name: "hello".into(),
+            namespace: "default".into(),
+            uid: String::new(),
+            boot_id: String::new(),
+            spec,
+        },
+        created: us(0),
+        entries: events.iter().map(entry).collect(),
+        torn: None,
+    };
+    Timeline::of(&record, us(now))
 }
 
 /// Volumes, sandbox, and the request to start: 2.5 ms.
