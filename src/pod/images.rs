@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use oci_spec::runtime::Spec;
 
 use crate::error::{Context, Error, Result};
+use crate::spec;
 
 /// A container's image.
 #[derive(Debug)]
@@ -40,9 +41,9 @@ pub fn resolve(
     let image = container.image.as_deref().unwrap_or_default();
     let given = given(path, image, rootfs)?;
     let bundle = directory.join(&container.name);
-    let config = bundle.join("config.json");
-    if config.is_file() {
-        return from_bundle(bundle, &config, given).context(|| path);
+    if bundle.join("config.json").is_file() {
+        let step = format!("{path}: bundle {}", bundle.display());
+        return from_bundle(bundle, given).context(|| step);
     }
     let root = match given {
         Some(root) => root,
@@ -55,11 +56,8 @@ pub fn resolve(
     })
 }
 
-fn from_bundle(bundle: PathBuf, path: &Path, given: Option<PathBuf>) -> Result<Image> {
-    let text = std::fs::read_to_string(path).context(|| format!("read {}", path.display()))?;
-    let mut json = serde_json::Deserializer::from_str(&text);
-    let config: Spec = serde_path_to_error::deserialize(&mut json)
-        .map_err(|e| Error::new(format!("{}: {}: {}", path.display(), e.path(), e.inner())))?;
+fn from_bundle(bundle: PathBuf, given: Option<PathBuf>) -> Result<Image> {
+    let config = spec::load::load(&bundle)?;
     let own = config.root().as_ref();
     let root = match given {
         Some(root) => root,
@@ -67,8 +65,7 @@ fn from_bundle(bundle: PathBuf, path: &Path, given: Option<PathBuf>) -> Result<I
     };
     if !root.is_dir() {
         return Err(Error::new(format!(
-            "{}: root.path: no directory {}",
-            path.display(),
+            "config.json: root.path: no directory {}",
             root.display()
         )));
     }

@@ -237,7 +237,7 @@ fn bytes(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let whole = units
         .iter()
-        .find(|(_, unit)| bytes > 0 && bytes % unit == 0);
+        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     match whole {
         Some((name, unit)) => format!("{} {name}", bytes / unit),
         None => format!("{bytes} B"),
