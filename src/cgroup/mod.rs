@@ -17,6 +17,7 @@ mod kill;
 mod wait;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::path::{Component, Path, PathBuf};
