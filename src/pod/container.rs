@@ -238,8 +238,8 @@ impl Output {
         self.log.close(now);
     }
 
-    /// The last line that was written.
-    pub fn last_line(&self) -> String {
-        String::from_utf8_lossy(self.log.last_line()).into_owned()
+    /// The beginning of the last line that was written.
+    pub fn last_line(&self) -> &[u8] {
+        self.log.last_line()
     }
 }

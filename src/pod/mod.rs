@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod lint;
 pub mod logs;
 pub mod manifest;
+pub mod observe;
 pub mod pause;
 pub mod plan;
 pub mod progress;

@@ -48,6 +48,15 @@ pub fn is_populated(cgroup: &str) -> Result<bool> {
     Ok(!cgroup.pids()?.is_empty())
 }
 
+/// Whether pause is there.
+///
+/// # Errors
+/// When its cgroup cannot be read.
+pub fn has_pause(cgroup: &str) -> Result<bool> {
+    let cgroup = Layout::detect()?.open(&pause_cgroup(cgroup))?;
+    Ok(!cgroup.pids()?.is_empty())
+}
+
 /// Kills everything in the pod's cgroup and below.
 ///
 /// # Errors

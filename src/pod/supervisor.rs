@@ -21,7 +21,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::container::{self, Output};
 use super::control::{self, Listener, Request};
 use super::journal::{self, Entry, Journal};
-use super::lifecycle::{Action, Event, Exit, Index, Pod as Life, StartFailure, Time, Volumes as V};
+use super::lifecycle::{Action, Event, Exit, Index, Pod as Life, StartFailure, Time};
 use super::logs::Stream;
 use super::plan::{PodPlan, Shared};
 use super::store::{Data, PodDir, PodName, Pods, Record};
@@ -36,8 +36,27 @@ const CHECK_VOLUMES: Duration = Duration::from_secs(10);
 /// How soon a full disk is tried again that the journal did not fit on.
 const RETRY_JOURNAL: Duration = Duration::from_secs(1);
 
-/// Is shown every event, with the pod just after it.
-pub type Watch<'a> = &'a mut dyn FnMut(Time, &Event, &Supervisor<'_>);
+/// What a pod's watcher gets to see.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// Something happened, and this is the pod after it.
+    Event(&'a Event, &'a Life),
+    /// A container has written; the beginning of its last line.
+    Log(Index, &'a [u8], Time),
+    /// Time has gone on.
+    Tick(Time),
+}
+
+/// Who watches a pod while it lives.
+#[derive(Debug)]
+pub struct Watcher<F: FnMut(Seen<'_>)> {
+    /// How often it wants to see that time goes on.
+    pub refresh: Option<Duration>,
+    /// Is shown everything.
+    pub see: F,
+}
+
+type Watch<'a> = &'a mut dyn FnMut(Seen<'_>);
 
 /// A pod and all that is open for it.
 #[derive(Debug)]
@@ -136,32 +155,27 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The pod as it is now.
-    pub fn life(&self) -> &Life {
-        &self.life
-    }
-
-    /// The last line that a container wrote in its last run.
-    pub fn last_line(&self, container: Index) -> Option<String> {
-        let output = self.containers.get(container.0)?.output.as_ref()?;
-        Some(output.last_line())
-    }
-
     /// Lives the pod's life to its end: with `start` at once, else once somebody asks for it. What is left then is the
     /// pod's directory, with its journal and logs.
     ///
     /// # Errors
     /// When waiting is not possible, or something of the pod cannot be removed.
-    pub fn run(mut self, start: bool, watch: Watch<'_>) -> Result<(PodDir, Life)> {
+    pub fn run(
+        mut self,
+        start: bool,
+        mut watcher: Watcher<impl FnMut(Seen<'_>)>,
+    ) -> Result<(PodDir, Life)> {
+        let watch = &mut watcher.see;
         self.happens(Event::Accepted, watch);
         if start {
             self.happens(Event::StartRequested, watch);
         }
         while !self.life.finished() {
-            for source in self.wait()? {
+            for source in self.wait(watcher.refresh)? {
                 self.look_at(source, watch)?;
             }
             self.look_at_time(watch);
+            watch(Seen::Tick(self.clock.now()));
         }
         self.finish()
     }
@@ -173,7 +187,7 @@ impl<'a> Supervisor<'a> {
         self.unwritten.push_back((now, Entry::Event(event.clone())));
         self.write_journal();
         let actions = self.life.step(&event, now);
-        watch(now, &event, self);
+        watch(Seen::Event(&event, &self.life));
         for action in actions {
             log::debug!("pod {}: {action:?}", self.plan.name);
             if let Some(answer) = self.carry_out(action) {
@@ -315,14 +329,14 @@ impl<'a> Supervisor<'a> {
 
     /// Waits until something happens or a time has come; gives the files that have something to tell. Logs before
     /// ends, so that what a container wrote is there once it is said to have ended.
-    fn wait(&self) -> Result<Vec<Source>> {
+    fn wait(&self, refresh: Option<Duration>) -> Result<Vec<Source>> {
         let mut sources = Vec::new();
         let mut files = Vec::new();
         for (source, fd) in self.sources() {
             sources.push(source);
             files.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-        let timeout = self.timeout();
+        let timeout = self.timeout(refresh);
         match poll(&mut files, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
@@ -361,10 +375,11 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Until the next time at which something is to be done.
-    fn timeout(&self) -> Option<Timespec> {
+    fn timeout(&self, refresh: Option<Duration>) -> Option<Timespec> {
         let now = self.clock.now();
         let retry = (!self.unwritten.is_empty()).then(|| now.after(RETRY_JOURNAL));
-        let times = [self.life.deadline(), self.next_check, retry];
+        let refresh = refresh.map(|refresh| now.after(refresh));
+        let times = [self.life.deadline(), self.next_check, retry, refresh];
         let next = times.into_iter().flatten().min()?;
         Timespec::try_from(next.since(now)).ok()
     }
@@ -391,6 +406,7 @@ impl<'a> Supervisor<'a> {
                 let now = self.clock.now();
                 if let Some(output) = &mut self.containers[container.0].output {
                     output.drain(stream, now);
+                    watch(Seen::Log(container, output.last_line(), now));
                 }
             }
             Source::Exit(container) => self.look_at_container(container, watch)?,
