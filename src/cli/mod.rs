@@ -5,6 +5,7 @@ mod exec;
 mod lifecycle;
 mod logging;
 mod query;
+mod table;
 mod terminal;
 
 use std::path::PathBuf;

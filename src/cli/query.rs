@@ -67,7 +67,7 @@ impl List {
 }
 
 fn table(states: &[container::State]) -> String {
-    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
     let rows = states.iter().map(|state| {
         [
             state.id.to_string(),
@@ -78,27 +78,7 @@ fn table(states: &[container::State]) -> String {
             state.owner.clone(),
         ]
     });
-    columns(std::iter::once(header).chain(rows).collect())
-}
-
-/// Rows with their columns aligned, two spaces or more apart.
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}  "));
-        text += cells.collect::<String>().trim_end();
-        text.push('\n');
-    }
-    text
+    super::table::table(header, rows)
 }
 
 /// Show the processes of a container
@@ -181,14 +161,5 @@ mod tests {
             Some("UID   PID  PPID CMD\nroot   22     1 sleep 1\n")
         );
         assert_eq!(select_processes("USER CMD\n", &[1]), None);
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = vec![
-            ["ID".to_string(), "B".to_string()],
-            ["long".into(), "x".into()],
-        ];
-        assert_eq!(columns(rows), "ID    B\nlong  x\n");
     }
 }
