@@ -59,6 +59,26 @@ pub(super) struct Exec {
 }
 
 impl Exec {
+    /// A program in a container, with the credentials of the container's own process.
+    pub(super) fn of(id: ContainerId, tty: bool, args: Vec<String>) -> Self {
+        Self {
+            console_socket: None,
+            cwd: None,
+            env: Vec::new(),
+            tty,
+            user: None,
+            additional_gids: Vec::new(),
+            process: None,
+            detach: false,
+            pid_file: None,
+            no_new_privs: false,
+            cap: Vec::new(),
+            ignore_paused: false,
+            id,
+            args,
+        }
+    }
+
     pub(super) fn run(self, store: &Store) -> Result<i32> {
         let spec = match &self.process {
             Some(path) => load::load_process(path)?,

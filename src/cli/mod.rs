@@ -4,6 +4,7 @@ mod bundle;
 mod exec;
 mod lifecycle;
 mod logging;
+mod pod;
 mod query;
 mod table;
 mod terminal;
@@ -33,6 +34,9 @@ pub(crate) struct Global {
     /// Directory that holds the state of containers and pods
     #[arg(long, value_name = "DIR", default_value = "/run/runp")]
     root: PathBuf,
+    /// Directory that holds the volumes of pods and what their containers write
+    #[arg(long, value_name = "DIR", default_value = crate::pod::store::DATA_ROOT)]
+    data_root: PathBuf,
     /// Append the log to this file instead of standard error
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -59,6 +63,7 @@ enum Command {
     Kill(lifecycle::Kill),
     /// List the containers
     List(query::List),
+    Pod(pod::Pod),
     /// Show the processes of a container
     Ps(query::Ps),
     /// Create a container and start it
@@ -113,6 +118,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Exec(exec) => exec.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
+        Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Run(run) => run.run(&store),
         Command::Spec(spec) => spec.run(),

@@ -9,6 +9,7 @@ pub mod mount;
 pub mod net;
 pub mod ns;
 pub mod path;
+pub mod pause_code;
 pub mod process;
 pub mod socket;
 
