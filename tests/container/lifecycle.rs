@@ -224,7 +224,7 @@ fn exec_runs_in_the_container_with_its_options() {
         "/tmp\n"
     );
     let env = c.exec(
-        &["--env", "A=1", "-e", "B=two"],
+        &["--env", "A=1", "--env", "B=two"],
         &["sh", "-c", "echo $A $B $PATH"],
     );
     assert!(
@@ -233,7 +233,7 @@ fn exec_runs_in_the_container_with_its_options() {
     );
     assert_eq!(
         c.exec(&["--user", "1000:1001"], &["id"]).ok().stdout.trim(),
-        "uid=1000 gid=1001 groups=1001"
+        "uid=1000 gid=1001"
     );
     let inside = c.exec(&[], &["readlink", "/proc/self/ns/net"]).ok().stdout;
     assert_eq!(
@@ -333,7 +333,7 @@ fn a_process_in_the_hosts_pid_namespace_that_is_left_is_killed_by_delete() {
         let ps = case.run(["ps", "--format", "json", &c.id]).ok().stdout;
         serde_json::from_str::<Vec<i32>>(&ps).unwrap()
     };
-    let pids = eventually("both sleeps run", || Some(all()).filter(|p| p.len() > 2));
+    let pids = eventually("both sleeps run", || Some(all()).filter(|p| p.len() >= 2));
     c.delete_force().ok();
     case.assert_nothing_left();
     assert!(pids.iter().all(|pid| !process::runs(*pid)));

@@ -1,12 +1,12 @@
 //! A throwaway world for one test: a directory, a state root, names that nobody else uses; checked empty at the end.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,7 +22,7 @@ pub(crate) struct Case {
     pub(crate) token: String,
     dir: tempfile::TempDir,
     /// Namespaces that must be gone at the end, as `net:[4026532000]`.
-    namespaces: RefCell<BTreeSet<String>>,
+    namespaces: Mutex<BTreeSet<String>>,
 }
 
 impl Case {
@@ -40,7 +40,7 @@ impl Case {
         Some(Self {
             token,
             dir,
-            namespaces: RefCell::default(),
+            namespaces: Mutex::default(),
         })
     }
 
@@ -73,7 +73,7 @@ impl Case {
     pub(crate) fn runtime(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("--root").arg(self.state_root());
-        if requires_runp() {
+        if is_runp() {
             command.arg("--data-root").arg(self.data_root());
         }
         command.env("RUNP_TEST", &self.token).stdin(Stdio::null());
@@ -120,14 +120,14 @@ impl Case {
         let ours = super::process::namespaces(std::process::id().cast_signed());
         for (kind, inode) in super::process::namespaces(pid) {
             if ours.get(&kind) != Some(&inode) {
-                self.namespaces.borrow_mut().insert(inode);
+                self.namespaces.lock().unwrap().insert(inode);
             }
         }
     }
 
     /// What is left of the test on the machine, now.
     pub(crate) fn left_behind(&self) -> Vec<String> {
-        census::of(&self.token, self.dir(), &self.namespaces.borrow())
+        census::of(&self.token, self.dir(), &self.namespaces.lock().unwrap())
     }
 
     /// Nothing is left; what the kernel is still taking down gets a moment.
@@ -158,7 +158,7 @@ impl Case {
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
                 .collect()
         };
-        if requires_runp() {
+        if is_runp() {
             for pod in names(self.state_root().join("pods")) {
                 self.run(["pod", "delete", "--force", &pod]);
             }
@@ -187,7 +187,7 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 /// Whether it is ours.
-pub(crate) fn requires_runp() -> bool {
+pub(crate) fn is_runp() -> bool {
     std::env::var_os("RUNP_TEST_RUNTIME").is_none()
 }
 
@@ -236,7 +236,7 @@ impl Done {
         let message = self.fails();
         for part in parts {
             assert!(
-                !requires_runp() || message.contains(part),
+                !is_runp() || message.contains(part),
                 "{part:?} is not in: {message}"
             );
         }

@@ -10,7 +10,7 @@ pub(crate) mod requires;
 use std::time::{Duration, Instant};
 
 pub(crate) use bundle::Bundle;
-pub(crate) use case::{Case, Done, binary};
+pub(crate) use case::{Case, Done, binary, is_runp};
 pub(crate) use pod::Pod;
 pub(crate) use requires::Need;
 
