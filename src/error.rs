@@ -19,6 +19,7 @@ pub struct Error {
     steps: Vec<String>,
     errno: Option<i32>,
     hint: Option<String>,
+    program: bool,
 }
 
 impl Error {
@@ -28,6 +29,7 @@ impl Error {
             steps: vec![what.into()],
             errno: None,
             hint: None,
+            program: false,
         }
     }
 
@@ -63,6 +65,18 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Says that everything was made and only the container's program could not be executed.
+    #[must_use]
+    pub fn of_program(mut self) -> Self {
+        self.program = true;
+        self
+    }
+
+    /// Whether only the container's program could not be executed.
+    pub fn is_of_program(&self) -> bool {
+        self.program
     }
 
     /// Puts the step in which this happened in front.

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `runp` binary: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    runp::cli::main()
+}

@@ -1,1 +1,144 @@
-//! cli
+//! What people and callers type: parse, call the library, print. The errors of all verbs are printed here, once.
+
+mod bundle;
+mod exec;
+mod lifecycle;
+mod logging;
+mod query;
+mod terminal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::state::Store;
+
+/// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "runp", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What holds for every verb.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Directory that holds the state of containers and pods
+    #[arg(long, value_name = "DIR", default_value = "/run/runp")]
+    root: PathBuf,
+    /// Append the log to this file instead of standard error
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How the log is written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: logging::Format,
+    /// Log what is done, too
+    #[arg(long)]
+    debug: bool,
+    /// Let systemd manage the cgroups (not supported yet)
+    #[arg(long)]
+    systemd_cgroup: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a container; its program is executed by `start`
+    Create(bundle::Create),
+    /// Remove a container
+    Delete(lifecycle::Delete),
+    /// Run another program in a running container
+    Exec(exec::Exec),
+    /// Send a signal to a container
+    Kill(lifecycle::Kill),
+    /// List the containers
+    List(query::List),
+    /// Show the processes of a container
+    Ps(query::Ps),
+    /// Create a container and start it
+    Run(bundle::Run),
+    /// Write a config.json to start from
+    Spec(bundle::SpecFile),
+    /// Execute the program of a created container
+    Start(lifecycle::Start),
+    /// Print the state of a container as JSON
+    State(query::State),
+}
+
+/// Runs the program's arguments and returns its exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let global = arguments.global;
+    let result = logging::start(&global)
+        .and_then(|()| check(&global))
+        .and_then(|()| run(&global, arguments.command));
+    match result {
+        Ok(code) => code,
+        Err(e) => {
+            logging::report(&global, &e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(global: &Global) -> Result<()> {
+    match global.systemd_cgroup {
+        true => Err(Error::new("--systemd-cgroup: not supported yet")
+            .hint("without it runp manages the cgroups itself")),
+        false => Ok(()),
+    }
+}
+
+fn run(global: &Global, command: Command) -> Result<ExitCode> {
+    let store = Store::new(absolute(&global.root)?);
+    match command {
+        Command::Create(create) => create.run(&store),
+        Command::Delete(delete) => delete.run(&store),
+        Command::Exec(exec) => exec.run(&store),
+        Command::Kill(kill) => kill.run(&store),
+        Command::List(list) => list.run(&store),
+        Command::Ps(ps) => ps.run(&store),
+        Command::Run(run) => run.run(&store),
+        Command::Spec(spec) => spec.run(),
+        Command::Start(start) => start.run(&store),
+        Command::State(state) => state.run(&store),
+    }
+}
+
+/// The path from `/`, without looking at what is there.
+pub(crate) fn absolute(path: &std::path::Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::sys(format!("find {}", path.display()), e))
+}
+
+/// Prints a line to standard output. A reader that has gone is no error: it has seen what it wanted.
+pub(crate) fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::sys("write to standard output", e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as indented JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let json = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(format!("write as JSON: {e}")))?;
+    print(&(json + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,5 +1,18 @@
 //! An OCI container, from plan to process, in the order in which it happens.
 
+mod child;
+mod console;
+mod create;
+mod exec;
+mod gate;
+mod lifecycle;
+mod namespaces;
+mod program;
+mod protocol;
+mod remove;
+pub mod self_exe;
+mod sysctl;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -7,6 +20,11 @@ use std::path::PathBuf;
 use oci_spec::runtime::Spec;
 
 use crate::state::ContainerId;
+
+pub use create::{Launch, create};
+pub use exec::{ExecRequest, exec};
+pub use lifecycle::{State, kill, list, processes, start, state};
+pub use remove::delete;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod pause;
 pub mod plan;
 pub mod progress;
+pub mod quantity;
 pub mod sandbox;
 pub mod status;
 pub mod store;

@@ -1,1 +1,171 @@
-//! The container's file system.
+//! The container's file system: made in its own mount namespace, by its own first process.
+//!
+//! Every path of the container is resolved by the kernel below a handle of its root; mounts are made detached, get
+//! their attributes, and only then appear. Descriptors are not closed one by one here: execve does it.
+
+mod cgroupfs;
+mod devices;
+mod masks;
+mod mounts;
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree};
+
+use crate::cgroup::Layout;
+use crate::container::Overlay;
+use crate::error::{Context, Error, Result};
+use crate::spec::plan::{Mount, MountKind, Plan, Propagation};
+use crate::sys::mount::{Change, RDONLY, mount_setattr};
+use crate::sys::path::{self, Make};
+use crate::sys::process::leak;
+
+/// What a container's root is made of, opened before the process changes its user.
+#[derive(Debug)]
+pub struct Rootfs<'a> {
+    plan: &'a Plan,
+    root: BorrowedFd<'static>,
+    sources: Vec<mounts::Source>,
+}
+
+impl<'a> Rootfs<'a> {
+    /// Cuts the mount namespace off from the host, attaches the root in it and opens what is bound from the host, as
+    /// long as the caller may still walk the host's directories.
+    ///
+    /// # Errors
+    /// When the root or a source does not exist or cannot be mounted.
+    pub fn open(plan: &'a Plan, overlay: Option<&Overlay>) -> Result<Self> {
+        // Slave: nothing that is mounted here reaches the host, and unmounting on the host goes through.
+        let slave = Change {
+            propagation: libc::MS_SLAVE,
+            ..Change::default()
+        };
+        mount_setattr(CWD, c"/", true, slave).context(|| "make / a slave mount")?;
+        let root = match overlay {
+            Some(overlay) => mounts::overlay(&plan.root.path, overlay)?,
+            None => open_root(&plan.root.path)?,
+        };
+        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(root, c"", CWD, &plan.root.path, onto)
+            .context(|| format!("mount the root on {}", plan.root.path.display()))?;
+        Ok(Self {
+            plan,
+            root,
+            sources: mounts::open_sources(&plan.mounts)?,
+        })
+    }
+
+    /// Makes everything in the root and enters it: afterwards `/` is the container's.
+    ///
+    /// # Errors
+    /// With the mount, device or path at which it stopped.
+    pub fn enter(self, layout: &Layout) -> Result<()> {
+        let plan = self.plan;
+        for (mount, source) in plan.mounts.iter().zip(&self.sources) {
+            mounts::mount(self.root, mount, source, plan, layout)?;
+        }
+        if !binds_dev(&plan.mounts) {
+            devices::make(self.root, &plan.devices)?;
+        }
+        make_cwd(self.root, &plan.process.cwd)?;
+        masks::hide(self.root, &plan.masked_paths)?;
+        masks::make_read_only(self.root, &plan.readonly_paths)?;
+        pivot(self.root)?;
+        self.finish()
+    }
+
+    /// What concerns the root mount itself, and must come after everything was made in it.
+    fn finish(&self) -> Result<()> {
+        let root = &self.plan.root;
+        if root.readonly {
+            let change = Change {
+                set: RDONLY,
+                ..Change::default()
+            };
+            mount_setattr(self.root, c"", false, change).context(|| "make the root read-only")?;
+        }
+        if root.propagation != Propagation::Private {
+            let change = mounts::propagation(root.propagation);
+            mount_setattr(self.root, c"", true, change)
+                .context(|| "set linux.rootfsPropagation")?;
+        }
+        Ok(())
+    }
+}
+
+/// A detached copy of the directory, with all that is mounted in it.
+fn open_root(path: &Path) -> Result<BorrowedFd<'static>> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, path, flags).map_err(|e| {
+        Error::sys(format!("open root.path {}", path.display()), e)
+            .hint("root.path names the directory that holds the container's root file system")
+    })?;
+    Ok(leak(tree))
+}
+
+/// A `/dev` that is bound from the host has its devices, and nothing must be made on the host.
+fn binds_dev(mounts: &[Mount]) -> bool {
+    let is_dev = |mount: &&Mount| mount.destination.as_path() == Path::new("/dev");
+    let last = mounts.iter().rev().find(is_dev);
+    last.is_some_and(|mount| matches!(mount.kind, MountKind::Bind { .. }))
+}
+
+/// The working directory is made if the image does not have it, as runc does.
+fn make_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> Result<()> {
+    if cwd == c"/" {
+        return Ok(());
+    }
+    let path = Path::new(OsStr::from_bytes(cwd.to_bytes()));
+    match path::make(root, path, Make::Directory) {
+        Ok(handle) => {
+            leak(handle);
+            Ok(())
+        }
+        // A link of procfs, or a directory of a user that is not ours: entering it will tell.
+        Err(Errno::LOOP | Errno::ACCESS) => Ok(()),
+        Err(e) => Err(Error::sys(
+            format!("make process.cwd {}", path.display()),
+            e,
+        )),
+    }
+}
+
+/// Makes `root` the root and detaches the old one. The old root ends up mounted over the new one, where `.` still is, so
+/// that no directory for it is needed (pivot_root(2), NOTES).
+fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+    let step = || "pivot_root";
+    rustix::process::fchdir(root).context(step)?;
+    rustix::process::pivot_root(c".", c".").context(step)?;
+    rustix::mount::unmount(c".", UnmountFlags::DETACH).context(|| "detach the host's root")?;
+    rustix::process::chdir(c"/").context(|| "chdir /")
+}
+
+/// Opens a directory or file of the host, without reading it.
+fn host_handle(path: &Path) -> rustix::io::Result<BorrowedFd<'static>> {
+    let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(leak(handle))
+}
+
+/// Attaches a detached mount to what `target` is a handle of.
+fn attach(mount: impl AsFd, target: impl AsFd) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags)
+}
+
+/// A detached copy of the mount at `handle`.
+fn clone_mount(handle: impl AsFd, recursive: bool) -> rustix::io::Result<BorrowedFd<'static>> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(handle, c"", flags).map(leak)
+}

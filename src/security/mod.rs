@@ -1,1 +1,3 @@
-//! security
+//! What a program may do: credentials, capabilities, limits.
+
+pub mod credentials;

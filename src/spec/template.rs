@@ -1,1 +1,34 @@
-//! The config.json that `runp spec` writes.
+//! The configuration that `runp spec` writes: the same as that of `runc spec`.
+
+use oci_spec::runtime::Spec;
+
+/// The text that `runc spec` (1.1) writes.
+///
+/// Text rather than oci-spec's `Default`, which fills the inheritable and ambient capability sets (CVE-2022-29162).
+pub const TEMPLATE: &str = include_str!("template.json");
+
+/// The default configuration: `sh` in `rootfs`, which it cannot write to.
+#[allow(clippy::expect_used)] // a constant; `is_what_runc_writes` parses it
+pub fn template() -> Spec {
+    serde_json::from_str(TEMPLATE).expect("the embedded template is a configuration")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_or_added_on_the_way_through_the_types() {
+        let text: serde_json::Value = serde_json::from_str(TEMPLATE).unwrap();
+        assert_eq!(serde_json::to_value(template()).unwrap(), text);
+    }
+
+    #[test]
+    fn no_capability_is_inheritable() {
+        let spec = template();
+        let process = spec.process().as_ref().unwrap();
+        let capabilities = process.capabilities().as_ref().unwrap();
+        assert_eq!(capabilities.inheritable(), &None);
+    }
+}

@@ -1,1 +1,18 @@
-//! sys
+//! Safe wrappers over one kernel facility each, where `rustix` and `nix` have none.
+//!
+//! All `unsafe` of runp is in here. Wrappers take borrowed descriptors, return owned ones with close-on-exec set,
+//! and know nothing of containers or pods.
+
+pub mod bpf;
+pub mod mount;
+pub mod net;
+pub mod ns;
+pub mod path;
+pub mod process;
+pub mod socket;
+
+/// The reason why the raw system call just made failed.
+fn last_errno() -> rustix::io::Errno {
+    let error = std::io::Error::last_os_error();
+    rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
+}

@@ -1,0 +1,426 @@
+//! Makes a cgroup as planned, or leaves nothing behind.
+
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::layout::{Placed, below};
+use super::settings::{Absent, Setting};
+use super::{Cgroup, HOME, Layout, Limits, Plan, devices, file, normal};
+use crate::error::{Context, Error, Result};
+use crate::sys::bpf;
+
+/// How often a directory is tried again that vanishes while it is made: other calls of runp remove empty parents.
+const ATTEMPTS: usize = 100;
+
+/// What tells the kernel about devices, ready to be told.
+enum DeviceRules {
+    None,
+    Lines(PathBuf, Vec<devices::legacy::Line>),
+    Program(Vec<devices::program::Instruction>),
+}
+
+impl Layout {
+    /// Makes the cgroup, sets its limits and device rules, and reads the limits back.
+    ///
+    /// A cgroup that is there already is taken over if no process is in it. Below [`HOME`] it is a leftover of ours
+    /// and made anew, so that none of its old limits stays.
+    ///
+    /// # Errors
+    /// A limit that this machine does not have (before anything is made), a limit that the kernel did not take, a
+    /// cgroup in use. What was made is removed again.
+    pub fn create(&self, plan: &Plan) -> Result<Cgroup> {
+        self.make(plan)
+            .context(|| format!("create cgroup {}", plan.path.display()))
+    }
+
+    fn make(&self, plan: &Plan) -> Result<Cgroup> {
+        let placed = self.place(&plan.limits)?;
+        let rules = self.device_rules(plan)?;
+        let mut cgroup = Cgroup {
+            layout: self.clone(),
+            path: normal(&plan.path)?,
+            directory: None,
+        };
+        let mut made = Vec::new();
+        let done = make_dirs(&cgroup, plan.devices.is_some(), &mut made)
+            .and_then(|()| self.inherit_cpuset(&plan.path, &made))
+            .and_then(|()| cgroup.apply(&plan.limits, &placed))
+            .and_then(
+                |()| match cgroup.v2().map(|dir| (file::open_dir(&dir), dir)) {
+                    Some((Ok(directory), _)) => {
+                        cgroup.directory = Some(directory);
+                        Ok(())
+                    }
+                    Some((Err(e), dir)) => Err(Error::sys(format!("open {}", dir.display()), e)),
+                    None => Ok(()),
+                },
+            )
+            .and_then(|()| rules.tell(&cgroup));
+        match done {
+            Ok(()) => Ok(cgroup),
+            Err(error) => Err(error.and_cleanup(unmake(&made))),
+        }
+    }
+
+    fn device_rules(&self, plan: &Plan) -> Result<DeviceRules> {
+        let Some(rules) = &plan.devices else {
+            return Ok(DeviceRules::None);
+        };
+        if let Some(index) = self.v1_with("devices") {
+            let lines =
+                devices::legacy::lines(rules).context(|| "linux.resources.devices".to_owned())?;
+            let dir = below(&self.v1[index].mount_point, &plan.path);
+            return Ok(DeviceRules::Lines(dir, lines));
+        }
+        match (devices::program::program(rules), &self.v2) {
+            (None, _) => Ok(DeviceRules::None),
+            (Some(program), Some(_)) => Ok(DeviceRules::Program(program)),
+            (Some(_), None) => Err(Error::new(
+                "linux.resources.devices: the controller devices is not mounted",
+            )
+            .hint("devices cannot be denied without it: mount it, or use cgroup v2")),
+        }
+    }
+
+    /// A v1 cpuset is born without processors and memory, and takes no process before it has some.
+    fn inherit_cpuset(&self, path: &Path, made: &[PathBuf]) -> Result<()> {
+        let Some(index) = self.v1_with("cpuset") else {
+            return Ok(());
+        };
+        let mount_point = &self.v1[index].mount_point;
+        let mut made = made.iter().filter(|dir| dir.starts_with(mount_point));
+        let Some(first) = made.next() else {
+            // Taken over: someone else may have made it without filling it in.
+            let dir = below(mount_point, path);
+            return ["cpuset.cpus", "cpuset.mems"]
+                .into_iter()
+                .try_for_each(|name| inherited(mount_point, &dir, name).map(drop));
+        };
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            let parent = first.parent().unwrap_or(mount_point);
+            let value = inherited(mount_point, parent, name)?;
+            for dir in std::iter::once(first).chain(made.clone()) {
+                write(dir, name, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The list in a cpuset; an empty one is first filled in from above.
+fn inherited(mount_point: &Path, dir: &Path, name: &str) -> Result<String> {
+    let path = dir.join(name);
+    let value = file::read(&path).context(|| format!("read {}", path.display()))?;
+    match dir.parent() {
+        Some(parent) if value.is_empty() && dir != mount_point => {
+            let value = inherited(mount_point, parent, name)?;
+            write(dir, name, &value)?;
+            Ok(value)
+        }
+        _ => Ok(value),
+    }
+}
+
+fn write(dir: &Path, name: &str, value: &str) -> Result<()> {
+    let path = dir.join(name);
+    file::write(&path, value).context(|| format!("write {value:?} to {}", path.display()))
+}
+
+impl DeviceRules {
+    fn tell(&self, cgroup: &Cgroup) -> Result<()> {
+        match self {
+            Self::Program(program) => match &cgroup.directory {
+                Some(directory) => bpf::attach_device_program(directory, program),
+                None => Err(Error::new("attach the device program: no cgroup v2")),
+            },
+            Self::Lines(dir, lines) => {
+                for group in lines.chunk_by(|(a, _), (b, _)| a == b) {
+                    let path = dir.join(group[0].0);
+                    file::write_lines(&path, group.iter().map(|(_, line)| line.as_str())).map_err(
+                        |(line, e)| {
+                            Error::sys(format!("write {line:?} to {}", path.display()), e)
+                                .hint("a cgroup above may deny this device")
+                        },
+                    )?;
+                }
+                Ok(())
+            }
+            Self::None => Ok(()),
+        }
+    }
+}
+
+/// Makes the directory in every hierarchy, with its parents. `made` takes what is new, parents first.
+fn make_dirs(cgroup: &Cgroup, a_container: bool, made: &mut Vec<PathBuf>) -> Result<()> {
+    let mut existed = false;
+    // Where one hierarchy lacks the parents, the others do: they are all made together.
+    let mut parents_first = false;
+    for (mount_point, _) in cgroup.mounted() {
+        let new = make_with_parents(mount_point, &cgroup.path, &mut parents_first, made)
+            .map_err(|(dir, e)| cannot_make(&dir, e))?;
+        existed |= !new;
+    }
+    if !existed {
+        return Ok(());
+    }
+    refuse_in_use(cgroup, a_container)?;
+    if cgroup.path.starts_with(HOME) {
+        for (_, dir) in cgroup.mounted() {
+            // One with cgroups below stays as it is: a pod's, whose containers came first.
+            if rustix::fs::rmdir(&dir).is_ok() {
+                file::make_dir(&dir).map_err(|e| cannot_make(&dir, e))?;
+                made.retain(|known| *known != dir);
+                made.push(dir);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the directory is new.
+fn make_with_parents(
+    mount_point: &Path,
+    path: &Path,
+    parents_first: &mut bool,
+    made: &mut Vec<PathBuf>,
+) -> std::result::Result<bool, (PathBuf, Errno)> {
+    let dir = below(mount_point, path);
+    for _ in 0..ATTEMPTS {
+        if *parents_first {
+            let parents: Vec<&Path> = dir
+                .ancestors()
+                .skip(1)
+                .take_while(|parent| *parent != mount_point)
+                .collect();
+            for parent in parents.into_iter().rev() {
+                match file::make_dir(parent) {
+                    Ok(()) => made.push(parent.to_owned()),
+                    Err(Errno::EXIST | Errno::NOENT) => {}
+                    Err(e) => return Err((parent.to_owned(), e)),
+                }
+            }
+        }
+        match file::make_dir(&dir) {
+            Ok(()) => {
+                made.push(dir);
+                return Ok(true);
+            }
+            Err(Errno::EXIST) => return Ok(false),
+            Err(Errno::NOENT) => *parents_first = true,
+            Err(e) => return Err((dir, e)),
+        }
+    }
+    Err((dir, Errno::NOENT))
+}
+
+fn cannot_make(dir: &Path, errno: Errno) -> Error {
+    let error = Error::sys(format!("mkdir {}", dir.display()), errno);
+    match errno {
+        Errno::ROFS => error.hint(
+            "the cgroup file system is read-only here: an outer container must mount it writable",
+        ),
+        Errno::ACCESS | Errno::PERM => {
+            error.hint("needs root, or a cgroup that was delegated to this user")
+        }
+        Errno::AGAIN => {
+            error.hint("a cgroup above has reached its cgroup.max.depth or cgroup.max.descendants")
+        }
+        Errno::NOMEM | Errno::NOSPC => {
+            error.hint("there are too many cgroups: /proc/cgroups counts them")
+        }
+        Errno::NOTDIR => error.hint("a file of the kernel has this name: choose another"),
+        _ => error,
+    }
+}
+
+/// Two containers in one cgroup would be killed, limited and removed together; a frozen one would never start.
+fn refuse_in_use(cgroup: &Cgroup, a_container: bool) -> Result<()> {
+    for (_, dir) in cgroup.mounted() {
+        let pids = if a_container {
+            file::read_below(&dir, "cgroup.procs").map(|texts| texts.join(" "))
+        } else {
+            file::read(dir.join("cgroup.procs"))
+        };
+        let pids = pids.map_err(|e| cannot_make(&dir, e))?;
+        if let Some(pid) = pids.split_whitespace().next() {
+            return Err(Error::new(format!(
+                "{} already has processes, {pid} among them",
+                dir.display()
+            ))
+            .hint("another container uses it: choose another linux.cgroupsPath"));
+        }
+    }
+    if !cgroup.path.starts_with(HOME) && cgroup.is_frozen()? {
+        return Err(Error::new(format!("{} is frozen", cgroup.path.display()))
+            .hint("thaw it, or choose another linux.cgroupsPath"));
+    }
+    Ok(())
+}
+
+/// Removes what was made, the last first. A parent that others use by now stays.
+fn unmake(made: &[PathBuf]) -> Result<()> {
+    let mut errors = Vec::new();
+    for dir in made.iter().rev() {
+        match file::remove_dir(dir) {
+            Ok(()) | Err(Errno::BUSY) => {}
+            Err(e) => errors.push(Error::sys(format!("rmdir {}", dir.display()), e)),
+        }
+    }
+    Error::all("remove what was made", errors)
+}
+
+impl Cgroup {
+    /// Enables the controllers that the limits need, and sets the limits.
+    pub(super) fn apply(&self, limits: &Limits, placed: &[Placed]) -> Result<()> {
+        self.enable(placed)?;
+        if limits.memory.check_before_update {
+            self.refuse_below_usage(limits)?;
+        }
+        // The kernel checks some limits against the old value of another (memory against memory with swap, quota
+        // against period and burst): which one can go first depends on where they come from.
+        let mut waiting: Vec<&Placed> = placed.iter().collect();
+        loop {
+            let mut refused = Vec::new();
+            for limit in &waiting {
+                match self.set_one(limit) {
+                    Err(e) if e.errno() == Some(libc::EINVAL) => refused.push((*limit, e)),
+                    result => result?,
+                }
+            }
+            let Some((_, error)) = refused.first() else {
+                return Ok(());
+            };
+            if refused.len() == waiting.len() {
+                return Err(error.clone());
+            }
+            waiting = refused.into_iter().map(|(limit, _)| limit).collect();
+        }
+    }
+
+    fn set_one(&self, limit: &Placed) -> Result<()> {
+        let Setting {
+            file: name,
+            value,
+            expect,
+            absent,
+            ..
+        } = &limit.setting;
+        let dir = self.dir(limit.hierarchy);
+        let path = dir.join(name);
+        let written = match expect {
+            Some(_) => file::write_and_read(&path, value).map(Some),
+            None => file::write(&path, value).map(|()| None),
+        };
+        let fail = |path: &Path, e: Errno| {
+            let error = Error::sys(
+                format!("{}: write {value:?} to {}", limit.field, path.display()),
+                e,
+            );
+            match e {
+                Errno::NOENT => error.hint("this kernel does not have this limit"),
+                Errno::BUSY => error.hint("it is below what is in use now"),
+                Errno::INVAL | Errno::ACCESS => {
+                    error.hint("not within what this machine and the cgroups above allow")
+                }
+                _ => error,
+            }
+        };
+        match (written, absent) {
+            (Ok(is), _) => match (is, expect) {
+                (Some(is), Some(expect)) if is != *expect => Err(Error::new(format!(
+                    "{}: the kernel made {is:?} of {value:?} in {}",
+                    limit.field,
+                    path.display()
+                ))),
+                _ => Ok(()),
+            },
+            (Err(Errno::NOENT), Absent::Skip) => Ok(()),
+            (Err(Errno::NOENT), Absent::Instead(name, value)) => {
+                let path = dir.join(name);
+                file::write(&path, value).map_err(|e| fail(&path, e))
+            }
+            (Err(e), _) => Err(fail(&path, e)),
+        }
+    }
+
+    /// Enables controllers on the way from the root of v2 to this cgroup; those that are enabled stay so.
+    fn enable(&self, placed: &[Placed]) -> Result<()> {
+        let (Some(root), Some(dir)) = (&self.layout.v2, self.v2()) else {
+            return Ok(());
+        };
+        let mut wanted: Vec<(&str, &str)> = placed
+            .iter()
+            .filter(|p| p.hierarchy.is_none() && p.setting.controller != "cgroup")
+            .map(|p| (p.setting.controller.as_str(), p.field.as_str()))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup_by_key(|(controller, _)| *controller);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let line: Vec<String> = wanted.iter().map(|(c, _)| format!("+{c}")).collect();
+        let mut above: Vec<&Path> = dir
+            .ancestors()
+            .skip(1)
+            .take_while(|d| d.starts_with(root))
+            .collect();
+        above.reverse();
+        for dir in above {
+            let path = dir.join("cgroup.subtree_control");
+            file::write(&path, &line.join(" ")).map_err(|e| cannot_enable(dir, &wanted, e))?;
+        }
+        Ok(())
+    }
+
+    fn refuse_below_usage(&self, limits: &Limits) -> Result<()> {
+        let Some(super::limits::Bound::At(limit)) = limits.memory.limit else {
+            return Ok(());
+        };
+        let hierarchy = self.layout.v1_with("memory");
+        let name = match hierarchy {
+            Some(_) => "memory.usage_in_bytes",
+            None => "memory.current",
+        };
+        let path = self.dir(hierarchy).join(name);
+        let usage = file::read(&path).context(|| format!("read {}", path.display()))?;
+        if usage.parse::<u64>().is_ok_and(|usage| usage > limit) {
+            return Err(Error::new(format!(
+                "{}.memory.limit: {limit}: less than the {usage} bytes in use",
+                limits.field
+            ))
+            .hint("checkBeforeUpdate asks to refuse this"));
+        }
+        Ok(())
+    }
+}
+
+/// Names the first controller that is not there, or what else keeps it from being enabled.
+fn cannot_enable(dir: &Path, wanted: &[(&str, &str)], errno: Errno) -> Error {
+    let list = dir.join("cgroup.controllers");
+    let there = file::read(&list).unwrap_or_default();
+    let missing = wanted
+        .iter()
+        .find(|(controller, _)| !there.split(' ').any(|c| c == *controller));
+    if let Some((controller, field)) = missing {
+        return Error::new(format!(
+            "{field}: the controller {controller} is not available"
+        ))
+        .hint(format!(
+            "{} lists only {there:?}; a v1 hierarchy or the kernel command line may have taken it",
+            list.display()
+        ));
+    }
+    let names: Vec<&str> = wanted.iter().map(|(c, _)| *c).collect();
+    let what = format!(
+        "enable {} in {}/cgroup.subtree_control",
+        names.join(", "),
+        dir.display()
+    );
+    let error = Error::sys(what, errno);
+    match errno {
+        Errno::BUSY => error.hint("this cgroup has processes of its own, so those below it cannot have limits: move them into one below"),
+        Errno::ROFS | Errno::ACCESS | Errno::PERM => error.hint("needs root, or a cgroup that was delegated to this user"),
+        _ => error,
+    }
+}

@@ -1,0 +1,222 @@
+//! `runp exec`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+
+use super::bundle::write_pid_file;
+use super::terminal;
+use crate::container::{self, ExecRequest, Stdio, self_exe};
+use crate::error::{Error, Result};
+use crate::spec::{load, plan_process};
+use crate::state::{ContainerId, Store};
+
+/// Run another program in a running container
+#[derive(Debug, clap::Args)]
+pub(super) struct Exec {
+    /// Unix socket that the terminal's master end is sent to
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Working directory in the container
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// NAME=VALUE; can be given again
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// UID[:GID]
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// More groups; can be given again
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// The `process` of a config.json, in a file of its own, instead of all the other options
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Return once the program runs
+    #[arg(short, long)]
+    detach: bool,
+    /// File that the pid is written to
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Set no_new_privs
+    #[arg(long)]
+    no_new_privs: bool,
+    /// A capability to add; can be given again
+    #[arg(short, long, value_name = "CAPABILITY")]
+    cap: Vec<String>,
+    /// Even if the container is paused
+    #[arg(long)]
+    ignore_paused: bool,
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: ContainerId,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+impl Exec {
+    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+        self_exe::seal()?;
+        let spec = match &self.process {
+            Some(path) => load::load_process(path)?,
+            None => self.process_of(store)?,
+        };
+        let mut errors = Vec::new();
+        let planned = plan_process(&spec, "process", &mut errors);
+        Error::all(format!("exec in container {:?}", self.id.as_str()), errors)?;
+        if planned.terminal && self.detach && self.console_socket.is_none() {
+            return Err(Error::new("a terminal is wanted, and nobody would hold it")
+                .hint("give a --console-socket, or leave --detach out"));
+        }
+        let request = ExecRequest {
+            id: &self.id,
+            process: &planned,
+            stdio: if planned.terminal {
+                Stdio::Terminal
+            } else {
+                Stdio::Inherit
+            },
+            ignore_paused: self.ignore_paused,
+        };
+        let foreground = match self.detach {
+            true => None,
+            false => Some(terminal::Foreground::prepare()?),
+        };
+        let created = container::exec(store, &request)?;
+        if let (Some(socket), Some(console)) = (&self.console_socket, &created.console) {
+            terminal::send(socket, std::os::fd::AsFd::as_fd(console))?;
+        }
+        write_pid_file(self.pid_file.as_deref(), created.pid)?;
+        let Some(foreground) = foreground else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        let console = match self.console_socket {
+            Some(_) => None,
+            None => created.console.as_ref(),
+        };
+        let exit = foreground.wait(&created.pidfd, console)?;
+        Ok(ExitCode::from(exit.code() as u8))
+    }
+
+    /// The container's own process, with what the options change.
+    fn process_of(&self, store: &Store) -> Result<Process> {
+        let mut process = store.look(&self.id)?.record()?.process;
+        if self.args.is_empty() {
+            return Err(Error::new("no program is given")
+                .hint("runp exec CONTAINER-ID PROGRAM [ARGUMENTS]"));
+        }
+        process.set_args(Some(self.args.clone()));
+        process.set_terminal(Some(self.tty));
+        process.set_console_size(None);
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        if !self.env.is_empty() {
+            let mut env = process.env().clone().unwrap_or_default();
+            env.extend(self.env.iter().cloned());
+            process.set_env(Some(env));
+        }
+        if self.no_new_privs {
+            process.set_no_new_privileges(Some(true));
+        }
+        self.set_user(&mut process)?;
+        self.add_capabilities(&mut process)?;
+        Ok(process)
+    }
+
+    fn set_user(&self, process: &mut Process) -> Result<()> {
+        let user = process.user_mut();
+        if let Some(given) = &self.user {
+            let (uid, gid) = parse_user(given)?;
+            user.set_uid(uid);
+            if let Some(gid) = gid {
+                user.set_gid(gid);
+            }
+        }
+        if !self.additional_gids.is_empty() {
+            let mut gids = user.additional_gids().clone().unwrap_or_default();
+            gids.extend(&self.additional_gids);
+            user.set_additional_gids(Some(gids));
+        }
+        Ok(())
+    }
+
+    /// To the bounding, effective and permitted set; never to the inheritable one (CVE-2022-29162).
+    fn add_capabilities(&self, process: &mut Process) -> Result<()> {
+        if self.cap.is_empty() {
+            return Ok(());
+        }
+        let added: Vec<Capability> = self
+            .cap
+            .iter()
+            .map(|name| {
+                serde_json::from_value(name.clone().into()).map_err(|_| {
+                    Error::new(format!("--cap: unknown capability {name:?}"))
+                        .hint("see capabilities(7)")
+                })
+            })
+            .collect::<Result<_>>()?;
+        let mut all = match process.capabilities().clone() {
+            Some(all) => all,
+            None => no_capabilities()?,
+        };
+        let extended = |set: &Option<std::collections::HashSet<Capability>>| {
+            let mut set = set.clone().unwrap_or_default();
+            set.extend(added.iter().copied());
+            Some(set)
+        };
+        all.set_bounding(extended(all.bounding()));
+        all.set_effective(extended(all.effective()));
+        all.set_permitted(extended(all.permitted()));
+        process.set_capabilities(Some(all));
+        Ok(())
+    }
+}
+
+/// Not oci-spec's `Default`, which has inheritable and ambient ones.
+fn no_capabilities() -> Result<LinuxCapabilities> {
+    serde_json::from_str("{}").map_err(|e| Error::new(format!("capabilities: {e}")))
+}
+
+/// Numbers only: names would be looked up in whose passwd? (CVE-2016-3697)
+fn parse_user(given: &str) -> Result<(u32, Option<u32>)> {
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let parsed = match given.split_once(':') {
+        Some((uid, gid)) => number(uid).zip(number(gid).map(Some)),
+        None => number(given).map(|uid| (uid, None)),
+    };
+    parsed.ok_or_else(|| Error::new(format!("--user {given:?}")).hint("UID or UID:GID, as numbers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_numbers() {
+        assert_eq!(parse_user("1"), Ok((1, None)));
+        assert_eq!(parse_user("1000:5"), Ok((1000, Some(5))));
+        for bad in [
+            "",
+            "+1",
+            "-1",
+            "root",
+            "1:",
+            ":1",
+            "4294967296",
+            "1:2:3",
+            " 1",
+        ] {
+            assert!(parse_user(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Verbs that change a container: start, kill, delete.
+
+use std::process::ExitCode;
+
+use crate::container;
+use crate::error::{Error, Result};
+use crate::spec::tables;
+use crate::state::{ContainerId, Store};
+
+/// Execute the program of a created container
+#[derive(Debug, clap::Args)]
+pub(super) struct Start {
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: ContainerId,
+}
+
+impl Start {
+    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+        container::start(store, &self.id)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Send a signal to a container
+#[derive(Debug, clap::Args)]
+pub(super) struct Kill {
+    /// Every process of the container, not only its first
+    #[arg(short, long)]
+    all: bool,
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: ContainerId,
+    /// Name or number, with or without SIG
+    #[arg(default_value = "SIGTERM")]
+    signal: String,
+}
+
+impl Kill {
+    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+        let signal = tables::signal(&self.signal).ok_or_else(|| {
+            Error::new(format!("unknown signal {:?}", self.signal)).hint("see signal(7)")
+        })?;
+        container::kill(store, &self.id, signal, self.all)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Remove a container
+#[derive(Debug, clap::Args)]
+pub(super) struct Delete {
+    /// Kill it first if it runs, and be content if there is none
+    #[arg(short, long)]
+    force: bool,
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: ContainerId,
+}
+
+impl Delete {
+    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+        container::delete(store, &self.id, self.force)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,161 @@
+//! What is done with a container that exists, except removing it: start, kill, look.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+use serde::Serialize;
+
+use super::{gate, remove};
+use crate::cgroup::Layout;
+use crate::error::{Context, Error, Result};
+use crate::state::{ContainerId, Entry, Record, Status, Store};
+
+/// A container as `runp state` and `runp list` show it: the runtime-spec's state with runc's fields.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The runtime-spec version of its config.json.
+    pub oci_version: String,
+    /// Its id.
+    pub id: ContainerId,
+    /// Its first process in the caller's pid namespace; 0 when it has none any more.
+    pub pid: i32,
+    /// What it does.
+    pub status: Status,
+    /// The bundle's path.
+    pub bundle: PathBuf,
+    /// The root file system's path.
+    pub rootfs: PathBuf,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// `annotations` of config.json.
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
+    /// Who made it.
+    pub owner: String,
+}
+
+/// Lets a created container execute its program: `runp start`.
+///
+/// # Errors
+/// When it is not waiting for that, or when its program cannot be executed.
+pub fn start(store: &Store, id: &ContainerId) -> Result<()> {
+    let entry = store.open(id)?;
+    let record = entry.record()?;
+    let step = || format!("start container {:?}", id.as_str());
+    match entry.status(&record, || Ok(false))? {
+        Status::Created => gate::open(&entry.gate()).context(step),
+        status => Err(Error::new(step()).hint(format!(
+            "it is {}: only a created container can be started",
+            status.as_str()
+        ))),
+    }
+}
+
+/// Sends a signal to the container's first process, or with `all` to every process in its cgroup: `runp kill`.
+///
+/// # Errors
+/// When it does not run, or the kernel refuses.
+pub fn kill(store: &Store, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    let entry = store.open(id)?;
+    let record = entry.record()?;
+    let step = || format!("send signal {signal} to container {:?}", id.as_str());
+    if all {
+        let layout = Layout::detect()?;
+        for pid in layout.open(&record.cgroup)?.pids().context(step)? {
+            signal_pid(pid, signal).context(step)?;
+        }
+        return Ok(());
+    }
+    let Some(init) = remove::first_process(&record)? else {
+        return Err(Error::new(step()).hint("container not running"));
+    };
+    pidfd_send_signal(&init, raw_signal(signal)?).context(step)?;
+    // A container that shares its pid namespace does not end with its first process.
+    if signal == libc::SIGKILL && shares_pids(&record) {
+        Layout::detect()?.open(&record.cgroup)?.kill()?;
+    }
+    Ok(())
+}
+
+fn signal_pid(pid: i32, signal: i32) -> Result<()> {
+    let Some(process) = Pid::from_raw(pid) else {
+        return Ok(());
+    };
+    match rustix::process::kill_process(process, raw_signal(signal)?) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(Error::sys(format!("kill {pid}"), e)),
+    }
+}
+
+fn raw_signal(signal: i32) -> Result<Signal> {
+    crate::sys::process::signal(signal)
+        .ok_or_else(|| Error::new(format!("invalid signal {signal}")))
+}
+
+/// Whether the first process is not pid 1 of a pid namespace of its own.
+fn shares_pids(record: &Record) -> bool {
+    let Some(init) = record.init else {
+        return false;
+    };
+    let status = std::fs::read_to_string(format!("/proc/{}/status", init.pid)).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.is_some_and(|pids| pids.split_whitespace().next_back() != Some("1"))
+}
+
+/// What a container does now: `runp state`.
+///
+/// # Errors
+/// When there is none, or its record cannot be read.
+pub fn state(store: &Store, id: &ContainerId) -> Result<State> {
+    look(&store.look(id)?)
+}
+
+/// All containers: `runp list`. One whose record cannot be read is an error of its own and hides none of the others.
+///
+/// # Errors
+/// When the state root cannot be read.
+pub fn list(store: &Store) -> Result<Vec<(ContainerId, Result<State>)>> {
+    let ids = store.ids()?;
+    let looked = ids.into_iter().filter_map(|id| {
+        let state = store.look(&id).and_then(|entry| look(&entry));
+        match state {
+            // Removed between the two looks.
+            Err(e) if e.errno() == Some(libc::ENOENT) => None,
+            state => Some((id, state)),
+        }
+    });
+    Ok(looked.collect())
+}
+
+fn look(entry: &Entry) -> Result<State> {
+    let record = entry.record()?;
+    let status = entry.status(&record, || {
+        Layout::detect()?.open(&record.cgroup)?.is_frozen()
+    })?;
+    let pid = match status {
+        Status::Stopped | Status::Creating => 0,
+        _ => record.init.map_or(0, |init| init.pid),
+    };
+    Ok(State {
+        oci_version: record.oci_version,
+        id: record.id,
+        pid,
+        status,
+        bundle: record.bundle,
+        rootfs: record.rootfs,
+        created: record.created,
+        annotations: record.annotations,
+        owner: record.owner,
+    })
+}
+
+/// The pids of all processes in the container's cgroup: `runp ps`.
+///
+/// # Errors
+/// When there is no such container, or the cgroup cannot be read.
+pub fn processes(store: &Store, id: &ContainerId) -> Result<Vec<i32>> {
+    let record = store.look(id)?.record()?;
+    Layout::detect()?.open(&record.cgroup)?.pids()
+}

@@ -1,0 +1,132 @@
+//! What a container's first process and its parent say to each other.
+//!
+//! ```text
+//! parent                                   child (clone3)
+//!   | cgroups, id maps, record on disk       | waits: as long as it is not recorded it does nothing
+//!   |---- Go ------------------------------->|
+//!   |                                        | mounts, devices, credentials
+//!   |<--- Console + the terminal's master ---|   only with a terminal
+//!   |<--- Ready -----------------------------|   nothing but execve is left
+//!   |                                        | (create only: waits for `start` at the gate)
+//!   |<--- end of file -----------------------|   execve closed the socket
+//!
+//!   at any time:
+//!   |<--- Failed: step, path, errno ---------|
+//!   | end of file                            |   the parent died: the child exits
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::{Context, Error, Result};
+use crate::sys::{process, socket};
+
+const GO: u8 = b'G';
+const CONSOLE: u8 = b'C';
+const READY: u8 = b'R';
+const FAILED: u8 = b'F';
+
+/// The parent's end.
+#[derive(Debug)]
+pub(super) struct ParentEnd(OwnedFd);
+
+/// The child's end.
+#[derive(Debug)]
+pub(super) struct ChildEnd(OwnedFd);
+
+/// What the child says.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The master end of its terminal.
+    Console(OwnedFd),
+    /// Nothing but execve is left to do.
+    Ready,
+    /// It failed, and exits.
+    Failed(Error),
+    /// It closed its end: by execve after [`Report::Ready`], else by its death.
+    End,
+}
+
+/// The two ends of one child's conversation.
+pub(super) fn channel() -> Result<(ParentEnd, ChildEnd)> {
+    let (parent, child) = socket::pair().context(|| "socketpair")?;
+    Ok((ParentEnd(parent), ChildEnd(child)))
+}
+
+impl ParentEnd {
+    /// Lets the child begin.
+    pub(super) fn go(&self) -> Result<()> {
+        match socket::send(&self.0, &[GO], None) {
+            // The child died before it began; what it was killed by is told when it is waited for.
+            Err(rustix::io::Errno::PIPE) => Ok(()),
+            result => result.context(|| "send to the container's first process"),
+        }
+    }
+
+    /// Closes the child's copy of this end: only then does the parent's death end the conversation.
+    pub(super) fn close_in_child(&self) {
+        process::close_inherited(self.0.as_fd());
+    }
+
+    /// Waits for what the child says next.
+    pub(super) fn receive(&self) -> Result<Report> {
+        let step = || "receive from the container's first process";
+        let Some((message, fd)) = socket::receive(&self.0).context(step)? else {
+            return Ok(Report::End);
+        };
+        match (message.split_first(), fd) {
+            (Some((&CONSOLE, [])), Some(console)) => Ok(Report::Console(console)),
+            (Some((&READY, [])), None) => Ok(Report::Ready),
+            (Some((&FAILED, error)), None) => serde_json::from_slice(error)
+                .map(Report::Failed)
+                .map_err(|e| Error::new(format!("{}: {e}", step()))),
+            _ => Err(Error::new(format!(
+                "{}: unexpected message {message:?}",
+                step()
+            ))),
+        }
+    }
+}
+
+impl ChildEnd {
+    /// Waits until the parent says Go; a parent that died first is an error.
+    pub(super) fn wait_for_go(&self) -> Result<()> {
+        match socket::receive(&self.0).context(|| "receive from the parent")? {
+            Some((message, None)) if message == [GO] => Ok(()),
+            Some(message) => Err(Error::new(format!(
+                "unexpected message {message:?} before Go"
+            ))),
+            None => Err(Error::new(
+                "the parent died before the container was recorded",
+            )),
+        }
+    }
+
+    pub(super) fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
+        socket::send(&self.0, &[CONSOLE], Some(master)).context(|| "send the terminal")
+    }
+
+    pub(super) fn ready(&self) -> Result<()> {
+        socket::send(&self.0, &[READY], None).context(|| "send to the parent")
+    }
+}
+
+/// Sends an error to whoever waits at the other end of `socket`; if nobody does, nobody can be told.
+pub(super) fn fail(socket: impl AsFd, error: &Error) {
+    let mut message = vec![FAILED];
+    if serde_json::to_writer(&mut message, error).is_ok() {
+        let _ = socket::send(socket, &message, None);
+    }
+}
+
+impl AsFd for ChildEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for ParentEnd {
+    /// The connection to a child that waits at its gate speaks the same language.
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}

@@ -1,0 +1,100 @@
+//! Taking a container away: one way for all, whether it was made whole or cut short anywhere.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::cgroup::{self, Layout};
+use crate::error::{Context, Error, Result};
+use crate::state::{ContainerId, Entry, Record, Status, Store, boot_id};
+
+/// The kernel ends a killed process in well under this, whatever it does; more is a kernel that hangs.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Removes a container: `runp delete`. With `force` a running one is killed first, and one that does not exist is no error.
+///
+/// # Errors
+/// When it runs and `force` is not given, or when something cannot be removed; it can be tried again then.
+pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
+    let entry = match store.open(id) {
+        Err(e) if force && e.errno() == Some(libc::ENOENT) => return Ok(()),
+        entry => entry?,
+    };
+    let layout = Layout::detect()?;
+    let record = match entry.read() {
+        Ok(record) => record,
+        // Torn or of another version: what there can be of it has the default names.
+        Err(e) if force => {
+            log::warn!("{e}");
+            None
+        }
+        Err(e) => return Err(e),
+    };
+    let step = || format!("delete container {:?}", id.as_str());
+    let path = match &record {
+        Some(record) => record.cgroup.clone(),
+        None => Path::new(cgroup::HOME).join(id.as_str()),
+    };
+    if let Some(record) = &record
+        && !force
+        && entry.status(record, || Ok(false))? == Status::Running
+    {
+        return Err(Error::new(step()).hint(format!(
+            "it runs: stop it first, or: runp delete --force {id}"
+        )));
+    }
+    let init = record.as_ref().map_or(Ok(None), first_process)?;
+    if let Some(init) = &init {
+        kill(init).context(step)?;
+    }
+    remove(entry, &path, &layout, init.as_ref()).context(step)
+}
+
+/// Kills everything in the container's cgroup, and removes the cgroup and the state directory, in this order: as long as
+/// something is left, so is the record that leads to it.
+pub(super) fn remove(
+    entry: Entry,
+    cgroup: &Path,
+    layout: &Layout,
+    init: Option<&OwnedFd>,
+) -> Result<()> {
+    let cgroup = layout.open(cgroup)?;
+    // Thaws a frozen container too, without which its processes would not die.
+    cgroup.kill()?;
+    if let Some(init) = init {
+        wait_for_end(init)?;
+    }
+    cgroup.remove()?;
+    entry.remove()
+}
+
+/// The container's first process, if it is still there.
+pub(super) fn first_process(record: &Record) -> Result<Option<OwnedFd>> {
+    match record.init {
+        Some(init) if record.boot_id == boot_id()? => init.open(),
+        _ => Ok(None),
+    }
+}
+
+/// Kills the first process: in a pid namespace of its own all others go with it.
+fn kill(init: &OwnedFd) -> Result<()> {
+    match pidfd_send_signal(init, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(Error::sys("kill the container's first process", e)),
+    }
+}
+
+/// Waits until the process has ended.
+fn wait_for_end(pidfd: &OwnedFd) -> Result<()> {
+    let timeout = Timespec::try_from(KILL_TIMEOUT).ok();
+    let mut files = [PollFd::new(pidfd, PollFlags::IN)];
+    match rustix::io::retry_on_intr(|| poll(&mut files, timeout.as_ref())) {
+        Ok(0) => Err(Error::new("the container's first process does not end")
+            .hint("it is stuck in the kernel: see /proc/PID/stack")),
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::sys("wait for the container's first process", e)),
+    }
+}

@@ -1,0 +1,108 @@
+//! runp's own binary, out of the containers' reach (CVE-2019-5736).
+//!
+//! A container can make its runtime open or execute `/proc/self/exe`: through a script whose interpreter that is, or by
+//! watching an exec join. What it gets hold of then must not be a file that it can write. So runp executes itself once
+//! more from a detached, read-only bind mount of its binary: opening that for writing fails with EROFS, the mount is in
+//! no namespace where it could be made writable, and nothing is copied. Where that mount is not allowed (no
+//! CAP_SYS_ADMIN), it executes a sealed copy in memory.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{Change, RDONLY, mount_setattr};
+use crate::sys::process::{StringArray, execveat};
+
+const SELF: &str = "/proc/self/exe";
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::GROW)
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::SEAL);
+
+/// Makes sure that this process's binary cannot be written through the process, by executing it again if need be, and
+/// that nobody in a container may look into the process while it joins it.
+///
+/// # Errors
+/// When the binary can neither be mounted nor copied, or not be executed.
+pub fn seal() -> Result<()> {
+    if !is_sealed()? {
+        let exe = read_only_mount().or_else(|e| match e {
+            Errno::PERM | Errno::NOSYS => sealed_copy(),
+            e => Err(e),
+        });
+        return Err(execute_again(exe.context(|| "protect runp's own binary")?));
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl PR_SET_DUMPABLE")
+}
+
+/// On a read-only mount, or a memfd with all its seals.
+fn is_sealed() -> Result<bool> {
+    let flags = rustix::fs::statvfs(SELF)
+        .context(|| format!("statfs {SELF}"))?
+        .f_flag;
+    if flags.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(true);
+    }
+    let exe = std::fs::read_link(SELF).context(|| format!("readlink {SELF}"))?;
+    if !exe.as_os_str().as_bytes().starts_with(b"/memfd:") {
+        return Ok(false);
+    }
+    let exe = std::fs::File::open(SELF).context(|| format!("open {SELF}"))?;
+    Ok(rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS)))
+}
+
+fn read_only_mount() -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let exe = rustix::mount::open_tree(CWD, SELF, flags)?;
+    let read_only = Change {
+        set: RDONLY,
+        ..Change::default()
+    };
+    mount_setattr(&exe, c"", false, read_only)?;
+    Ok(exe)
+}
+
+fn sealed_copy() -> rustix::io::Result<OwnedFd> {
+    let copy = rustix::fs::memfd_create("runp", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut to = std::fs::File::from(copy);
+    std::fs::File::open(SELF)
+        .and_then(|mut from| io::copy(&mut from, &mut to))
+        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    rustix::fs::fcntl_add_seals(&to, SEALS)?;
+    Ok(to.into())
+}
+
+fn execute_again(exe: OwnedFd) -> Error {
+    let strings = |values: Vec<std::ffi::OsString>| {
+        let values = values
+            .into_iter()
+            .map(|value| CString::new(value.into_vec()));
+        values.collect::<std::result::Result<Vec<_>, _>>()
+    };
+    let environment = std::env::vars_os().map(|(mut name, value)| {
+        name.push(OsStr::new("="));
+        name.push(value);
+        name
+    });
+    let both = strings(std::env::args_os().collect())
+        .and_then(|args| Ok((args, strings(environment.collect())?)));
+    match both {
+        Ok((args, env)) => {
+            let errno = execveat(
+                exe.as_fd(),
+                c"",
+                &StringArray::new(args),
+                &StringArray::new(env),
+            );
+            Error::sys("execute runp's own binary again", errno)
+        }
+        Err(e) => Error::new(format!("execute runp's own binary again: {e}")),
+    }
+}

@@ -1,0 +1,38 @@
+//! `linux.sysctl`, written through a procfs of our own that nobody else can reach (CVE-2025-52881).
+
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+use crate::error::{Context, Error, Result};
+use crate::sys::path;
+
+/// Writes the keys, which are paths below `/proc/sys`, for the namespaces of the caller.
+pub(super) fn write(sysctl: &[(String, String)]) -> Result<()> {
+    if sysctl.is_empty() {
+        return Ok(());
+    }
+    let proc = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)
+        .and_then(|context| {
+            fsconfig_create(&context)?;
+            fsmount(
+                &context,
+                FsMountFlags::FSMOUNT_CLOEXEC,
+                MountAttrFlags::empty(),
+            )
+        })
+        .context(|| "open a private procfs")?;
+    for (key, value) in sysctl {
+        let step = || format!("linux.sysctl: set {key} to {value:?}");
+        let file = path::open_beneath(&proc, &Path::new("sys").join(key), OFlags::WRONLY).map_err(
+            |e| match e {
+                Errno::NOENT => Error::sys(step(), e).hint("this kernel has no such sysctl"),
+                e => Error::sys(step(), e),
+            },
+        )?;
+        rustix::io::write(&file, value.as_bytes()).context(step)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! The machine: the state of a pod, and one step of it.
+
+use super::{
+    Action, BackOff, Container, Event, Failure, Index, Kind, Phase, PodSpec, Sandbox, State,
+    Termination, Time, Volumes, phase::Transitions,
+};
+
+/// The pod's life: what has happened to it so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub(super) spec: PodSpec,
+    pub(super) containers: Vec<Container>,
+    pub(super) sandbox: Sandbox,
+    pub(super) ending: Option<Ending>,
+    /// Succeeded or Failed, once that is decided: it never changes again.
+    pub(super) terminal: Option<Phase>,
+    pub(super) transitions: Transitions,
+    pub(super) volumes: Volumes,
+    pub(super) volumes_backoff: BackOff,
+    pub(super) sandbox_backoff: BackOff,
+    pub(super) setup_failure: Option<Failure>,
+    pub(super) accepted: Option<Time>,
+    pub(super) start_requested: bool,
+    pub(super) now: Time,
+}
+
+/// The pod is coming to its end: nothing is started any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) cause: Cause,
+    /// When what still runs gets SIGKILL.
+    pub(super) kill_at: Time,
+}
+
+/// Why a pod comes to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Nothing is left to run.
+    Completed,
+    /// Somebody asked for it.
+    Stopped,
+    /// It went beyond a limit.
+    Evicted {
+        /// Which.
+        message: String,
+    },
+    /// Pause died, and `restartPolicy: Never` forbids a second sandbox.
+    SandboxLost,
+}
+
+impl Pod {
+    /// A pod of which nothing exists yet.
+    #[must_use]
+    pub fn new(spec: PodSpec, now: Time) -> Self {
+        let containers = vec![Container::new(); spec.containers.len()];
+        let mut pod = Self {
+            spec,
+            containers,
+            sandbox: Sandbox::Absent,
+            ending: None,
+            terminal: None,
+            transitions: Transitions::new(now),
+            volumes: Volumes::Absent,
+            volumes_backoff: BackOff::default(),
+            sandbox_backoff: BackOff::default(),
+            setup_failure: None,
+            accepted: None,
+            start_requested: false,
+            now,
+        };
+        pod.observe(now);
+        pod
+    }
+
+    /// Takes note of what happened and says what is to be done now, in order.
+    ///
+    /// An event that cannot happen in this state (an exit told twice, an answer to a question nobody asked) changes
+    /// nothing and leads to no action: journals are replayed, and races are real.
+    pub fn step(&mut self, event: &Event, now: Time) -> Vec<Action> {
+        self.now = self.now.max(now);
+        let now = self.now;
+        let mut actions = Vec::new();
+        if self.finished() || !self.happens(event, now) {
+            return actions;
+        }
+        if self.ending.is_none() && self.completed() {
+            self.end(Cause::Completed, now);
+        }
+        if self.ending.is_none() && self.sandbox == Sandbox::Lost {
+            self.clear_away(now, &mut actions);
+        }
+        if self.ending.is_some() {
+            self.wind_down(now, &mut actions);
+        } else {
+            self.advance(now, &mut actions);
+        }
+        self.observe(now);
+        actions
+    }
+
+    /// When [`Event::Tick`] is wanted: the end of a back-off, or the end of the grace period.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        if let Some(ending) = &self.ending {
+            let waiting = |c: &Container| {
+                matches!(c.state, State::Running { .. }) && c.signalled != Some(libc::SIGKILL)
+            };
+            return self
+                .containers
+                .iter()
+                .any(waiting)
+                .then_some(ending.kill_at);
+        }
+        let volumes = match self.volumes {
+            Volumes::BackOff { until, .. } => Some(until),
+            _ => None,
+        };
+        let sandbox = match self.sandbox {
+            Sandbox::BackOff { until, .. } => Some(until),
+            _ => None,
+        };
+        let containers = self.containers.iter().filter_map(|c| match c.state {
+            State::BackOff { until, .. } => Some(until),
+            _ => None,
+        });
+        containers.chain(volumes).chain(sandbox).min()
+    }
+
+    /// What was ordered and is not done: what a supervisor that takes the pod over has to carry out, or to find the
+    /// answer to. Signals are among it as long as their container runs: nobody knows whether they were sent.
+    #[must_use]
+    pub fn outstanding(&self) -> Vec<Action> {
+        let volumes = (self.volumes == Volumes::Making).then_some(Action::MakeVolumes);
+        let sandbox = match self.sandbox {
+            Sandbox::Starting => Some(Action::StartSandbox),
+            Sandbox::Stopping => Some(Action::StopSandbox),
+            _ => None,
+        };
+        let containers = self.containers.iter().enumerate().filter_map(|(i, c)| {
+            let container = Index(i);
+            let restart = c.restart_count;
+            match (&c.state, c.signalled) {
+                (State::Creating, _) => Some(Action::Start { container, restart }),
+                (State::Running { .. }, Some(signal)) => Some(Action::Signal { container, signal }),
+                _ => None,
+            }
+        });
+        let setup = volumes.into_iter().chain(sandbox);
+        setup.chain(containers).collect()
+    }
+
+    /// The pod is over: no process of it is left, nothing will ever happen to it again.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.terminal.is_some()
+            && self.sandbox == Sandbox::Gone
+            && self.volumes != Volumes::Making
+            && !self.containers.iter().any(Container::alive)
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn spec(&self) -> &PodSpec {
+        &self.spec
+    }
+
+    /// In the order of [`PodSpec::containers`].
+    #[must_use]
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
+    }
+
+    /// The volumes, all together.
+    #[must_use]
+    pub fn volumes(&self) -> Volumes {
+        self.volumes
+    }
+
+    /// The pause process.
+    #[must_use]
+    pub fn sandbox(&self) -> Sandbox {
+        self.sandbox
+    }
+
+    /// Why volumes or sandbox could not be made, last time; `None` once they were.
+    #[must_use]
+    pub fn setup_failure(&self) -> Option<&Failure> {
+        self.setup_failure.as_ref()
+    }
+
+    /// `status.startTime`: when the pod was accepted.
+    #[must_use]
+    pub fn start_time(&self) -> Option<Time> {
+        self.accepted
+    }
+
+    /// Since somebody asked for the pod's end, and as long as it is not over: when what still runs gets SIGKILL.
+    #[must_use]
+    pub fn stopping(&self) -> Option<Time> {
+        let ending = self.ending.as_ref().filter(|_| !self.finished())?;
+        (ending.cause == Cause::Stopped).then_some(ending.kill_at)
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created(&self) -> Time {
+        self.transitions.created()
+    }
+
+    /// The time of the last event.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The pod as it is when its supervisor has gone: `alive` says of every container's first process, `pause` of
+    /// pause, whether it is still there. What is gone ended in a way that nobody saw, and nothing is ever started.
+    #[must_use]
+    pub fn unsupervised(mut self, pause: bool, alive: impl Fn(Index) -> bool) -> Self {
+        if self.finished() {
+            return self;
+        }
+        self.call_off();
+        for (i, c) in self.containers.iter_mut().enumerate() {
+            match c.state {
+                State::Running { .. } if !alive(Index(i)) => {
+                    let termination = Termination::unseen(c, self.now);
+                    c.end(termination);
+                }
+                State::Creating => c.state = State::Pending,
+                _ => {}
+            }
+        }
+        if !pause {
+            self.sandbox = Sandbox::Gone;
+        }
+        if !pause && !self.containers.iter().any(Container::alive) {
+            self.terminal.get_or_insert(self.final_phase());
+        }
+        self.observe(self.now);
+        self
+    }
+
+    /// The first init container that has not succeeded in this sandbox.
+    pub(super) fn next_init(&self) -> Option<usize> {
+        (0..self.containers.len())
+            .find(|&i| self.kind(i) == Kind::Init && !self.containers[i].initialized())
+    }
+
+    pub(super) fn kind(&self, i: usize) -> Kind {
+        self.spec.containers[i].kind
+    }
+}

@@ -1,0 +1,128 @@
+//! Small decisions about one container: what an exit is called, who is done, who is restarted.
+
+use super::{Container, Exit, Kind, RestartPolicy, StartFailure, State, Termination, Time};
+
+/// What the container runtimes report for a program that could not be executed.
+const START_ERROR_EXIT_CODE: i32 = 128;
+
+/// The reason of an end that nobody saw; when it was is not known either.
+pub const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+
+impl StartFailure {
+    /// The name that Kubernetes shows.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::CreateContainerConfigError => "CreateContainerConfigError",
+            Self::CreateContainerError => "CreateContainerError",
+            Self::StartError => "StartError",
+        }
+    }
+}
+
+impl Termination {
+    /// A run that the kernel ended.
+    pub(super) fn exited(container: &Container, exit: Exit, oom_killed: bool, now: Time) -> Self {
+        let (exit_code, signal) = match exit {
+            Exit::Code(code) => (i32::from(code), None),
+            Exit::Signal(signal) => (128 + i32::from(signal), Some(i32::from(signal))),
+        };
+        let reason = match exit_code {
+            _ if oom_killed => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        };
+        Self {
+            reason,
+            exit_code,
+            signal,
+            ..Self::unseen(container, now)
+        }
+    }
+
+    /// A run whose end nobody saw, some time after `now`: the kubelet says 137 then too.
+    pub(super) fn unseen(container: &Container, now: Time) -> Self {
+        let (started_at, id) = match &container.state {
+            State::Running { started_at, id, .. } => (Some(*started_at), id.clone()),
+            _ => (None, String::new()),
+        };
+        Self {
+            reason: STATUS_UNKNOWN,
+            exit_code: 128 + libc::SIGKILL,
+            signal: None,
+            message: None,
+            started_at,
+            finished_at: now,
+            id,
+        }
+    }
+
+    /// A run whose program could not be executed.
+    pub(super) fn not_executed(message: &str, now: Time) -> Self {
+        Self {
+            reason: StartFailure::StartError.reason(),
+            exit_code: START_ERROR_EXIT_CODE,
+            signal: None,
+            message: Some(message.to_owned()),
+            started_at: None,
+            finished_at: now,
+            id: String::new(),
+        }
+    }
+
+    /// Whether an init container that ended so has done its work: being killed for want of memory is a failure
+    /// even where the exit code hides it (the kubelet's `isInitContainerFailed`).
+    fn initialized(&self) -> bool {
+        self.exit_code == 0 && self.reason != "OOMKilled"
+    }
+}
+
+impl Container {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Pending,
+            last: None,
+            previous: None,
+            restart_count: 0,
+            failure: None,
+            signalled: None,
+            ended: 0,
+            backoff: super::BackOff::default(),
+        }
+    }
+
+    /// How it ended, if it is not going on in any way.
+    pub(super) fn terminated(&self) -> Option<&Termination> {
+        self.last
+            .as_ref()
+            .filter(|_| self.state == State::Terminated)
+    }
+
+    /// There may be a process of it.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        matches!(self.state, State::Creating | State::Running { .. })
+    }
+
+    /// It runs, or has run, or its program could at least have been executed.
+    pub(super) fn has_run(&self) -> bool {
+        self.last.is_some() || matches!(self.state, State::Running { .. })
+    }
+
+    /// An init container that ran to success in this sandbox.
+    #[must_use]
+    pub fn initialized(&self) -> bool {
+        self.terminated().is_some_and(Termination::initialized)
+    }
+}
+
+/// Whether a container that ended so is to be started again: init containers under `Always` are retried as under
+/// `OnFailure`.
+pub(super) fn restarts(kind: Kind, policy: RestartPolicy, ended: &Termination) -> bool {
+    match (kind, policy) {
+        (_, RestartPolicy::Never) => false,
+        (Kind::Init, _) => !ended.initialized(),
+        (Kind::App, RestartPolicy::OnFailure) => ended.exit_code != 0,
+        (Kind::App, RestartPolicy::Always) => true,
+    }
+}

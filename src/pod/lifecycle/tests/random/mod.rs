@@ -1,0 +1,261 @@
+//! Random lives of random pods: a world that answers the machine's actions legally, with random outcomes at random
+//! times, and in which anything may happen: exits, a dying pause, stops, evictions, early and late ticks, and
+//! events that cannot be.
+
+macro_rules! hold {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+mod rules;
+mod world;
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::super::{Action, Event, Exit, Index, Phase, Pod, PodSpec, RestartPolicy, Time};
+use super::{ms, spec};
+
+const SEQUENCES: u64 = 100_000;
+
+#[test]
+fn hundred_thousand_random_lives_keep_the_rules() {
+    for seed in 1..=SEQUENCES {
+        if let Err(failure) = World::live(seed) {
+            let shortest = (seed..seed + 5_000)
+                .filter_map(|seed| World::live(seed).err())
+                .min_by_key(|f| f.steps)
+                .unwrap_or(failure);
+            panic!("{}", shortest.report);
+        }
+    }
+}
+
+/// What a broken rule looked like, and after how many events.
+struct Failure {
+    steps: usize,
+    report: String,
+}
+
+/// Marsaglia's xorshift64: small, fast, and the same everywhere.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let n = choices.len() as u64;
+        choices[self.below(n) as usize]
+    }
+}
+
+/// When each attempt at something was started, and when it ended or failed.
+#[derive(Default)]
+struct History {
+    started: Option<Time>,
+    attempts: Vec<(Time, Time)>,
+}
+
+/// A container as the world knows it, told only by the actions and events themselves.
+#[derive(Default)]
+struct Process {
+    alive: bool,
+    creating: bool,
+    signalled: Option<i32>,
+    /// Its last run in this sandbox ended well.
+    succeeded: bool,
+    history: History,
+    /// Runs that ended.
+    ended: u32,
+    last_exit: Option<i32>,
+}
+
+struct World {
+    rng: Rng,
+    now: Time,
+    pod: Pod,
+    spec: PodSpec,
+    log: Vec<(Time, Event)>,
+    /// Actions without an answer.
+    pending: Vec<Action>,
+    processes: Vec<Process>,
+    making_volumes: History,
+    sandboxes: History,
+    volumes: bool,
+    sandbox: bool,
+    /// Pause died unasked.
+    lost: bool,
+    accepted: bool,
+    start_requested: bool,
+    /// When SIGKILL is due.
+    stop: Option<Time>,
+    evicted: bool,
+    terminal: Option<Phase>,
+}
+
+type Checked = Result<(), String>;
+
+impl World {
+    /// Lives one life.
+    fn live(seed: u64) -> Result<(), Failure> {
+        let mut world = Self::new(seed);
+        world.run().map_err(|rule| {
+            let mut report = format!("seed {seed}: {rule}\n{:?}\n", world.spec);
+            let origin = ms(0);
+            for (time, event) in &world.log {
+                let _ = writeln!(report, "  {:?} {event:?}", time.since(origin));
+            }
+            let _ = write!(report, "{:?}", world.pod);
+            Failure {
+                steps: world.log.len(),
+                report,
+            }
+        })
+    }
+
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let policies = [
+            RestartPolicy::Always,
+            RestartPolicy::OnFailure,
+            RestartPolicy::Never,
+        ];
+        let mut spec = spec(
+            rng.of(&policies),
+            rng.below(4) as usize,
+            1 + rng.below(3) as usize,
+        );
+        spec.grace = Duration::from_secs(rng.of(&[0, 1, 30]));
+        Self {
+            now: ms(0),
+            pod: Pod::new(spec.clone(), ms(0)),
+            processes: spec.containers.iter().map(|_| Process::default()).collect(),
+            rng,
+            spec,
+            log: Vec::new(),
+            pending: Vec::new(),
+            making_volumes: History::default(),
+            sandboxes: History::default(),
+            volumes: false,
+            sandbox: false,
+            lost: false,
+            accepted: false,
+            start_requested: false,
+            stop: None,
+            evicted: false,
+            terminal: None,
+        }
+    }
+
+    fn run(&mut self) -> Checked {
+        let steps = 5 + self.rng.below(60);
+        for _ in 0..steps {
+            if self.pod.finished() {
+                break;
+            }
+            self.pass_time();
+            let event = self.event();
+            self.feed(event)?;
+        }
+        self.bring_to_an_end()?;
+        self.replay()
+    }
+
+    fn pass_time(&mut self) {
+        let millis = match self.rng.below(12) {
+            0..5 => self.rng.below(3),
+            5..8 => self.rng.below(2_000),
+            8..10 => self.rng.below(20_000),
+            10 => self.rng.below(400_000),
+            _ => 599_000 + self.rng.below(3_000),
+        };
+        let before = self.now;
+        self.now = before.after(Duration::from_millis(millis));
+        if let Some(deadline) = self.pod.deadline() {
+            // Mostly the supervisor's timer rings in time; sometimes to the nanosecond.
+            if self.now > deadline && !self.rng.one_in(4) {
+                self.now = deadline.max(before);
+            }
+        }
+    }
+
+    /// Feeds the event to the machine and checks everything.
+    fn feed(&mut self, event: Event) -> Checked {
+        self.log.push((self.now, event.clone()));
+        if !self.possible(&event) {
+            let mut before = self.pod.clone();
+            let actions = self.pod.step(&event, self.now);
+            hold!(actions.is_empty(), "acts on what cannot be: {actions:?}");
+            before.now = self.pod.now;
+            hold!(before == self.pod, "changes by what cannot be");
+            return Ok(());
+        }
+        self.happen(&event);
+        for action in self.pod.step(&event, self.now) {
+            self.legal(action)?;
+            self.carry_out(action);
+        }
+        self.check()
+    }
+
+    /// Whatever state it is in, a stop ends the pod in a few more steps.
+    fn bring_to_an_end(&mut self) -> Checked {
+        self.feed(Event::StopRequested { grace: None })?;
+        for _ in 0..40 {
+            if self.pod.finished() {
+                break;
+            }
+            let event = match self.answer() {
+                Some(event) => event,
+                None => {
+                    self.now = self.pod.deadline().unwrap_or(self.now);
+                    self.exit().unwrap_or(Event::Tick)
+                }
+            };
+            self.feed(event)?;
+        }
+        let everybody = self.processes.iter().all(|p| !p.alive && !p.creating);
+        hold!(self.pod.finished() || !everybody, "does not end");
+        for i in 0..self.processes.len() {
+            if self.processes[i].alive {
+                self.feed(Event::Exited {
+                    container: Index(i),
+                    exit: Exit::Signal(9),
+                    oom_killed: false,
+                })?;
+            }
+        }
+        while let Some(event) = self.answer() {
+            self.feed(event)?;
+        }
+        hold!(self.pod.finished(), "does not end after the last exit");
+        let succeeded = self.terminal == Some(Phase::Succeeded);
+        hold!(
+            (self.pod.exit_code() == 0) == succeeded,
+            "exit code {}",
+            self.pod.exit_code()
+        );
+        Ok(())
+    }
+
+    fn replay(&self) -> Checked {
+        let mut again = Pod::new(self.spec.clone(), ms(0));
+        for (time, event) in &self.log {
+            again.step(event, *time);
+        }
+        hold!(again == self.pod, "a replay gives another state");
+        Ok(())
+    }
+}

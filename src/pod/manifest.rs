@@ -1,1 +1,0 @@
-//! What is accepted as a manifest; refuses the rest by field.

@@ -1,0 +1,547 @@
+//! Every field that Kubernetes has: done, without effect here, or refused.
+//!
+//! Each type is taken apart without `..`, so that a field which a later Kubernetes adds does not compile until it is
+//! decided what to do with it. `_` and used names are done, by the plan or by validation.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, Pod, PodSecurityContext,
+    PodSpec, ResourceRequirements, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Support {
+    refused: Vec<String>,
+    /// Fields whose business is to choose or reserve a machine.
+    ignored: Vec<String>,
+    warnings: Vec<String>,
+    /// `hostPort` means something else then: the container's own port.
+    host_network: bool,
+}
+
+impl Support {
+    /// One error that lists all fields which this version does not do.
+    pub(super) fn refused(&self) -> Option<Error> {
+        if self.refused.is_empty() {
+            return None;
+        }
+        let fields = self.refused.join(", ");
+        Some(
+            Error::new(format!(
+                "{fields}: not supported yet by runp {}",
+                env!("CARGO_PKG_VERSION")
+            ))
+            .hint("remove what the pod can do without: nothing is ignored silently"),
+        )
+    }
+
+    /// What has no effect.
+    pub(super) fn warnings(self) -> Vec<String> {
+        let mut warnings = self.warnings;
+        if !self.ignored.is_empty() {
+            let fields = self.ignored.join(", ");
+            warnings.insert(0, format!("no meaning on one machine, ignored: {fields}"));
+        }
+        warnings
+    }
+
+    fn refuse(&mut self, path: &str, field: &str, value: &Option<impl Serialize>) {
+        if is_set(value) {
+            self.refused.push(format!("{path}.{field}"));
+        }
+    }
+
+    fn refuse_unless(&mut self, path: &str, field: &str, harmless: bool) {
+        if !harmless {
+            self.refused.push(format!("{path}.{field}"));
+        }
+    }
+
+    fn ignore(&mut self, path: &str, field: &str, value: &Option<impl Serialize>) {
+        if is_set(value) {
+            self.ignored.push(format!("{path}.{field}"));
+        }
+    }
+
+    fn warn(&mut self, when: bool, path: &str, field: &str, why: &str) {
+        if when {
+            self.warnings.push(format!("{path}.{field}: {why}"));
+        }
+    }
+}
+
+/// The API server drops empty lists and mappings.
+fn is_set(value: &Option<impl Serialize>) -> bool {
+    match value.as_ref().map(serde_json::to_value) {
+        None => false,
+        Some(Ok(serde_json::Value::Array(list))) => !list.is_empty(),
+        Some(Ok(serde_json::Value::String(text))) => !text.is_empty(),
+        Some(_) => true,
+    }
+}
+
+/// Walks through the whole pod.
+pub(super) fn check(pod: &Pod) -> Support {
+    let mut support = Support::default();
+    let Pod {
+        metadata,
+        spec,
+        status,
+    } = pod;
+    support.metadata(metadata);
+    if status.is_some() {
+        let text = "status: ignored, it is runp that writes it";
+        support.warnings.push(text.to_owned());
+    }
+    if let Some(spec) = spec {
+        support.pod(spec);
+    }
+    support
+}
+
+impl Support {
+    fn metadata(&mut self, metadata: &ObjectMeta) {
+        let ObjectMeta {
+            name: _,
+            namespace: _,
+            labels: _,
+            annotations: _,
+            generate_name,
+            creation_timestamp,
+            deletion_grace_period_seconds,
+            deletion_timestamp,
+            finalizers,
+            generation,
+            managed_fields,
+            owner_references,
+            resource_version,
+            self_link,
+            uid,
+        } = metadata;
+        let path = "metadata";
+        self.refuse(path, "generateName", generate_name);
+        self.ignore(path, "creationTimestamp", creation_timestamp);
+        self.ignore(
+            path,
+            "deletionGracePeriodSeconds",
+            deletion_grace_period_seconds,
+        );
+        self.ignore(path, "deletionTimestamp", deletion_timestamp);
+        self.ignore(path, "finalizers", finalizers);
+        self.ignore(path, "generation", generation);
+        self.ignore(path, "managedFields", managed_fields);
+        self.ignore(path, "ownerReferences", owner_references);
+        self.ignore(path, "resourceVersion", resource_version);
+        self.ignore(path, "selfLink", self_link);
+        self.ignore(path, "uid", uid);
+    }
+
+    fn pod(&mut self, spec: &PodSpec) {
+        let PodSpec {
+            containers,
+            init_containers,
+            volumes,
+            security_context,
+            restart_policy: _,
+            termination_grace_period_seconds: _,
+            hostname: _,
+            host_network,
+            host_ipc: _,
+            host_pid: _,
+            share_process_namespace: _,
+            // There is no cluster: its services and its DNS do not exist here.
+            enable_service_links: _,
+            dns_policy: _,
+            scheduler_name,
+            active_deadline_seconds,
+            affinity,
+            automount_service_account_token,
+            dns_config,
+            ephemeral_containers: _, // forbidden by validation
+            eviction_responders,
+            host_aliases,
+            host_users,
+            hostname_override,
+            image_pull_secrets,
+            node_name,
+            node_selector,
+            os: _, // validated
+            overhead,
+            preemption_policy,
+            priority,
+            priority_class_name,
+            readiness_gates,
+            resource_claims,
+            resources,
+            runtime_class_name,
+            scheduling_gates,
+            scheduling_group,
+            service_account,
+            service_account_name,
+            set_hostname_as_fqdn,
+            subdomain,
+            tolerations,
+            topology_spread_constraints,
+        } = spec;
+        let path = "spec";
+        self.host_network = *host_network == Some(true);
+        self.refuse(path, "activeDeadlineSeconds", active_deadline_seconds);
+        self.refuse(path, "dnsConfig", dns_config);
+        self.refuse(path, "hostAliases", host_aliases);
+        self.refuse_unless(path, "hostUsers", *host_users != Some(false));
+        self.refuse(path, "hostnameOverride", hostname_override);
+        self.refuse(path, "readinessGates", readiness_gates);
+        self.refuse(path, "resourceClaims", resource_claims);
+        self.refuse(path, "resources", resources);
+        self.refuse_unless(
+            path,
+            "setHostnameAsFQDN",
+            *set_hostname_as_fqdn != Some(true),
+        );
+        self.refuse(path, "subdomain", subdomain);
+
+        self.ignore(path, "affinity", affinity);
+        self.ignore(path, "evictionResponders", eviction_responders);
+        self.ignore(path, "imagePullSecrets", image_pull_secrets);
+        self.ignore(path, "nodeName", node_name);
+        self.ignore(path, "nodeSelector", node_selector);
+        self.ignore(path, "overhead", overhead);
+        self.ignore(path, "preemptionPolicy", preemption_policy);
+        self.ignore(path, "priority", priority);
+        self.ignore(path, "priorityClassName", priority_class_name);
+        self.ignore(path, "runtimeClassName", runtime_class_name);
+        let other = |field: &Option<String>, default| field.clone().filter(|f| f != default);
+        self.ignore(
+            path,
+            "schedulerName",
+            &other(scheduler_name, "default-scheduler"),
+        );
+        self.ignore(path, "schedulingGates", scheduling_gates);
+        self.ignore(path, "schedulingGroup", scheduling_group);
+        self.ignore(path, "serviceAccount", &other(service_account, "default"));
+        self.ignore(
+            path,
+            "serviceAccountName",
+            &other(service_account_name, "default"),
+        );
+        self.ignore(path, "tolerations", tolerations);
+        self.ignore(
+            path,
+            "topologySpreadConstraints",
+            topology_spread_constraints,
+        );
+        self.warn(
+            *automount_service_account_token == Some(true),
+            path,
+            "automountServiceAccountToken",
+            "there is no API server here and no token is mounted",
+        );
+
+        if let Some(context) = security_context {
+            self.pod_security(context);
+        }
+        for (index, volume) in volumes.iter().flatten().enumerate() {
+            self.volume(&format!("spec.volumes[{index}]"), volume);
+        }
+        for (index, container) in init_containers.iter().flatten().enumerate() {
+            self.container(&format!("spec.initContainers[{index}]"), container, true);
+        }
+        for (index, container) in containers.iter().enumerate() {
+            self.container(&format!("spec.containers[{index}]"), container, false);
+        }
+    }
+
+    fn pod_security(&mut self, context: &PodSecurityContext) {
+        let PodSecurityContext {
+            run_as_user: _,
+            run_as_group: _,
+            run_as_non_root: _,
+            supplemental_groups: _,
+            app_armor_profile,
+            fs_group,
+            fs_group_change_policy,
+            se_linux_change_policy,
+            se_linux_options,
+            seccomp_profile,
+            supplemental_groups_policy,
+            sysctls,
+            windows_options,
+        } = context;
+        let path = "spec.securityContext";
+        self.refuse(path, "fsGroup", fs_group);
+        self.refuse(path, "fsGroupChangePolicy", fs_group_change_policy);
+        self.refuse(path, "seLinuxChangePolicy", se_linux_change_policy);
+        self.refuse(path, "seLinuxOptions", se_linux_options);
+        self.refuse(path, "supplementalGroupsPolicy", supplemental_groups_policy);
+        self.refuse(path, "sysctls", sysctls);
+        self.refuse(path, "windowsOptions", windows_options);
+        let seccomp = seccomp_profile.as_ref().map(|p| p.type_.as_str());
+        self.refuse_unless(path, "seccompProfile", is_unconfined(seccomp));
+        let apparmor = app_armor_profile.as_ref().map(|p| p.type_.as_str());
+        self.refuse_unless(path, "appArmorProfile", is_unconfined(apparmor));
+    }
+
+    fn volume(&mut self, path: &str, volume: &Volume) {
+        let Volume {
+            name: _,
+            empty_dir,
+            host_path: _,
+            aws_elastic_block_store,
+            azure_disk,
+            azure_file,
+            cephfs,
+            cinder,
+            config_map,
+            csi,
+            downward_api,
+            ephemeral,
+            fc,
+            flex_volume,
+            flocker,
+            gce_persistent_disk,
+            git_repo,
+            glusterfs,
+            image,
+            iscsi,
+            nfs,
+            persistent_volume_claim,
+            photon_persistent_disk,
+            portworx_volume,
+            projected,
+            quobyte,
+            rbd,
+            scale_io,
+            secret,
+            storageos,
+            vsphere_volume,
+        } = volume;
+        if let Some(EmptyDirVolumeSource {
+            medium: _,
+            size_limit: _,
+            mode,
+        }) = empty_dir
+        {
+            self.refuse(&format!("{path}.emptyDir"), "mode", mode);
+        }
+        self.refuse(path, "awsElasticBlockStore", aws_elastic_block_store);
+        self.refuse(path, "azureDisk", azure_disk);
+        self.refuse(path, "azureFile", azure_file);
+        self.refuse(path, "cephfs", cephfs);
+        self.refuse(path, "cinder", cinder);
+        self.refuse(path, "configMap", config_map);
+        self.refuse(path, "csi", csi);
+        self.refuse(path, "downwardAPI", downward_api);
+        self.refuse(path, "ephemeral", ephemeral);
+        self.refuse(path, "fc", fc);
+        self.refuse(path, "flexVolume", flex_volume);
+        self.refuse(path, "flocker", flocker);
+        self.refuse(path, "gcePersistentDisk", gce_persistent_disk);
+        self.refuse(path, "gitRepo", git_repo);
+        self.refuse(path, "glusterfs", glusterfs);
+        self.refuse(path, "image", image);
+        self.refuse(path, "iscsi", iscsi);
+        self.refuse(path, "nfs", nfs);
+        self.refuse(path, "persistentVolumeClaim", persistent_volume_claim);
+        self.refuse(path, "photonPersistentDisk", photon_persistent_disk);
+        self.refuse(path, "portworxVolume", portworx_volume);
+        self.refuse(path, "projected", projected);
+        self.refuse(path, "quobyte", quobyte);
+        self.refuse(path, "rbd", rbd);
+        self.refuse(path, "scaleIO", scale_io);
+        self.refuse(path, "secret", secret);
+        self.refuse(path, "storageos", storageos);
+        self.refuse(path, "vsphereVolume", vsphere_volume);
+    }
+
+    fn container(&mut self, path: &str, container: &Container, init: bool) {
+        let Container {
+            name: _,
+            image: _,
+            image_pull_policy: _, // images are local directories: nothing is pulled
+            command: _,
+            args: _,
+            working_dir: _,
+            env,
+            env_from,
+            lifecycle,
+            liveness_probe,
+            ports,
+            readiness_probe,
+            resize_policy,
+            resources,
+            restart_policy,
+            restart_policy_rules,
+            security_context,
+            startup_probe,
+            stdin,
+            stdin_once,
+            termination_message_path,
+            termination_message_policy,
+            tty,
+            volume_devices,
+            volume_mounts,
+        } = container;
+        self.refuse(path, "envFrom", env_from);
+        if !init || restart_policy.as_deref() == Some("Always") {
+            // On an init container that is no sidecar they are forbidden by Kubernetes itself.
+            self.refuse(path, "lifecycle", lifecycle);
+            self.refuse(path, "livenessProbe", liveness_probe);
+            self.refuse(path, "readinessProbe", readiness_probe);
+            self.refuse(path, "startupProbe", startup_probe);
+        }
+        self.refuse(path, "resizePolicy", resize_policy);
+        self.refuse(path, "restartPolicy", restart_policy);
+        self.refuse(path, "restartPolicyRules", restart_policy_rules);
+        self.refuse_unless(path, "stdin", *stdin != Some(true));
+        self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
+        self.refuse_unless(path, "tty", *tty != Some(true));
+        self.refuse(path, "volumeDevices", volume_devices);
+        let is = |field: &Option<String>, default| field.as_deref().is_none_or(|f| f == default);
+        self.refuse_unless(
+            path,
+            "terminationMessagePath",
+            is(termination_message_path, "/dev/termination-log"),
+        );
+        self.refuse_unless(
+            path,
+            "terminationMessagePolicy",
+            is(termination_message_policy, "File"),
+        );
+        for (index, variable) in env.iter().flatten().enumerate() {
+            self.variable(&format!("{path}.env[{index}]"), variable);
+        }
+        for (index, port) in ports.iter().flatten().enumerate() {
+            self.port(&format!("{path}.ports[{index}]"), port);
+        }
+        for (index, mount) in volume_mounts.iter().flatten().enumerate() {
+            self.mount(&format!("{path}.volumeMounts[{index}]"), mount);
+        }
+        if let Some(resources) = resources {
+            self.resources(&format!("{path}.resources"), resources);
+        }
+        if let Some(context) = security_context {
+            self.security(&format!("{path}.securityContext"), context);
+        }
+    }
+
+    fn variable(&mut self, path: &str, variable: &EnvVar) {
+        let EnvVar {
+            name: _,
+            value: _,
+            value_from,
+        } = variable;
+        let Some(EnvVarSource {
+            field_ref,
+            config_map_key_ref,
+            file_key_ref,
+            resource_field_ref,
+            secret_key_ref,
+        }) = value_from
+        else {
+            return;
+        };
+        let path = &format!("{path}.valueFrom");
+        self.refuse(path, "configMapKeyRef", config_map_key_ref);
+        self.refuse(path, "fileKeyRef", file_key_ref);
+        self.refuse(path, "resourceFieldRef", resource_field_ref);
+        self.refuse(path, "secretKeyRef", secret_key_ref);
+        let field = field_ref.as_ref().map(|f| f.field_path.as_str());
+        let runtime = ["spec.nodeName", "spec.serviceAccountName"];
+        self.refuse_unless(
+            path,
+            "fieldRef",
+            field.is_none_or(|f| !f.starts_with("status.") && !runtime.contains(&f)),
+        );
+    }
+
+    fn port(&mut self, path: &str, port: &ContainerPort) {
+        let ContainerPort {
+            container_port: _,
+            host_ip,
+            host_port,
+            name: _,
+            protocol: _,
+        } = port;
+        self.refuse(path, "hostIP", host_ip);
+        let host_port = host_port.unwrap_or(0);
+        self.refuse_unless(path, "hostPort", host_port == 0 || self.host_network);
+    }
+
+    fn mount(&mut self, path: &str, mount: &VolumeMount) {
+        let VolumeMount {
+            name: _,
+            mount_path: _,
+            read_only: _,
+            sub_path: _,
+            bind_mount_options,
+            mount_propagation,
+            recursive_read_only,
+            sub_path_expr,
+        } = mount;
+        self.refuse(path, "bindMountOptions", bind_mount_options);
+        self.refuse(path, "subPathExpr", sub_path_expr);
+        let is = |field: &Option<String>, default| field.as_deref().is_none_or(|f| f == default);
+        self.refuse_unless(path, "mountPropagation", is(mount_propagation, "None"));
+        self.refuse_unless(
+            path,
+            "recursiveReadOnly",
+            is(recursive_read_only, "Disabled"),
+        );
+    }
+
+    fn resources(&mut self, path: &str, resources: &ResourceRequirements) {
+        let ResourceRequirements {
+            claims,
+            limits,
+            requests,
+        } = resources;
+        self.refuse(path, "claims", claims);
+        for (field, quantities) in [("limits", limits), ("requests", requests)] {
+            for name in quantities.iter().flatten().map(|(name, _)| name.as_str()) {
+                let field = format!("{field}[{name}]");
+                match name {
+                    "cpu" | "memory" => {}
+                    "ephemeral-storage" => self.warn(true, path, &field, "not enforced"),
+                    _ => self.refused.push(format!("{path}.{field}")),
+                }
+            }
+        }
+    }
+
+    fn security(&mut self, path: &str, context: &SecurityContext) {
+        let SecurityContext {
+            allow_privilege_escalation: _,
+            capabilities: _,
+            privileged: _,
+            read_only_root_filesystem: _,
+            run_as_group: _,
+            run_as_non_root: _,
+            run_as_user: _,
+            app_armor_profile,
+            proc_mount,
+            se_linux_options,
+            seccomp_profile,
+            windows_options,
+        } = context;
+        self.refuse(path, "seLinuxOptions", se_linux_options);
+        self.refuse(path, "windowsOptions", windows_options);
+        self.refuse_unless(
+            path,
+            "procMount",
+            proc_mount.as_deref().is_none_or(|p| p == "Default"),
+        );
+        let seccomp = seccomp_profile.as_ref().map(|p| p.type_.as_str());
+        self.refuse_unless(path, "seccompProfile", is_unconfined(seccomp));
+        let apparmor = app_armor_profile.as_ref().map(|p| p.type_.as_str());
+        self.refuse_unless(path, "appArmorProfile", is_unconfined(apparmor));
+    }
+}
+
+/// `Unconfined` is what a container is without a profile.
+fn is_unconfined(profile: Option<&str>) -> bool {
+    profile.is_none_or(|kind| kind == "Unconfined")
+}

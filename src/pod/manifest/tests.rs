@@ -1,0 +1,317 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A pod that uses much of what is done.
+const HELLO: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: hello
+  labels: {app: hello}
+spec:
+  volumes:
+  - name: work
+    emptyDir: {}
+  initContainers:
+  - name: first
+    image: busybox
+    command: [sh, -c, "echo one > /work/one"]
+    volumeMounts:
+    - {name: work, mountPath: /work}
+  containers:
+  - name: app
+    image: busybox:1.36
+    command: [cat, /work/one]
+    resources:
+      limits: {memory: 32Mi, cpu: 0.5}
+    volumeMounts:
+    - name: work
+      mountPath: /work
+      readOnly: true
+"#;
+
+/// The smallest pod, with lines added to `spec`, and to the container.
+fn pod(spec: &str, container: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n  - name: c\n    image: i\n{container}\n{spec}\n"
+    )
+}
+
+fn error(text: &str) -> String {
+    match parse("pod.yaml", text) {
+        Ok(_) => panic!("accepted: {text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_pod_gets_kubernetes_defaults() {
+    let (pod, warnings) = parse("pod.yaml", HELLO).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
+    let spec = pod.spec.unwrap();
+    assert_eq!(spec.restart_policy.as_deref(), Some("Always"));
+    assert_eq!(spec.dns_policy.as_deref(), Some("ClusterFirst"));
+    assert_eq!(spec.scheduler_name.as_deref(), Some("default-scheduler"));
+    assert_eq!(spec.termination_grace_period_seconds, Some(30));
+    let app = &spec.containers[0];
+    assert_eq!(app.image_pull_policy.as_deref(), Some("IfNotPresent"));
+    assert_eq!(app.termination_message_policy.as_deref(), Some("File"));
+    let resources = app.resources.as_ref().unwrap();
+    assert_eq!(resources.requests, resources.limits);
+    assert_eq!(resources.limits.as_ref().unwrap()["cpu"].0, "0.5");
+}
+
+#[test]
+fn a_volume_without_a_type_is_an_empty_dir() {
+    let (pod, _) = parse("pod.yaml", &pod("  volumes: [{name: v}]", "")).unwrap();
+    let volumes = pod.spec.unwrap().volumes.unwrap();
+    assert!(volumes[0].empty_dir.is_some());
+}
+
+#[test]
+fn json_is_accepted() {
+    let json = "{\n\t\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"p\"},\n\t\"spec\": {\"containers\": [\n\t\t{\"name\": \"c\", \"image\": \"i\"}\n\t]}\n}\n";
+    parse("pod.json", json).unwrap();
+}
+
+#[test]
+fn unknown_fields_are_all_told_with_place_and_suggestion() {
+    let text = HELLO
+        .replace("metadata:", "matadata:")
+        .replace("  containers:", "  contianers:")
+        .replace("readOnly", "readonly")
+        .replace("limits", "zzz");
+    assert_eq!(
+        error(&text),
+        "manifest: 4 errors:\
+         \n  pod.yaml:4:1: matadata: unknown field (did you mean `metadata`?)\
+         \n  pod.yaml:17:3: spec.contianers: unknown field (did you mean `containers`?)\
+         \n  pod.yaml:22:7: spec.contianers[0].resources.zzz: unknown field\
+         \n  pod.yaml:26:7: spec.contianers[0].volumeMounts[0].readonly: unknown field (did you mean `readOnly`?)"
+    );
+}
+
+#[test]
+fn wrong_types_are_all_told_with_what_was_expected() {
+    let text = pod(
+        "  hostNetwork: maybe\n  terminationGracePeriodSeconds: 1.5\n  volumes: {name: v}\n  initContainers: [3]",
+        "    env:\n    - {name: A, value: 1}\n    - {name: B, value: yes}\n    command: sh\n    ports: [{containerPort: 99999999999}]\n    securityContext: false",
+    );
+    assert_eq!(
+        error(&text),
+        "manifest: 9 errors:\
+         \n  pod.yaml:9:24: spec.containers[0].env[0].value: expected a string, found the number 1 (put it in quotes)\
+         \n  pod.yaml:10:24: spec.containers[0].env[1].value: expected a string, found the boolean true (put it in quotes)\
+         \n  pod.yaml:11:14: spec.containers[0].command: expected a list, found the string \"sh\"\
+         \n  pod.yaml:12:29: spec.containers[0].ports[0].containerPort: invalid value: integer `99999999999`, expected i32\
+         \n  pod.yaml:13:22: spec.containers[0].securityContext: expected a mapping (SecurityContext), found the boolean false\
+         \n  pod.yaml:14:16: spec.hostNetwork: expected a boolean, found the string \"maybe\"\
+         \n  pod.yaml:15:34: spec.terminationGracePeriodSeconds: expected an integer, found the number 1.5\
+         \n  pod.yaml:16:12: spec.volumes: expected a list, found a mapping\
+         \n  pod.yaml:17:20: spec.initContainers[0]: expected a mapping (Container), found the number 3"
+    );
+}
+
+#[test]
+fn what_is_no_pod_is_told() {
+    for (text, message) in [
+        ("", "pod.yaml is empty (expected a Pod)"),
+        ("---\n---\n", "pod.yaml is empty (expected a Pod)"),
+        (
+            "- a\n",
+            "pod.yaml is not a mapping (expected apiVersion, kind, metadata, spec)",
+        ),
+        (
+            "apiVersion: v1\n",
+            "manifest: pod.yaml: kind: Required value: expected Pod",
+        ),
+        (
+            "spec: {}\n",
+            "manifest: 2 errors:\n  pod.yaml: apiVersion: Required value: expected v1\n  pod.yaml: kind: Required value: expected Pod",
+        ),
+        (
+            "apiVersion: apps/v1\nkind: Deployment\n",
+            "manifest: 2 errors:\n  pod.yaml:1:13: apiVersion: \"apps/v1\" is not supported: this version runs kind Pod of apiVersion v1\n  pod.yaml:2:7: kind: \"Deployment\" is not supported: this version runs kind Pod of apiVersion v1",
+        ),
+        (
+            "apiVersion: v1\nkind: 3\n",
+            "manifest: pod.yaml:2:7: kind: expected the string Pod",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\n---\nkind: Service\n---\na: b\n",
+            "pod.yaml holds 3 documents (Pod, Service, no kind) (this version runs one document of kind Pod)",
+        ),
+    ] {
+        assert_eq!(error(text), message, "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_yaml_is_told_with_its_place() {
+    for (text, place, what) in [
+        ("a: [", "manifest: pod.yaml:", ""),
+        ("a: b: c\n", "manifest: pod.yaml:1:", ""),
+        (
+            "a: 1\nb: 2\na: 3\n",
+            "manifest: pod.yaml:3:1: ",
+            "duplicate",
+        ),
+        ("a: *nowhere\n", "manifest: pod.yaml:1:4: ", "anchor"),
+    ] {
+        let message = error(text);
+        assert!(message.starts_with(place), "{message}");
+        assert!(message.contains(what), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn an_alias_bomb_is_refused_at_once() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..30 {
+        let alias = format!("*a{}", level - 1);
+        let list = [alias.as_str(); 9].join(", ");
+        bomb += &format!("a{level}: &a{level} [{list}]\n");
+    }
+    let start = std::time::Instant::now();
+    let message = error(&bomb);
+    let took = start.elapsed();
+    assert!(message.starts_with("manifest: pod.yaml:"), "{message}");
+    assert!(took.as_millis() < 50, "{took:?}");
+}
+
+#[test]
+fn depth_is_bounded() {
+    for text in [
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        "- ".repeat(100_000),
+    ] {
+        let message = error(&text);
+        assert!(message.len() < 100, "{message}");
+    }
+}
+
+#[test]
+fn what_is_not_done_yet_is_refused_in_one_error() {
+    let text = pod(
+        "  activeDeadlineSeconds: 5\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, configMap: {name: x}}",
+        "    livenessProbe: {exec: {command: [a]}}\n    tty: true\n    stdin: false\n    envFrom: []\n    env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b}}}]\n    volumeMounts: [{name: v, mountPath: /v, mountPropagation: Bidirectional}]\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
+    );
+    assert_eq!(
+        error(&text),
+        concat!(
+            "pod.yaml: spec.activeDeadlineSeconds, spec.securityContext.fsGroup, spec.securityContext.sysctls, ",
+            "spec.volumes[0].configMap, spec.containers[0].livenessProbe, spec.containers[0].tty, ",
+            "spec.containers[0].env[0].valueFrom.secretKeyRef, spec.containers[0].ports[0].hostPort, ",
+            "spec.containers[0].volumeMounts[0].mountPropagation, spec.containers[0].resources.limits[example.com/gpu], ",
+            "spec.containers[0].resources.requests[example.com/gpu]: not supported yet by runp ",
+            env!("CARGO_PKG_VERSION"),
+            " (remove what the pod can do without: nothing is ignored silently)"
+        )
+    );
+}
+
+#[test]
+fn sidecars_are_refused_by_their_restart_policy() {
+    let text = pod(
+        "  initContainers:\n  - {name: s, image: i, restartPolicy: Always, readinessProbe: {exec: {command: [a]}}}",
+        "",
+    );
+    let message = error(&text);
+    let start = "pod.yaml: spec.initContainers[0].readinessProbe, spec.initContainers[0].restartPolicy: not supported yet";
+    assert!(message.starts_with(start), "{message}");
+}
+
+#[test]
+fn what_has_no_meaning_on_one_machine_is_one_warning() {
+    let text = pod(
+        "  nodeName: here\n  nodeSelector: {a: b}\n  tolerations: [{operator: Exists}]\n  priorityClassName: high\n  schedulerName: mine",
+        "    resources: {limits: {ephemeral-storage: 1Gi}}",
+    );
+    let (_, warnings) = parse("pod.yaml", &text).unwrap();
+    assert_eq!(
+        warnings,
+        [
+            "no meaning on one machine, ignored: spec.nodeName, spec.nodeSelector, spec.priorityClassName, spec.schedulerName, spec.tolerations",
+            "spec.containers[0].resources.limits[ephemeral-storage]: not enforced",
+            "spec.containers[0].resources.requests[ephemeral-storage]: not enforced",
+        ]
+    );
+}
+
+#[test]
+fn the_status_that_kubectl_writes_is_dropped() {
+    let text = pod("status: {phase: Running}", "");
+    let (pod, warnings) = parse("pod.yaml", &text).unwrap();
+    assert_eq!(pod.status, None);
+    assert_eq!(warnings, ["status: ignored, it is runp that writes it"]);
+}
+
+#[test]
+fn a_manifest_is_found_in_its_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    let source = Source::Path(path.clone());
+    let empty = load(&source).unwrap_err().to_string();
+    assert!(
+        empty.ends_with("holds no manifest (expected one of pod.yaml, pod.yml, pod.json)"),
+        "{empty}"
+    );
+    std::fs::write(path.join("pod.yml"), HELLO).unwrap();
+    let manifest = load(&source).unwrap();
+    assert_eq!(manifest.directory, path);
+    let file = load(&Source::Path(path.join("pod.yml"))).unwrap();
+    assert_eq!(file.directory, path);
+    let missing = load(&Source::Path(path.join("no.yaml"))).unwrap_err();
+    assert_eq!(missing.errno(), Some(libc::ENOENT));
+    std::fs::write(path.join("pod.yml"), [0xff, 0xfe, 0]).unwrap();
+    let binary = load(&source).unwrap_err().to_string();
+    assert!(binary.contains("is not UTF-8 text"), "{binary}");
+    std::fs::write(path.join("pod.yml"), vec![b' '; (SIZE + 1) as usize]).unwrap();
+    let large = load(&source).unwrap_err().to_string();
+    assert!(large.ends_with("is larger than 3145728 bytes"), "{large}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*") {
+        let _ = parse("pod.yaml", &text);
+    }
+
+    #[test]
+    fn no_mutation_of_a_pod_makes_it_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..6, "[-:{}\\[\\],&*!|>'\"%@`#? \na-z0-9.]{1,4}"), 1..6),
+    ) {
+        let mut text: Vec<char> = HELLO.chars().collect();
+        for (at, cut, put) in edits {
+            let at = at.index(text.len());
+            let end = (at + cut).min(text.len());
+            text.splice(at..end, put.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let _ = parse("pod.yaml", &text);
+    }
+
+    #[test]
+    fn no_value_of_a_field_makes_it_panic(
+        field in prop::sample::select(vec![
+            "name", "image", "command", "args", "env", "ports", "resources", "volumeMounts", "securityContext",
+            "workingDir", "terminationMessagePolicy",
+        ]),
+        value in prop::sample::select(vec![
+            "", "null", "[]", "{}", "[{}]", "[null]", "[[]]", "0", "-1", "1e400", "99999999999999999999", "~", "..",
+            "[{name: A, valueFrom: {}}]", "{limits: {cpu: 1e400Ki, memory: -1, '': 1}}", "{runAsUser: -9223372036854775808}",
+            "[{containerPort: -2147483648, protocol: X}]", "[{name: ../.., mountPath: .., subPath: ../..}]", "\"\\0\"",
+        ]),
+    ) {
+        let _ = parse("pod.yaml", &pod("", &format!("    {field}: {value}").replace("name: c", "")));
+        let _ = parse("pod.yaml", &format!("apiVersion: v1\nkind: Pod\nmetadata: {{{field}: {value}}}\nspec: {{{field}: {value}, containers: [{{{field}: {value}}}]}}\n"));
+    }
+}

@@ -1,0 +1,422 @@
+//! Manifest to pod plan: pure. Everything that can be decided without touching the kernel is decided here, and
+//! `runp pod plan` prints it without privileges.
+
+mod mounts;
+mod process;
+mod render;
+mod resources;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{self as k8s, Pod};
+use oci_spec::runtime::{
+    LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec,
+};
+
+use super::images::{self, Image};
+use super::lifecycle::{ContainerSpec, Kind, PodSpec, RestartPolicy};
+use super::lint;
+use super::manifest::Manifest;
+use crate::error::{Error, Result};
+
+pub use render::{render_json, render_text};
+pub use resources::{Qos, qos};
+
+/// Everything that will be done for a pod.
+#[derive(Debug, Clone)]
+pub struct PodPlan {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`, given by the caller so that the plan stays pure.
+    pub uid: String,
+    /// The manifest with Kubernetes' defaults filled in.
+    pub manifest: Pod,
+    /// The namespaces that pause holds, and the pod's cgroup.
+    pub sandbox: SandboxPlan,
+    /// In the manifest's order.
+    pub volumes: Vec<VolumePlan>,
+    /// Init containers in order, then apps: the same order as [`PodSpec::containers`].
+    pub containers: Vec<ContainerPlan>,
+    /// What the lifecycle needs.
+    pub lifecycle: PodSpec,
+    /// What is valid and probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Whose namespace of one kind the pod's containers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// The host's.
+    Host,
+    /// One that pause holds for the pod.
+    Pod,
+    /// Each container its own.
+    Container,
+}
+
+/// The pause process and what it holds.
+#[derive(Debug, Clone)]
+pub struct SandboxPlan {
+    /// UTS host name.
+    pub hostname: String,
+    /// `Pod`, or `Host` with `hostNetwork`. The UTS namespace goes with it.
+    pub network: Shared,
+    /// `Pod`, or `Host` with `hostIPC`.
+    pub ipc: Shared,
+    /// `Container`, `Pod` with `shareProcessNamespace`, `Host` with `hostPID`.
+    pub pid: Shared,
+    /// `/runp/<pod>`, the parent of pause's and every container's cgroup.
+    pub cgroup: String,
+    /// The pod's effective limits.
+    pub resources: LinuxResources,
+}
+
+/// A volume of the pod.
+#[derive(Debug, Clone)]
+pub struct VolumePlan {
+    /// Unique in the pod.
+    pub name: String,
+    /// What it is made of.
+    pub source: VolumeSource,
+}
+
+/// What a volume is made of.
+#[derive(Debug, Clone)]
+pub enum VolumeSource {
+    /// Made empty, once per pod; gone with it.
+    EmptyDir {
+        /// `medium: Memory`: a tmpfs.
+        memory: bool,
+        /// In bytes.
+        size_limit: Option<u64>,
+        /// Permission bits: 0777, and 1777 for the pod's `/dev/shm`.
+        mode: u32,
+    },
+    /// A path of the host.
+    HostPath {
+        /// Absolute.
+        path: PathBuf,
+        /// What must be there, or is made.
+        kind: HostPathKind,
+    },
+}
+
+/// `hostPath.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Kubernetes' own names
+pub enum HostPathKind {
+    Unchecked,
+    DirectoryOrCreate,
+    Directory,
+    FileOrCreate,
+    File,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}
+
+/// A container of the pod, ready to be started except for what only exists at run time.
+#[derive(Debug, Clone)]
+pub struct ContainerPlan {
+    /// Unique in the pod.
+    pub name: String,
+    /// Init or app.
+    pub kind: Kind,
+    /// The directory that relative paths in `spec` start from: its bundle, or the manifest's directory.
+    pub bundle: PathBuf,
+    /// The exact configuration; namespaces to join are written `/proc/<pause>/ns/...` (see [`PAUSE`]).
+    pub spec: Spec,
+    /// Volumes that `spec.mounts` binds.
+    pub volume_mounts: Vec<VolumeMountPlan>,
+    /// Why it cannot be started (`CreateContainerConfigError`), in Kubernetes' words.
+    pub config_error: Option<String>,
+}
+
+/// Stands for the pid of the pause process in the namespace paths of a planned configuration.
+pub const PAUSE: &str = "<pause>";
+
+/// Stands for the directory of the pod's volumes in the mount sources of a planned configuration:
+/// `<volumes>/NAME`, to be replaced by where the volume is (for a hostPath that is its path), with
+/// [`VolumeMountPlan::sub_path`] resolved in it.
+pub const VOLUMES: &str = "<volumes>";
+
+/// One of a container's `volumeMounts`.
+#[derive(Debug, Clone)]
+pub struct VolumeMountPlan {
+    /// Index into `spec.mounts`.
+    pub mount: usize,
+    /// Index into [`PodPlan::volumes`].
+    pub volume: usize,
+    /// Relative, without `..`; resolved inside the volume, never through a symbolic link, made if missing.
+    pub sub_path: Option<PathBuf>,
+}
+
+/// What the plan depends on besides the manifest.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// `--rootfs IMAGE=DIR`: goes before `images/` beside the manifest.
+    pub rootfs: Vec<(String, PathBuf)>,
+    /// `metadata.uid` for this pod.
+    pub uid: String,
+    /// The machine.
+    pub node: Node,
+}
+
+/// What a pod sees of the machine, so that the plan itself need not look.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The host name of a pod with `hostNetwork`.
+    pub hostname: String,
+    /// Physical memory in bytes, the measure of a Burstable container's `oom_score_adj`.
+    pub memory: u64,
+}
+
+impl Node {
+    /// The machine that this runs on: uname(2), sysinfo(2).
+    pub fn this_machine() -> Self {
+        let memory = rustix::system::sysinfo();
+        let units = u64::from(memory.mem_unit);
+        Self {
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            memory: u64::try_from(memory.totalram).unwrap_or(0) * units,
+        }
+    }
+}
+
+/// What every container's plan starts from: the default configuration of a container in a pod, as containerd's CRI
+/// plugin has it, and three paths masked that tell of the host's hardware (GHSA-7ww5-4wqc-m92c).
+const BASE: &str = include_str!("base.json");
+
+/// Plans a pod.
+///
+/// # Errors
+/// Every image without a root file system, every bundle that cannot be read, every container without a command and
+/// every unknown capability, all at once.
+pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
+    let pod = &manifest.pod;
+    let default = k8s::PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let sandbox = sandbox(&name, spec, &options.node);
+    let volumes = mounts::volumes(spec);
+
+    let context = Context {
+        manifest,
+        options,
+        spec,
+        sandbox: &sandbox,
+        volumes: &volumes,
+    };
+    let (mut containers, mut errors) = (Vec::new(), Vec::new());
+    for (path, kind, container) in containers_of(spec) {
+        match context.container(&path, kind, container) {
+            Ok(planned) => containers.push(planned),
+            Err(error) => errors.push(error),
+        }
+    }
+    errors.extend(images::unused(spec, &options.rootfs));
+    Error::all(format!("plan pod {name:?}"), errors)?;
+
+    let mut warnings = manifest.warnings.clone();
+    warnings.extend(lint::lint(pod));
+    Ok(PodPlan {
+        uid: options.uid.clone(),
+        manifest: pod.clone(),
+        lifecycle: PodSpec {
+            restart_policy: match spec.restart_policy.as_deref() {
+                Some("Never") => RestartPolicy::Never,
+                Some("OnFailure") => RestartPolicy::OnFailure,
+                _ => RestartPolicy::Always,
+            },
+            grace: Duration::from_secs(
+                spec.termination_grace_period_seconds
+                    .and_then(|seconds| seconds.try_into().ok())
+                    .unwrap_or(30),
+            ),
+            containers: containers
+                .iter()
+                .map(|c| ContainerSpec {
+                    name: c.name.clone(),
+                    kind: c.kind,
+                })
+                .collect(),
+        },
+        name,
+        sandbox,
+        volumes,
+        containers,
+        warnings,
+    })
+}
+
+/// Init containers, then apps, each with its path in the manifest.
+fn containers_of(spec: &k8s::PodSpec) -> impl Iterator<Item = (String, Kind, &k8s::Container)> {
+    let inits = spec.init_containers.iter().flatten().enumerate();
+    let apps = spec.containers.iter().enumerate();
+    inits
+        .map(|(i, c)| (format!("spec.initContainers[{i}]"), Kind::Init, c))
+        .chain(apps.map(|(i, c)| (format!("spec.containers[{i}]"), Kind::App, c)))
+}
+
+fn sandbox(name: &str, spec: &k8s::PodSpec, node: &Node) -> SandboxPlan {
+    let host = |flag: Option<bool>| match flag {
+        Some(true) => Shared::Host,
+        _ => Shared::Pod,
+    };
+    let network = host(spec.host_network);
+    let named = spec.hostname.clone().filter(|name| !name.is_empty());
+    SandboxPlan {
+        hostname: match network {
+            Shared::Host => node.hostname.clone(),
+            _ => named.unwrap_or_else(|| short(name)),
+        },
+        network,
+        ipc: host(spec.host_ipc),
+        pid: match (spec.host_pid, spec.share_process_namespace) {
+            (Some(true), _) => Shared::Host,
+            (_, Some(true)) => Shared::Pod,
+            _ => Shared::Container,
+        },
+        cgroup: format!("/runp/{name}"),
+        resources: resources::pod(spec),
+    }
+}
+
+/// The pod's name as a host name: a DNS label has at most 63 characters and does not end in a dash or dot.
+fn short(name: &str) -> String {
+    let short: String = name.chars().take(63).collect();
+    short.trim_end_matches(['-', '.']).to_owned()
+}
+
+struct Context<'a> {
+    manifest: &'a Manifest,
+    options: &'a PlanOptions,
+    spec: &'a k8s::PodSpec,
+    sandbox: &'a SandboxPlan,
+    volumes: &'a [VolumePlan],
+}
+
+impl Context<'_> {
+    fn container(
+        &self,
+        path: &str,
+        kind: Kind,
+        container: &k8s::Container,
+    ) -> Result<ContainerPlan> {
+        let Image {
+            bundle,
+            root,
+            config,
+        } = images::resolve(
+            path,
+            container,
+            &self.manifest.directory,
+            &self.options.rootfs,
+        )?;
+        let from_bundle = config.is_some();
+        let mut spec = match config {
+            Some(spec) => spec,
+            None => serde_json::from_str(BASE)
+                .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
+        };
+        let privileged = container
+            .security_context
+            .as_ref()
+            .is_some_and(|c| c.privileged == Some(true));
+
+        self.root(&mut spec, container, root);
+        let config_error = self.process(&mut spec, path, container, from_bundle)?;
+        let volume_mounts = mounts::plan(self, &mut spec, container, privileged);
+        self.linux(&mut spec, path, container, privileged)?;
+        // The sandbox has set it, in the namespace that the container joins.
+        spec.set_hostname(None).set_domainname(None);
+        Ok(ContainerPlan {
+            name: container.name.clone(),
+            kind,
+            bundle,
+            spec,
+            volume_mounts,
+            config_error,
+        })
+    }
+
+    fn root(&self, spec: &mut Spec, container: &k8s::Container, path: PathBuf) {
+        let context = container.security_context.as_ref();
+        let mut root = spec.root().clone().unwrap_or_default();
+        let readonly = context
+            .and_then(|c| c.read_only_root_filesystem)
+            .or(root.readonly());
+        root.set_path(path)
+            .set_readonly(Some(readonly == Some(true)));
+        spec.set_root(Some(root));
+    }
+
+    fn linux(
+        &self,
+        spec: &mut Spec,
+        path: &str,
+        container: &k8s::Container,
+        privileged: bool,
+    ) -> Result<()> {
+        let namespaces = self.namespaces();
+        let Some(linux) = spec.linux_mut() else {
+            return Err(Error::new(format!(
+                "{path}: the bundle's config.json has no linux section"
+            )));
+        };
+        let user = |ns: &LinuxNamespace| ns.typ() == LinuxNamespaceType::User;
+        if linux.namespaces().iter().flatten().any(user) {
+            return Err(Error::new(format!(
+                "{path}: the bundle's config.json asks for a user namespace: not supported in a pod yet"
+            )));
+        }
+        linux
+            .set_namespaces(Some(namespaces))
+            .set_cgroups_path(Some(
+                format!("{}/{}", self.sandbox.cgroup, container.name).into(),
+            ));
+        let mut limits = linux.resources().clone().unwrap_or_default();
+        resources::apply(&mut limits, container);
+        if privileged {
+            let mut every_device = LinuxDeviceCgroup::default();
+            every_device
+                .set_allow(true)
+                .set_access(Some("rwm".to_owned()));
+            limits.set_devices(Some(vec![every_device]));
+            linux.set_masked_paths(None).set_readonly_paths(None);
+            linux.set_devices(Some(mounts::host_devices()));
+        }
+        linux.set_resources(Some(limits));
+        Ok(())
+    }
+
+    /// Every container has a mount and a cgroup namespace of its own; the rest is the sandbox's, or the host's by
+    /// leaving it out.
+    fn namespaces(&self) -> Vec<LinuxNamespace> {
+        use LinuxNamespaceType as Type;
+        let sandbox = self.sandbox;
+        let table = [
+            (Type::Mount, Shared::Container, ""),
+            (Type::Cgroup, Shared::Container, ""),
+            (Type::Pid, sandbox.pid, "pid"),
+            (Type::Network, sandbox.network, "net"),
+            (Type::Ipc, sandbox.ipc, "ipc"),
+            (Type::Uts, sandbox.network, "uts"),
+        ];
+        let planned = table.into_iter().filter_map(|(kind, shared, file)| {
+            let mut namespace = LinuxNamespace::default();
+            namespace.set_typ(kind);
+            match shared {
+                Shared::Host => return None,
+                Shared::Container => namespace.set_path(None),
+                Shared::Pod => namespace.set_path(Some(format!("/proc/{PAUSE}/ns/{file}").into())),
+            };
+            Some(namespace)
+        });
+        planned.collect()
+    }
+}

@@ -1,0 +1,324 @@
+//! The plan as people and programs read it.
+
+use std::fmt::Display;
+
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
+use serde_json::{Value, json};
+
+use super::{ContainerPlan, PodPlan, Shared, VolumePlan, VolumeSource, qos};
+use crate::pod::lifecycle::Kind;
+
+/// As a text: what happens in which order, then each container.
+pub fn render_text(plan: &PodPlan) -> String {
+    let mut text = Text::default();
+    text.line(format!("pod {}", plan.name));
+    text.rows("  ", pod_rows(plan));
+    text.section("volumes");
+    let volumes = plan.volumes.iter();
+    text.rows("  ", volumes.map(|v| (v.name.clone(), volume(v))).collect());
+    text.section("order");
+    text.rows("  ", order(plan));
+    for container in &plan.containers {
+        text.section(&format!(
+            "{} container {}",
+            kind(container.kind),
+            container.name
+        ));
+        text.rows("  ", container_rows(container));
+        text.line("  mounts");
+        let mounts = container.spec.mounts().iter().flatten();
+        text.rows("    ", mounts.map(mount).collect());
+    }
+    if !plan.warnings.is_empty() {
+        text.section("warnings");
+        for warning in &plan.warnings {
+            text.line(format!("  {warning}"));
+        }
+    }
+    text.0
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: impl Display) {
+        self.0.push_str(line.to_string().trim_end());
+        self.0.push('\n');
+    }
+
+    fn section(&mut self, title: &str) {
+        self.line("");
+        self.line(title);
+    }
+
+    /// Names and what is said of them, in two columns.
+    fn rows(&mut self, indent: &str, rows: Vec<(String, String)>) {
+        let lengths = rows.iter().map(|(name, _)| name.chars().count());
+        let width = lengths.max().unwrap_or(0);
+        for (name, value) in rows {
+            self.line(format!("{indent}{name:width$}  {value}"));
+        }
+    }
+}
+
+fn row(name: &str, value: impl Display) -> (String, String) {
+    (name.to_owned(), value.to_string())
+}
+
+fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
+    let sandbox = &plan.sandbox;
+    let namespaces = [
+        ("network", sandbox.network),
+        ("ipc", sandbox.ipc),
+        ("uts", sandbox.network),
+        ("pid", sandbox.pid),
+    ];
+    let whose = |wanted: Shared| {
+        let names = namespaces.iter().filter(|(_, shared)| *shared == wanted);
+        let names: Vec<&str> = names.map(|(name, _)| *name).collect();
+        match names.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        }
+    };
+    let class = plan.manifest.spec.as_ref().map(qos);
+    vec![
+        row(
+            "restart policy",
+            format!("{:?}", plan.lifecycle.restart_policy),
+        ),
+        row(
+            "grace period",
+            format!("{} s", plan.lifecycle.grace.as_secs()),
+        ),
+        row(
+            "QoS class",
+            class.map(|c| format!("{c:?}")).unwrap_or_default(),
+        ),
+        row("hostname", &sandbox.hostname),
+        row("pause holds", whose(Shared::Pod)),
+        row("of the host", whose(Shared::Host)),
+        row(
+            "per container",
+            format!(
+                "mount, cgroup{}",
+                match sandbox.pid {
+                    Shared::Container => ", pid",
+                    _ => "",
+                }
+            ),
+        ),
+        row("cgroup", &sandbox.cgroup),
+        row("resources", resources(&sandbox.resources)),
+    ]
+}
+
+/// Volumes, sandbox, inits one after the other, apps together.
+fn order(plan: &PodPlan) -> Vec<(String, String)> {
+    let names = |wanted: Kind| {
+        let containers = plan.containers.iter().filter(move |c| c.kind == wanted);
+        containers.map(|c| c.name.as_str()).collect::<Vec<_>>()
+    };
+    let mut steps = vec![
+        "volumes".to_owned(),
+        "sandbox: pause with its namespaces".to_owned(),
+    ];
+    steps.extend(
+        names(Kind::Init)
+            .iter()
+            .map(|name| format!("init {name}, to its end with success")),
+    );
+    steps.push(format!("apps {}, together", names(Kind::App).join(", ")));
+    let numbered = steps.into_iter().enumerate();
+    numbered
+        .map(|(index, step)| (format!("{}.", index + 1), step))
+        .collect()
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Init => "init",
+        Kind::App => "app",
+    }
+}
+
+fn volume(volume: &VolumePlan) -> String {
+    match &volume.source {
+        VolumeSource::EmptyDir {
+            memory,
+            size_limit,
+            mode,
+        } => {
+            let medium = if *memory { "in memory" } else { "on disk" };
+            let limit = match size_limit {
+                Some(limit) => format!(", at most {}", bytes(*limit)),
+                None => String::new(),
+            };
+            format!("emptyDir {medium}, mode {mode:04o}{limit}")
+        }
+        VolumeSource::HostPath { path, kind } => format!("hostPath {} ({kind:?})", path.display()),
+    }
+}
+
+fn container_rows(container: &ContainerPlan) -> Vec<(String, String)> {
+    let spec = &container.spec;
+    let mut rows = Vec::new();
+    if let Some(process) = spec.process() {
+        let args: Vec<String> = process.args().iter().flatten().map(|a| quoted(a)).collect();
+        rows.push(row("runs", args.join(" ")));
+        rows.push(row("in", process.cwd().display()));
+        let user = process.user();
+        rows.push(row("as", format!("{}:{}", user.uid(), user.gid())));
+    }
+    if let Some(root) = spec.root() {
+        let access = match root.readonly() {
+            Some(true) => ", read-only",
+            _ => ", writes go to an overlay",
+        };
+        rows.push(row("root", format!("{}{access}", root.path().display())));
+    }
+    rows.push(row("namespaces", namespaces(spec)));
+    let linux = spec.linux().as_ref();
+    if let Some(limits) = linux.and_then(|l| l.resources().as_ref()) {
+        rows.push(row("resources", resources(limits)));
+    }
+    if let Some(error) = &container.config_error {
+        rows.push(row("error", format!("CreateContainerConfigError: {error}")));
+    }
+    rows
+}
+
+fn namespaces(spec: &Spec) -> String {
+    let linux = spec.linux().as_ref();
+    let all = linux
+        .and_then(|l| l.namespaces().as_ref())
+        .into_iter()
+        .flatten();
+    let shown = all.map(|namespace| {
+        let name = match namespace.typ() {
+            LinuxNamespaceType::Network => "network".to_owned(),
+            other => other.to_string(),
+        };
+        match namespace.path() {
+            Some(_) => format!("{name} (pause)"),
+            None => format!("{name} (new)"),
+        }
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn mount(mount: &Mount) -> (String, String) {
+    let source = mount.source().as_ref().map(|s| s.display().to_string());
+    let options = mount.options().as_deref().unwrap_or_default().join(",");
+    let kind = mount.typ().as_deref().unwrap_or("bind");
+    let what = match kind {
+        "bind" => source.unwrap_or_default(),
+        kind => kind.to_owned(),
+    };
+    let destination = mount.destination().display().to_string();
+    (destination, format!("{what}  {options}"))
+}
+
+fn resources(resources: &LinuxResources) -> String {
+    let mut shown = Vec::new();
+    if let Some(cpu) = resources.cpu() {
+        shown.extend(cpu.shares().map(|shares| format!("cpu shares {shares}")));
+        let quota = cpu.quota().zip(cpu.period());
+        shown.extend(quota.map(|(q, p)| format!("cpu quota {q}/{p} us")));
+    }
+    let limit = resources.memory().and_then(|memory| memory.limit());
+    let limit = limit.and_then(|limit| u64::try_from(limit).ok());
+    shown.extend(limit.map(|limit| format!("memory {}", bytes(limit))));
+    shown.join(", ")
+}
+
+fn bytes(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = units
+        .iter()
+        .find(|(_, unit)| bytes > 0 && bytes % unit == 0);
+    match whole {
+        Some((name, unit)) => format!("{} {name}", bytes / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// As it could be typed.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+%@".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// As JSON, with every container's config.json.
+pub fn render_json(plan: &PodPlan) -> Value {
+    let sandbox = &plan.sandbox;
+    let shared = |shared: Shared| match shared {
+        Shared::Host => "host",
+        Shared::Pod => "pod",
+        Shared::Container => "container",
+    };
+    json!({
+        "name": plan.name,
+        "uid": plan.uid,
+        "sandbox": {
+            "hostname": sandbox.hostname,
+            "network": shared(sandbox.network),
+            "uts": shared(sandbox.network),
+            "ipc": shared(sandbox.ipc),
+            "pid": shared(sandbox.pid),
+            "cgroup": sandbox.cgroup,
+            "resources": sandbox.resources,
+        },
+        "volumes": plan.volumes.iter().map(volume_json).collect::<Vec<_>>(),
+        "containers": plan.containers.iter().map(|c| container_json(plan, c)).collect::<Vec<_>>(),
+        "warnings": plan.warnings,
+        "manifest": plan.manifest,
+    })
+}
+
+fn volume_json(volume: &VolumePlan) -> Value {
+    let source = match &volume.source {
+        VolumeSource::EmptyDir {
+            memory,
+            size_limit,
+            mode,
+        } => {
+            json!({ "emptyDir": { "memory": memory, "sizeLimit": size_limit, "mode": format!("{mode:04o}") } })
+        }
+        VolumeSource::HostPath { path, kind } => {
+            json!({ "hostPath": { "path": path, "type": format!("{kind:?}") } })
+        }
+    };
+    json!({ "name": volume.name, "source": source })
+}
+
+fn container_json(plan: &PodPlan, container: &ContainerPlan) -> Value {
+    let mounts = container.volume_mounts.iter().map(|mount| {
+        let volume = plan.volumes.get(mount.volume).map(|v| v.name.as_str());
+        json!({ "mount": mount.mount, "volume": volume, "subPath": mount.sub_path })
+    });
+    let mut config = serde_json::to_value(&container.spec).unwrap_or_default();
+    sort_capabilities(&mut config);
+    json!({
+        "name": container.name,
+        "kind": kind(container.kind),
+        "bundle": container.bundle,
+        "configError": container.config_error,
+        "volumeMounts": mounts.collect::<Vec<_>>(),
+        "config": config,
+    })
+}
+
+/// They are sets; a plan is the same text each time.
+fn sort_capabilities(config: &mut Value) {
+    let sets = config.pointer_mut("/process/capabilities");
+    for set in sets.and_then(Value::as_object_mut).into_iter().flatten() {
+        if let Some(names) = set.1.as_array_mut() {
+            names.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! The Kubernetes PodStatus, computed from the lifecycle.

@@ -1,1 +1,0 @@
-//! The start and life of a pod on one time axis.

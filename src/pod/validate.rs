@@ -1,1 +1,0 @@
-//! Kubernetes' validation and its messages.

@@ -1,0 +1,140 @@
+//! Kubernetes' validation and its messages.
+//!
+//! The rules and the texts are those of `pkg/apis/core/validation` of Kubernetes. Each rule that is broken is told, in
+//! the order in which the API server tells them. Only a path may differ: it is always that of the manifest's field.
+
+mod containers;
+mod field;
+mod names;
+mod volumes;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, PodSecurityContext, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::error::Error;
+use field::{Errors, Path};
+
+/// User and group ids.
+const IDS: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
+
+/// Checks a pod that has its defaults. Gives one error, in the form of the API server:
+/// `The Pod "p" is invalid: [spec.x: Required value, spec.y: ...]`.
+pub fn validate(pod: &Pod) -> Option<Error> {
+    let mut errors = Errors::default();
+    metadata(&mut errors, &pod.metadata);
+    if let Some(spec) = &pod.spec {
+        pod_spec(&mut errors, spec);
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let text = match errors.0.as_slice() {
+        [] => return None,
+        [only] => only.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    Some(Error::new(format!("The Pod {name:?} is invalid: {text}")))
+}
+
+fn metadata(errors: &mut Errors, metadata: &ObjectMeta) {
+    let path = Path::new("metadata");
+    match metadata.name.as_deref() {
+        None | Some("") => errors.required(&path.child("name"), "name or generateName is required"),
+        Some(name) => errors.each(&path.child("name"), name, names::dns_subdomain(name)),
+    }
+    if let Some(namespace) = &metadata.namespace {
+        errors.each(
+            &path.child("namespace"),
+            namespace,
+            names::dns_label(namespace),
+        );
+    }
+    let labels = path.child("labels");
+    for (key, value) in metadata.labels.iter().flatten() {
+        errors.each(&labels, key, names::qualified(key));
+        errors.each(&labels, value, names::label_value(value));
+    }
+    let annotations = path.child("annotations");
+    for key in metadata.annotations.iter().flat_map(BTreeMap::keys) {
+        errors.each(
+            &annotations,
+            key,
+            names::qualified(&key.to_ascii_lowercase()),
+        );
+    }
+}
+
+fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
+    let path = Path::new("spec");
+    let volumes = volumes::validate(errors, &path.child("volumes"), spec);
+    containers::validate(errors, &path, spec, &volumes);
+    if spec.ephemeral_containers.iter().flatten().next().is_some() {
+        errors.forbidden(
+            &path.child("ephemeralContainers"),
+            "cannot be set on create",
+        );
+    }
+    errors.one_of(
+        &path.child("restartPolicy"),
+        spec.restart_policy.as_deref(),
+        &["Always", "OnFailure", "Never"],
+    );
+    errors.one_of(
+        &path.child("dnsPolicy"),
+        spec.dns_policy.as_deref(),
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+    );
+    if spec.dns_policy.as_deref() == Some("None") && spec.dns_config.is_none() {
+        errors.required(
+            &path.child("dnsConfig"),
+            "must provide `dnsConfig` when `dnsPolicy` is None",
+        );
+    }
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        errors.invalid(
+            &path.child("shareProcessNamespace"),
+            &true,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
+    }
+    if let Some(hostname) = spec.hostname.as_deref().filter(|h| !h.is_empty()) {
+        errors.each(
+            &path.child("hostname"),
+            hostname,
+            names::dns_label(hostname),
+        );
+    }
+    if let Some(os) = &spec.os {
+        errors.one_of(&path.child("os").child("name"), Some(&os.name), &["linux"]);
+    }
+    if let Some(grace) = spec.termination_grace_period_seconds.filter(|g| *g < 0) {
+        errors.invalid(
+            &path.child("terminationGracePeriodSeconds"),
+            &grace,
+            "must be greater than or equal to 0",
+        );
+    }
+    if let Some(context) = &spec.security_context {
+        pod_security(errors, &path.child("securityContext"), context);
+    }
+}
+
+fn pod_security(errors: &mut Errors, path: &Path, context: &PodSecurityContext) {
+    let ids = [
+        ("runAsUser", context.run_as_user),
+        ("runAsGroup", context.run_as_group),
+        ("fsGroup", context.fs_group),
+    ];
+    for (field, id) in ids {
+        if let Some(id) = id {
+            errors.within(&path.child(field), id, IDS);
+        }
+    }
+    let groups = context.supplemental_groups.iter().flatten();
+    for (index, group) in groups.enumerate() {
+        errors.within(&path.child("supplementalGroups").index(index), *group, IDS);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! Every message, by the field that causes it.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const SUBDOMAIN: &str = r"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const QUANTITY: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
+/// A pod of one container `c`, with the given JSON merged into `metadata`, `spec` and the container.
+fn errors(metadata: &str, spec: &str, container: &str) -> Vec<String> {
+    let object = |text: &str| -> serde_json::Value {
+        serde_json::from_str(&format!("{{{text}}}")).unwrap_or_else(|e| panic!("{e}: {text}"))
+    };
+    let merge = |mut base: serde_json::Value, text: &str| {
+        let more = object(text);
+        base.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        base
+    };
+    let container = merge(object(r#""name": "c", "image": "i""#), container);
+    let base = serde_json::json!({ "containers": [container] });
+    let json = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": merge(object(r#""name": "p""#), metadata),
+        "spec": merge(base, spec),
+    });
+    let pod: Pod = serde_json::from_value(json).unwrap();
+    let Some(error) = validate(&pod) else {
+        return Vec::new();
+    };
+    let error = error.to_string();
+    let text = error.split_once(" is invalid: ").unwrap().1;
+    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(many) => many.split(", spec.").map(str::to_owned).collect(),
+        None => vec![text.to_owned()],
+    }
+}
+
+fn check(table: &[(&str, &str)], of: impl Fn(&str) -> Vec<String>) {
+    for (input, expected) in table {
+        assert_eq!(of(input).join("\n"), *expected, "{input}");
+    }
+}
+
+#[test]
+fn all_errors_are_told_at_once_in_the_form_of_the_api_server() {
+    let pod: Pod = serde_json::from_str(
+        r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+            "initContainers": [{"name": "a", "image": "i", "livenessProbe": {}}, {"name": "a", "image": "i"}],
+            "containers": [{"name": "a", "image": "i", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}]}}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        validate(&pod).unwrap().to_string(),
+        "The Pod \"p\" is invalid: [spec.containers[0].volumeMounts[0].name: Not found: \"data\", \
+         spec.initContainers[0].name: Duplicate value: \"a\", \
+         spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always, \
+         spec.initContainers[1].name: Duplicate value: \"a\"]"
+    );
+}
+
+#[test]
+fn metadata_follows_the_rules() {
+    let subdomain =
+        |path: &str, value: &str| format!("{path}: Invalid value: {value:?}: {SUBDOMAIN}");
+    let long = "a".repeat(254);
+    check(
+        &[
+            ("", ""),
+            (
+                r#""name": null"#,
+                "metadata.name: Required value: name or generateName is required",
+            ),
+            (r#""name": "a.b-c""#, ""),
+            (r#""name": "A""#, &subdomain("metadata.name", "A")),
+            (r#""name": "a_b""#, &subdomain("metadata.name", "a_b")),
+            (r#""name": "a..b""#, &subdomain("metadata.name", "a..b")),
+            (r#""name": "../x""#, &subdomain("metadata.name", "../x")),
+            (
+                &format!(r#""name": "{long}""#),
+                &format!(
+                    "metadata.name: Invalid value: \"{long}\": must be no more than 253 bytes"
+                ),
+            ),
+            (
+                r#""namespace": "a.b""#,
+                "metadata.namespace: Invalid value: \"a.b\": must not contain dots",
+            ),
+            (r#""labels": {"app.kubernetes.io/name": "x", "b": ""}"#, ""),
+            (
+                r#""labels": {"a": "b c"}"#,
+                "metadata.labels: Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            ),
+            (
+                r#""labels": {"a b": ""}"#,
+                "metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ),
+            (
+                r#""labels": {"/a": ""}"#,
+                "metadata.labels: Invalid value: \"/a\": prefix part must be non-empty",
+            ),
+            (r#""annotations": {"X/y": "anything at all"}"#, ""),
+        ],
+        |metadata| errors(metadata, "", ""),
+    );
+}
+
+#[test]
+fn the_pod_follows_the_rules() {
+    check(
+        &[
+            (r#""containers": []"#, "spec.containers: Required value"),
+            (
+                r#""restartPolicy": "Sometimes""#,
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+            ),
+            (
+                r#""dnsPolicy": "X""#,
+                "spec.dnsPolicy: Unsupported value: \"X\": supported values: \"ClusterFirstWithHostNet\", \"ClusterFirst\", \"Default\", \"None\"",
+            ),
+            (
+                r#""dnsPolicy": "None""#,
+                "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+            ),
+            (
+                r#""shareProcessNamespace": true, "hostPID": true"#,
+                "spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+            ),
+            (
+                r#""hostname": "a.b""#,
+                "spec.hostname: Invalid value: \"a.b\": must not contain dots",
+            ),
+            (
+                r#""hostname": "a\nb""#,
+                &format!("spec.hostname: Invalid value: \"a\\nb\": {LABEL}"),
+            ),
+            (
+                r#""os": {"name": "windows"}"#,
+                "spec.os.name: Unsupported value: \"windows\": supported values: \"linux\"",
+            ),
+            (
+                r#""terminationGracePeriodSeconds": -1"#,
+                "spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                r#""securityContext": {"runAsUser": -1, "supplementalGroups": [2147483648]}"#,
+                "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive\nsecurityContext.supplementalGroups[0]: Invalid value: 2147483648: must be between 0 and 2147483647, inclusive",
+            ),
+            (
+                r#""ephemeralContainers": [{"name": "e"}]"#,
+                "spec.ephemeralContainers: Forbidden: cannot be set on create",
+            ),
+        ],
+        |spec| errors("", spec, ""),
+    );
+}
+
+#[test]
+fn volumes_follow_the_rules() {
+    check(
+        &[
+            (
+                r#"{"name": "a", "emptyDir": {}}, {"name": "b", "hostPath": {"path": "/x", "type": "Socket"}}"#,
+                "",
+            ),
+            (
+                r#"{"name": "", "emptyDir": {}}"#,
+                "spec.volumes[0].name: Required value",
+            ),
+            (
+                r#"{"name": "A", "emptyDir": {}}"#,
+                &format!("spec.volumes[0].name: Invalid value: \"A\": {LABEL}"),
+            ),
+            (
+                r#"{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}"#,
+                "spec.volumes[1].name: Duplicate value: \"a\"",
+            ),
+            (
+                r#"{"name": "a", "emptyDir": {}, "hostPath": {"path": "/x"}}"#,
+                "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+            ),
+            (
+                r#"{"name": "a", "emptyDir": {"medium": "Disk"}}"#,
+                "spec.volumes[0].emptyDir.medium: Unsupported value: \"Disk\": supported values: \"\", \"Memory\"",
+            ),
+            (
+                r#"{"name": "a", "emptyDir": {"sizeLimit": "-1"}}"#,
+                "spec.volumes[0].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity",
+            ),
+            (
+                r#"{"name": "a", "emptyDir": {"sizeLimit": "1e400Ki"}}"#,
+                &format!(
+                    "spec.volumes[0].emptyDir.sizeLimit: Invalid value: \"1e400Ki\": {QUANTITY}"
+                ),
+            ),
+            (
+                r#"{"name": "a", "hostPath": {"path": ""}}"#,
+                "spec.volumes[0].hostPath.path: Required value",
+            ),
+            (
+                r#"{"name": "a", "hostPath": {"path": "/a/../b"}}"#,
+                "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+            ),
+            (
+                r#"{"name": "a", "hostPath": {"path": "a"}}"#,
+                "spec.volumes[0].hostPath.path: Invalid value: \"a\": must be an absolute path",
+            ),
+            (
+                r#"{"name": "a", "hostPath": {"path": "/a", "type": "Dir"}}"#,
+                "spec.volumes[0].hostPath.type: Unsupported value: \"Dir\": supported values: \"\", \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \"FileOrCreate\", \"Socket\"",
+            ),
+        ],
+        |volumes| errors("", &format!(r#""volumes": [{volumes}]"#), ""),
+    );
+}
+
+#[test]
+fn containers_follow_the_rules() {
+    check(
+        &[
+            (r#""name": """#, "spec.containers[0].name: Required value"),
+            (r#""name": "a.b""#, "spec.containers[0].name: Invalid value: \"a.b\": must not contain dots"),
+            (r#""name": "a_b""#, &format!("spec.containers[0].name: Invalid value: \"a_b\": {LABEL}")),
+            (r#""image": null"#, "spec.containers[0].image: Required value"),
+            (r#""image": " i""#, "spec.containers[0].image: Invalid value: \" i\": must not have leading or trailing whitespace"),
+            (
+                r#""imagePullPolicy": "Maybe""#,
+                "spec.containers[0].imagePullPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            ),
+            (
+                r#""terminationMessagePolicy": "X""#,
+                "spec.containers[0].terminationMessagePolicy: Unsupported value: \"X\": supported values: \"File\", \"FallbackToLogsOnError\"",
+            ),
+            (
+                r#""ports": [{"containerPort": 0}, {"containerPort": 65536}]"#,
+                "spec.containers[0].ports[0].containerPort: Required value\ncontainers[0].ports[1].containerPort: Invalid value: 65536: must be between 1 and 65535, inclusive",
+            ),
+            (
+                r#""ports": [{"containerPort": 1, "protocol": "tcp"}]"#,
+                "spec.containers[0].ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+            ),
+            (
+                r#""ports": [{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]"#,
+                "spec.containers[0].ports[1].name: Duplicate value: \"a\"",
+            ),
+            (
+                r#""ports": [{"containerPort": 1, "name": "1--"}]"#,
+                "spec.containers[0].ports[0].name: Invalid value: \"1--\": must contain at least one letter (a-z)\ncontainers[0].ports[0].name: Invalid value: \"1--\": must not contain consecutive hyphens\ncontainers[0].ports[0].name: Invalid value: \"1--\": must not begin or end with a hyphen",
+            ),
+            (r#""env": [{"name": ""}]"#, "spec.containers[0].env[0].name: Required value"),
+            (r#""env": [{"name": "a.b-C 1"}]"#, ""),
+            (
+                r#""env": [{"name": "A=B"}]"#,
+                "spec.containers[0].env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+            ),
+            (
+                r#""env": [{"name": "A", "valueFrom": {}}]"#,
+                "spec.containers[0].env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+            ),
+            (
+                r#""env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]"#,
+                "spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+            ),
+            (
+                r#""env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a.b/c']"}}}]"#,
+                "",
+            ),
+            (
+                r#""env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels"}}}]"#,
+                "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"metadata.labels\": supported values: \"metadata.name\", \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\"\nserviceAccountName\", \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\"".replace("\nserviceAccountName", ", \"spec.serviceAccountName").as_str(),
+            ),
+            (
+                r#""resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}"#,
+                "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            ),
+            (r#""resources": {"requests": {"memory": "128Mi"}, "limits": {"memory": "134217728"}}"#, ""),
+            (
+                r#""resources": {"limits": {"memory": "1e400Ki"}}"#,
+                &format!("spec.containers[0].resources.limits[memory]: Invalid value: \"1e400Ki\": {QUANTITY}"),
+            ),
+            (
+                r#""resources": {"limits": {"memory": "-1"}}"#,
+                "spec.containers[0].resources.limits[memory]: Invalid value: \"-1\": must be greater than or equal to 0",
+            ),
+            (
+                r#""resources": {"limits": {"disk": "1"}}"#,
+                "spec.containers[0].resources.limits[disk]: Invalid value: \"disk\": must be a standard resource type or fully qualified\ncontainers[0].resources.limits[disk]: Invalid value: \"disk\": must be a standard resource for containers",
+            ),
+            (
+                r#""securityContext": {"runAsUser": 4294967296}"#,
+                "spec.containers[0].securityContext.runAsUser: Invalid value: 4294967296: must be between 0 and 2147483647, inclusive",
+            ),
+            (
+                r#""securityContext": {"privileged": true, "allowPrivilegeEscalation": false}"#,
+                "spec.containers[0].securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            ),
+        ],
+        |container| errors("", "", container),
+    );
+}
+
+#[test]
+fn volume_mounts_follow_the_rules() {
+    let at = "spec.containers[0].volumeMounts";
+    check(
+        &[
+            (
+                r#"{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/b", "subPath": "x/y..z"}"#,
+                "",
+            ),
+            (
+                r#"{"name": "w", "mountPath": "/a"}"#,
+                &format!("{at}[0].name: Not found: \"w\""),
+            ),
+            (
+                r#"{"name": "v", "mountPath": ""}"#,
+                &format!("{at}[0].mountPath: Required value"),
+            ),
+            (
+                r#"{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/a"}"#,
+                &format!("{at}[1].mountPath: Invalid value: \"/a\": must be unique"),
+            ),
+            (
+                r#"{"name": "v", "mountPath": "/a", "subPath": "/x"}"#,
+                &format!("{at}[0].subPath: Invalid value: \"/x\": must be a relative path"),
+            ),
+            (
+                r#"{"name": "v", "mountPath": "/a", "subPath": "x/../../y"}"#,
+                &format!("{at}[0].subPath: Invalid value: \"x/../../y\": must not contain '..'"),
+            ),
+        ],
+        |mounts| {
+            errors("", r#""volumes": [{"name": "v", "emptyDir": {}}]"#, "")
+                .into_iter()
+                .chain(with_mounts(mounts))
+                .collect()
+        },
+    );
+}
+
+fn with_mounts(mounts: &str) -> Vec<String> {
+    let container = format!(r#"{{"name": "c", "image": "i", "volumeMounts": [{mounts}]}}"#);
+    errors(
+        "",
+        &format!(r#""volumes": [{{"name": "v", "emptyDir": {{}}}}], "containers": [{container}]"#),
+        "",
+    )
+}
+
+#[test]
+fn init_containers_have_no_probes_and_no_hooks() {
+    for field in [
+        "lifecycle",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+    ] {
+        let init = format!(r#""initContainers": [{{"name": "a", "image": "i", "{field}": {{}}}}]"#);
+        assert_eq!(
+            errors("", &init, ""),
+            [format!(
+                "spec.initContainers[0].{field}: Forbidden: may not be set for init containers without restartPolicy=Always"
+            )]
+        );
+    }
+}
+
+#[test]
+fn on_the_hosts_network_a_port_is_the_hosts() {
+    let spec = r#""hostNetwork": true, "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 81}]}]"#;
+    assert_eq!(
+        errors("", spec, ""),
+        [
+            "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"
+        ]
+    );
+}

@@ -1,0 +1,90 @@
+//! `linux.maskedPaths` and `linux.readonlyPaths`. What does not exist needs neither.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, fstat, makedev};
+use rustix::io::Errno;
+
+use super::mounts::file_system;
+use super::{attach, clone_mount, host_handle};
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{Change, RDONLY, mount_setattr};
+use crate::sys::path;
+use crate::sys::process::leak;
+
+/// Hides files behind the host's `/dev/null` and directories behind an empty read-only tmpfs.
+pub(super) fn hide(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
+    let mut null = None;
+    let mut empty = None;
+    for path in paths {
+        let step = || format!("mask {}", path.display());
+        let Some(target) = existing(root, path).context(step)? else {
+            continue;
+        };
+        let null = match null {
+            Some(null) => null,
+            None => *null.insert(host_null()?),
+        };
+        // A file cannot be mounted on a directory (move_mount(2): EINVAL), so the kernel tells which it is.
+        match clone_mount(null, false).and_then(|mount| attach(mount, target)) {
+            Err(Errno::INVAL) => {}
+            result => {
+                result.context(step)?;
+                continue;
+            }
+        }
+        let mask = match empty {
+            Some(shown) => clone_mount(shown, false).context(step)?,
+            None => *empty.insert(empty_directory().context(step)?),
+        };
+        attach(mask, target).context(step)?;
+    }
+    Ok(())
+}
+
+/// Makes what is at these paths, and all that is mounted below, read-only.
+pub(super) fn make_read_only(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
+    let read_only = Change {
+        set: RDONLY,
+        ..Change::default()
+    };
+    for path in paths {
+        let step = || format!("make {} read-only", path.display());
+        let Some(target) = existing(root, path).context(step)? else {
+            continue;
+        };
+        // Read-only before it appears: there is no moment in which it could be written.
+        let copy = clone_mount(target, true).context(step)?;
+        mount_setattr(copy, c"", true, read_only).context(step)?;
+        attach(copy, target).context(step)?;
+    }
+    Ok(())
+}
+
+fn existing(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Option<BorrowedFd<'static>>> {
+    match path::handle(root, path) {
+        Ok(handle) => Ok(Some(leak(handle))),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The host's `/dev/null`, verified: an image's could be anything (CVE-2025-31133).
+fn host_null() -> Result<BorrowedFd<'static>> {
+    let null = host_handle(Path::new("/dev/null")).context(|| "open the host's /dev/null")?;
+    let stat = fstat(null).context(|| "stat the host's /dev/null")?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    match is_device && stat.st_rdev == makedev(1, 3) {
+        true => Ok(null),
+        false => Err(Error::new("the host's /dev/null is not the null device")),
+    }
+}
+
+fn empty_directory() -> Result<BorrowedFd<'static>> {
+    let parameters = [
+        (c"nr_blocks".into(), Some(c"1".into())),
+        (c"nr_inodes".into(), Some(c"1".into())),
+    ];
+    file_system(c"tmpfs", Some(c"tmpfs"), &parameters, RDONLY)
+}

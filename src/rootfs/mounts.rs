@@ -1,0 +1,288 @@
+//! The entries of `mounts`, one by one.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+
+use super::{attach, cgroupfs, clone_mount};
+use crate::cgroup::Layout;
+use crate::container::Overlay;
+use crate::error::{Context, Error, Result};
+use crate::spec::plan::{Attributes, BindSource, Mount, MountKind, Namespace, Plan, Propagation};
+use crate::sys::mount::{Change, mount_setattr};
+use crate::sys::path::{self, Make};
+use crate::sys::process::leak;
+
+/// What is there of a mount before the process changes its user.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A detached copy of a directory or file of the host.
+    Tree(BorrowedFd<'static>),
+    /// A file system of its own, which is made in its turn.
+    New,
+}
+
+/// Opens the sources of all bind mounts.
+pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Source>> {
+    mounts
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| open_source(index, mount))
+        .collect()
+}
+
+fn open_source(index: usize, mount: &Mount) -> Result<Source> {
+    let MountKind::Bind { source, recursive } = &mount.kind else {
+        return Ok(Source::New);
+    };
+    let tree = match source {
+        BindSource::File(fd) => clone_mount(crate::sys::process::inherited(*fd), *recursive),
+        BindSource::Path(path) => {
+            let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            if *recursive {
+                flags |= OpenTreeFlags::AT_RECURSIVE;
+            }
+            open_tree(CWD, path, flags).map(leak)
+        }
+    };
+    tree.map(Source::Tree).map_err(|e| {
+        let what = match source {
+            BindSource::Path(path) => path.display().to_string(),
+            BindSource::File(fd) => format!("descriptor {fd}"),
+        };
+        let error = Error::sys(format!("mounts[{index}]: open source {what}"), e);
+        match e {
+            Errno::NOENT => error.hint("make it, or take the mount out of config.json"),
+            _ => error,
+        }
+    })
+}
+
+/// Mounts one entry at its destination, which is made if it is missing.
+pub(super) fn mount(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    source: &Source,
+    plan: &Plan,
+    layout: &Layout,
+) -> Result<()> {
+    let step = || format!("mount {} on {}", mount.kind, mount.destination.display());
+    let tree = match (&mount.kind, source) {
+        (MountKind::Cgroup, _) => {
+            return cgroupfs::mount(
+                root,
+                mount,
+                plan.namespaces.cgroup != Namespace::Inherit,
+                layout.view(&plan.cgroup.path),
+            )
+            .context(step);
+        }
+        (_, Source::Tree(tree)) => {
+            if mount.attributes != Attributes::default() {
+                mount_setattr(tree, c"", false, mount.attributes.into()).context(step)?;
+            }
+            *tree
+        }
+        (
+            MountKind::FileSystem {
+                fstype,
+                source,
+                parameters,
+            },
+            Source::New,
+        ) => {
+            let attributes = mount.attributes.set;
+            file_system(fstype, source.as_deref(), parameters, attributes).context(step)?
+        }
+        (MountKind::Bind { .. }, Source::New) => return Err(Error::new(step())),
+    };
+    let target = target(root, &mount.destination, || is_directory(tree)).context(step)?;
+    attach(tree, target).context(step)?;
+    after_attach(tree, mount).context(step)
+}
+
+/// What takes effect on a whole tree, or only once it is attached.
+pub(super) fn after_attach(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
+    if mount.recursive_attributes != Attributes::default() {
+        mount_setattr(tree, c"", true, mount.recursive_attributes.into())
+            .context(|| "set recursive mount attributes")?;
+    }
+    for (kind, recursive) in &mount.propagation {
+        mount_setattr(tree, c"", *recursive, propagation(*kind))
+            .context(|| "set mount propagation")?;
+    }
+    Ok(())
+}
+
+/// A handle to the mount point, made if it is missing: a directory or a file, as the mount is one.
+pub(super) fn target(
+    root: BorrowedFd<'_>,
+    destination: &Path,
+    is_directory: impl FnOnce() -> rustix::io::Result<bool>,
+) -> Result<BorrowedFd<'static>> {
+    let step = || "open the mount point in the root";
+    match path::handle(root, destination) {
+        Err(Errno::NOENT) => {}
+        handle => return handle.map(leak).context(step),
+    }
+    let kind = match is_directory().context(step)? {
+        true => Make::Directory,
+        false => Make::File,
+    };
+    path::make(root, destination, kind).map(leak).map_err(|e| {
+        let error = Error::sys("make the mount point in the root", e);
+        match e {
+            Errno::ROFS => {
+                error.hint("the root file system is read-only and lacks it: add it to the image")
+            }
+            Errno::EXIST | Errno::LOOP => {
+                error.hint("a symbolic link that leads nowhere is in the way")
+            }
+            Errno::NOTDIR => error.hint("a part of the path is a file"),
+            _ => error,
+        }
+    })
+}
+
+fn is_directory(tree: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let stat = rustix::fs::fstat(tree)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// A new, detached mount of a file system.
+pub(super) fn file_system(
+    fstype: &CStr,
+    source: Option<&CStr>,
+    parameters: &[(CString, Option<CString>)],
+    attributes: u64,
+) -> Result<BorrowedFd<'static>> {
+    let name = || fstype.to_string_lossy().into_owned();
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+        .map(leak)
+        .map_err(|e| {
+            let error = Error::sys(format!("fsopen {}", name()), e);
+            match e {
+                Errno::NODEV => error.hint("this kernel does not have that file system"),
+                _ => error,
+            }
+        })?;
+    if let Some(source) = source {
+        fsconfig_set_string(context, c"source", source)
+            .map_err(|e| explain(context, "set the source", e))?;
+    }
+    for (key, value) in parameters {
+        let set = match value {
+            Some(value) => fsconfig_set_string(context, key, value),
+            None => fsconfig_set_flag(context, key),
+        };
+        set.map_err(|e| {
+            let value = value.as_ref().map(|v| format!("={}", v.to_string_lossy()));
+            let option = format!("{}{}", key.to_string_lossy(), value.unwrap_or_default());
+            explain(context, &format!("set option {option:?}"), e)
+        })?;
+    }
+    fsconfig_create(context).map_err(|e| explain(context, &format!("create {}", name()), e))?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map(leak)
+        .context(|| format!("fsmount {}", name()))
+}
+
+/// A file system says what is wrong with its options in words, which are read from its context (fsopen(2)).
+fn explain(context: BorrowedFd<'_>, step: &str, errno: Errno) -> Error {
+    let error = Error::sys(step, errno);
+    let mut buffer = [0; 512];
+    match rustix::io::read(context, &mut buffer) {
+        Ok(length) => {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            // "e " marks an error.
+            error.hint(format!(
+                "the kernel says: {}",
+                text.trim_end().trim_start_matches("e ")
+            ))
+        }
+        Err(_) => error,
+    }
+}
+
+/// The container's writable layer over its root.
+pub(super) fn overlay(lower: &Path, overlay: &Overlay) -> Result<BorrowedFd<'static>> {
+    let parameter = |key: &CStr, path: &Path| {
+        CString::new(path.as_os_str().as_bytes()).map(|value| (key.to_owned(), Some(value)))
+    };
+    let parameters = parameter(c"upperdir", &overlay.upper)
+        .and_then(|upper| Ok((upper, parameter(c"workdir", &overlay.work)?)))
+        .and_then(|(upper, work)| {
+            Ok(vec![
+                (c"lowerdir".into(), Some(escape_lower(lower)?)),
+                upper,
+                work,
+            ])
+        })
+        .map_err(|_| Error::new("a path of the overlay holds a NUL byte"))?;
+    // Nothing of the layer must survive a crash, so nothing is synced: unmounting would wait for the whole disk.
+    let parameters = [parameters, vec![(c"volatile".into(), None)]].concat();
+    file_system(c"overlay", Some(c"overlay"), &parameters, 0)
+        .context(|| format!("mount an overlay over {}", lower.display()))
+}
+
+/// In `lowerdir` a colon separates directories and a backslash escapes it (overlayfs documentation).
+fn escape_lower(path: &Path) -> std::result::Result<CString, std::ffi::NulError> {
+    let mut escaped = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b'\\') {
+            escaped.push(b'\\');
+        }
+        escaped.push(byte);
+    }
+    CString::new(escaped)
+}
+
+/// The change that gives a mount this propagation.
+pub(super) fn propagation(kind: Propagation) -> Change {
+    let propagation = match kind {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+        Propagation::Unbindable => libc::MS_UNBINDABLE,
+    };
+    Change {
+        propagation,
+        ..Change::default()
+    }
+}
+
+impl From<Attributes> for Change {
+    fn from(attributes: Attributes) -> Self {
+        Self {
+            set: attributes.set,
+            clear: attributes.clear,
+            propagation: 0,
+        }
+    }
+}
+
+impl std::fmt::Display for MountKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::FileSystem { fstype, .. } => f.write_str(&fstype.to_string_lossy()),
+            Self::Bind {
+                source: BindSource::Path(path),
+                ..
+            } => write!(f, "{}", path.display()),
+            Self::Bind {
+                source: BindSource::File(_),
+                ..
+            } => f.write_str("a volume"),
+            Self::Cgroup => f.write_str("cgroup"),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Which process is meant. A pid alone never says that: it is used again.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+
+/// A process of this boot: its pid and when it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// In the pid namespace that runp runs in.
+    pub pid: i32,
+    /// Clock ticks since boot, field 22 of `/proc/<pid>/stat` (proc(5)).
+    pub start_time: u64,
+}
+
+impl Identity {
+    /// The process that has this pid now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(pid: i32) -> Result<Self> {
+        let stat = read_stat(pid).context(|| format!("read /proc/{pid}/stat"))?;
+        let (_, start_time) =
+            parse_stat(&stat).ok_or_else(|| Error::new(format!("parse /proc/{pid}/stat")))?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// Whether it still runs: a zombie does not.
+    pub fn is_alive(&self) -> bool {
+        read_stat(self.pid)
+            .ok()
+            .and_then(|stat| parse_stat(&stat))
+            .is_some_and(|(state, start_time)| {
+                start_time == self.start_time && !matches!(state, 'Z' | 'X')
+            })
+    }
+
+    /// The process as a file, if it still runs. What is checked after the file was opened holds for it for good.
+    ///
+    /// # Errors
+    /// As pidfd_open(2), except that a process which has gone is `None`.
+    pub fn open(&self) -> Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(e) => Err(Error::sys(format!("pidfd_open {}", self.pid), e)),
+        }
+    }
+}
+
+fn read_stat(pid: i32) -> std::io::Result<String> {
+    // A program may have given itself a name that is not UTF-8.
+    let bytes = fs::read(format!("/proc/{pid}/stat"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// State and start time. The name before them may hold anything, `)` too: what counts is after the last one.
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some((state, start_time))
+}
+
+/// This boot of the machine, random(4): state of another boot is worthless.
+///
+/// # Errors
+/// When procfs is not mounted.
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let id = fs::read_to_string(path).context(|| format!("read {path}"))?;
+    Ok(id.trim_end().into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn reads_past_a_hostile_name() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
+        assert_eq!(
+            parse_stat(&format!("1 (a) b) Z 9) {rest}")),
+            Some(('S', 777))
+        );
+        assert_eq!(parse_stat("1 (a"), None);
+        assert_eq!(parse_stat("1 (a) S 1"), None);
+    }
+
+    #[test]
+    fn another_start_time_is_another_process() {
+        let me = Identity::of(std::process::id() as i32).unwrap();
+        assert!(me.is_alive());
+        assert!(me.open().unwrap().is_some());
+        let stranger = Identity {
+            start_time: me.start_time + 1,
+            ..me
+        };
+        assert!(!stranger.is_alive());
+        assert!(stranger.open().unwrap().is_none());
+    }
+}

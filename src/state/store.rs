@@ -1,0 +1,286 @@
+//! Containers' directories: made, locked, read, written and removed.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdir, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use super::{ContainerId, Record, Status, boot_id};
+use crate::error::{Context, Error, Result};
+
+const RECORD: &str = "state.json";
+const RECORD_NEW: &str = "state.json.new";
+/// The socket on which a created container waits for `start`.
+const GATE: &str = "start.sock";
+
+/// All containers below one root directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One container's directory, open. Locked for as long as this lives, unless it was opened to look only.
+#[derive(Debug)]
+pub struct Entry {
+    id: ContainerId,
+    path: PathBuf,
+    dir: OwnedFd,
+    locked: bool,
+}
+
+impl Store {
+    /// The containers below `root`, which is made when the first one is.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory that holds everything.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+
+    /// Makes the directory of a new container, with its intent in it, and locks it.
+    ///
+    /// # Errors
+    /// When the id is taken, or the directory or the record cannot be written; then nothing of it is left.
+    pub fn create(&self, id: &ContainerId, intent: &Record) -> Result<Entry> {
+        let path = self.path(id);
+        make_private_dir(&path, &self.root).map_err(|e| match e {
+            Errno::EXIST => Error::new(format!("container {id:?} exists", id = id.as_str())).hint(
+                format!("choose another id, or remove it: runp delete --force {id}"),
+            ),
+            e => Error::sys(format!("make directory {}", path.display()), e),
+        })?;
+        let written = Entry::open(id, path.clone())
+            .and_then(Entry::lock)
+            .and_then(|entry| entry.write(intent).map(|()| entry));
+        written.map_err(|e| {
+            let removed = fs::remove_dir_all(&path);
+            e.and_cleanup(removed.context(|| format!("remove {}", path.display())))
+        })
+    }
+
+    /// Opens a container and locks it: waits while another runp works on it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(&self, id: &ContainerId) -> Result<Entry> {
+        self.look(id)?.lock()
+    }
+
+    /// Opens a container without locking it, to read its record.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn look(&self, id: &ContainerId) -> Result<Entry> {
+        Entry::open(id, self.path(id))
+    }
+
+    /// The ids of all containers, sorted. What is not a container's directory is passed over.
+    ///
+    /// # Errors
+    /// When the root cannot be read; a root that does not exist holds none.
+    pub fn ids(&self) -> Result<Vec<ContainerId>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::sys(format!("read {}", self.root.display()), e)),
+        };
+        let mut ids: Vec<ContainerId> = entries
+            .filter_map(|entry| entry.ok())
+            .filter(|entry| entry.file_name() != PODS)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// The directory of the pods beside the containers' directories.
+pub(crate) const PODS: &str = "pods";
+
+/// Makes a directory that only its owner may enter, whatever the umask; its parents too when they are missing.
+fn make_private_dir(path: &Path, root: &Path) -> rustix::io::Result<()> {
+    let mode = Mode::from_raw_mode(0o700);
+    if path.file_name() == Some(PODS.as_ref()) {
+        return Err(Errno::EXIST);
+    }
+    match mkdir(path, mode) {
+        Err(Errno::NOENT) => {
+            use std::os::unix::fs::DirBuilderExt;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(root)
+                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+            mkdir(path, mode)
+        }
+        result => result,
+    }
+}
+
+impl Entry {
+    fn open(id: &ContainerId, path: PathBuf) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| match e {
+            Errno::NOENT => Error::sys(format!("container {:?} does not exist", id.as_str()), e),
+            e => Error::sys(format!("open {}", path.display()), e),
+        })?;
+        Ok(Self {
+            id: id.clone(),
+            path,
+            dir,
+            locked: false,
+        })
+    }
+
+    fn lock(mut self) -> Result<Self> {
+        rustix::io::retry_on_intr(|| flock(&self.dir, FlockOperation::LockExclusive))
+            .context(|| format!("lock {}", self.path.display()))?;
+        self.locked = true;
+        Ok(self)
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Where the created container waits for `start`.
+    pub fn gate(&self) -> PathBuf {
+        self.path.join(GATE)
+    }
+
+    /// Writes the record in one step: whoever reads it sees the old one or the new one, whole.
+    ///
+    /// # Errors
+    /// When it cannot be written (`ENOSPC`: the file system of the state root is full); the old one stays.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let json =
+            serde_json::to_vec(record).map_err(|e| Error::new(format!("write {RECORD}: {e}")))?;
+        let written = self
+            .write_new(&json)
+            .and_then(|()| renameat(&self.dir, RECORD_NEW, &self.dir, RECORD));
+        written.map_err(|e| {
+            let _ = unlinkat(&self.dir, RECORD_NEW, AtFlags::empty());
+            Error::sys(format!("write {}", self.path.join(RECORD).display()), e)
+        })
+    }
+
+    fn write_new(&self, json: &[u8]) -> rustix::io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = openat(&self.dir, RECORD_NEW, flags, Mode::from_raw_mode(0o600))?;
+        let mut rest = json;
+        while !rest.is_empty() {
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest))?;
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
+
+    /// Reads the record; `None` if there is none yet: whoever made the directory died before the intent was written.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not one of ours.
+    pub fn read(&self) -> Result<Option<Record>> {
+        let path = self.path.join(RECORD);
+        let json = match fs::read(&path) {
+            Ok(json) => json,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::sys(format!("read {}", path.display()), e)),
+        };
+        let broken = |why: String| {
+            Error::new(format!("read {}: {why}", path.display())).hint(format!(
+                "remove what is left of it: runp delete --force {}",
+                self.id
+            ))
+        };
+        let record: Record = serde_json::from_slice(&json).map_err(|e| broken(e.to_string()))?;
+        match record.version {
+            Record::VERSION => Ok(Some(record)),
+            other => Err(broken(format!("version {other} of another runp"))),
+        }
+    }
+
+    /// The record of a container that must be whole.
+    ///
+    /// # Errors
+    /// As [`Entry::read`], and when its creation was cut short.
+    pub fn record(&self) -> Result<Record> {
+        self.read()?.ok_or_else(|| {
+            Error::new(format!(
+                "the creation of container {:?} was cut short",
+                self.id.as_str()
+            ))
+            .hint(format!(
+                "remove what is left of it: runp delete --force {}",
+                self.id
+            ))
+        })
+    }
+
+    /// What the container does now. `frozen` is asked only when it runs.
+    ///
+    /// # Errors
+    /// When the boot id or the freezer cannot be read.
+    pub fn status(&self, record: &Record, frozen: impl FnOnce() -> Result<bool>) -> Result<Status> {
+        let Some(init) = record.init else {
+            return Ok(if self.is_busy() {
+                Status::Creating
+            } else {
+                Status::Stopped
+            });
+        };
+        if record.boot_id != boot_id()? || !init.is_alive() {
+            return Ok(Status::Stopped);
+        }
+        if self.gate().exists() {
+            return Ok(Status::Created);
+        }
+        Ok(if frozen()? {
+            Status::Paused
+        } else {
+            Status::Running
+        })
+    }
+
+    /// Whether another runp holds the lock.
+    fn is_busy(&self) -> bool {
+        if self.locked {
+            return false;
+        }
+        let Ok(other) = Self::open(&self.id, self.path.clone()) else {
+            return false;
+        };
+        flock(&other.dir, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+
+    /// Removes the directory and everything in it. What is gone already is no error.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        for name in [RECORD_NEW, GATE, RECORD] {
+            match unlinkat(&self.dir, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => {
+                    return Err(Error::sys(
+                        format!("remove {}", self.path.join(name).display()),
+                        e,
+                    ));
+                }
+            }
+        }
+        match rustix::fs::rmdir(&self.path) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(Error::sys(format!("remove {}", self.path.display()), e)),
+        }
+    }
+}

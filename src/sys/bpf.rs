@@ -1,0 +1,97 @@
+//! Device programs of cgroup v2: bpf(2).
+
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use crate::error::{Error, Result};
+
+/// linux/bpf.h: commands, the type of the program and where it is attached.
+const PROG_LOAD: libc::c_int = 5;
+const PROG_ATTACH: libc::c_int = 8;
+const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const ATTACH_TYPE_CGROUP_DEVICE: u32 = 6;
+/// Programs of the cgroups above stay in force beside it: all must agree.
+const ALLOW_MULTI: u32 = 2;
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` has had since Linux 4.15.
+#[repr(C)]
+struct Load {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_ATTACH` has had since Linux 4.10.
+#[repr(C)]
+struct Attach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+/// Loads a `BPF_PROG_TYPE_CGROUP_DEVICE` program (Linux 4.15) and attaches it to a cgroup v2 directory. It stays for
+/// as long as the cgroup does.
+///
+/// # Errors
+/// `EPERM` without `CAP_BPF` (before Linux 5.8: `CAP_SYS_ADMIN`), `EINVAL` if the kernel refuses the program.
+pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<()> {
+    let load = Load {
+        prog_type: PROG_TYPE_CGROUP_DEVICE,
+        insn_cnt: program.len() as u32,
+        insns: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: *b"runp_devices\0\0\0\0",
+    };
+    // SAFETY: `load` is laid out as the kernel's union for this command, and the instructions and the license that it
+    // points to outlive the call.
+    let program = unsafe { bpf(PROG_LOAD, &load) }.map_err(|errno| {
+        Error::sys("load the device program", errno).hint(
+            "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
+        )
+    })?;
+    // SAFETY: BPF_PROG_LOAD returned a new descriptor that nobody else has.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    let attach = Attach {
+        target_fd: cgroup.as_fd().as_raw_fd().cast_unsigned(),
+        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
+        attach_type: ATTACH_TYPE_CGROUP_DEVICE,
+        attach_flags: ALLOW_MULTI,
+    };
+    // SAFETY: `attach` is laid out as the kernel's union for this command and points to nothing.
+    unsafe { bpf(PROG_ATTACH, &attach) }.map_err(|errno| {
+        Error::sys("attach the device program", errno)
+            .hint("a program of a cgroup above may forbid others (BPF_F_ALLOW_OVERRIDE)")
+    })?;
+    Ok(())
+}
+
+/// bpf(2).
+///
+/// # Safety
+/// `attributes` must be laid out as the kernel's union for `command`; what it points to must be valid for as long
+/// as the kernel uses it.
+unsafe fn bpf<T>(
+    command: libc::c_int,
+    attributes: &T,
+) -> std::result::Result<libc::c_int, rustix::io::Errno> {
+    let (attributes, size) = (std::ptr::from_ref(attributes), size_of::<T>());
+    // SAFETY: the kernel reads `size` bytes of a live value; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
+    match libc::c_int::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(super::last_errno()),
+    }
+}

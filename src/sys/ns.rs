@@ -1,0 +1,55 @@
+//! Namespaces, namespaces(7).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::io::Result;
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+
+/// Which kind of namespace the file is: one of `CLONE_NEW*`. ioctl_ns(2) `NS_GET_NSTYPE`, Linux 4.11.
+///
+/// # Errors
+/// `ENOTTY` for a file that is no namespace.
+pub fn kind(file: impl AsFd) -> Result<u32> {
+    /// `_IO(0xb7, 3)` of linux/nsfs.h.
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: NS_GET_NSTYPE takes no argument and writes nothing.
+    let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
+    match result {
+        -1 => Err(super::last_errno()),
+        kind => Ok(kind as u32),
+    }
+}
+
+/// Moves this thread into the namespaces of these kinds that the process `pidfd` is in. setns(2), Linux 5.8.
+///
+/// # Errors
+/// As setns(2): `EINVAL` for the user namespace that the thread is in already, `ESRCH` when the process has gone.
+pub fn join_process(pidfd: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<()> {
+    move_into_thread_name_spaces(pidfd, kinds)
+}
+
+/// Moves this process, which has one thread, into new namespaces. unshare(2).
+///
+/// # Errors
+/// As unshare(2).
+pub fn unshare(flags: UnshareFlags) -> Result<()> {
+    debug_assert!(!flags.contains(UnshareFlags::FILES));
+    // SAFETY: the flag that makes unshare unsafe, CLONE_FILES, gives this thread a descriptor table of its own while
+    // others go on with theirs; it is never used here.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// The word for a kind in the runtime-spec.
+pub fn name(kind: u32) -> &'static str {
+    match kind as i32 {
+        libc::CLONE_NEWNS => "mount",
+        libc::CLONE_NEWPID => "pid",
+        libc::CLONE_NEWNET => "network",
+        libc::CLONE_NEWIPC => "ipc",
+        libc::CLONE_NEWUTS => "uts",
+        libc::CLONE_NEWUSER => "user",
+        libc::CLONE_NEWCGROUP => "cgroup",
+        libc::CLONE_NEWTIME => "time",
+        _ => "unknown",
+    }
+}

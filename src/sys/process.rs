@@ -1,0 +1,305 @@
+//! Processes: clone3, waiting through a pidfd, execve.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use rustix::io::{Errno, Result};
+use rustix::process::{WaitId, WaitIdOptions};
+
+/// A child of this process: its pid here, and the process itself as a file.
+#[derive(Debug)]
+pub struct Child {
+    /// In the caller's pid namespace.
+    pub pid: i32,
+    /// Readable once the child has ended. Never another process, whatever becomes of the pid.
+    pub pidfd: OwnedFd,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exit {
+    /// `exit(2)` with this status.
+    Code(u8),
+    /// Killed by this signal.
+    Signal(u8),
+}
+
+impl Exit {
+    /// As a shell tells it: the status, or 128 + signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code.into(),
+            Self::Signal(signal) => 128 + i32::from(signal),
+        }
+    }
+}
+
+/// linux/sched.h; `libc` has them in a type that is too narrow.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Makes a child process that runs `child` on a copy of this process's memory. clone3(2), Linux 5.3; `cgroup`
+/// (`CLONE_INTO_CGROUP`, Linux 5.7) is the cgroup v2 directory that it is born in. `CLONE_PIDFD`,
+/// `CLONE_CLEAR_SIGHAND` and an exit signal of SIGCHLD are always set; `flags` adds the new namespaces.
+///
+/// `child` never returns: it ends in [`execve`] or [`exit`]. A panic in it ends the child with SIGABRT instead of
+/// unwinding into the caller's frames, which would run the caller's code twice.
+///
+/// # Errors
+/// As clone3(2), and `EDEADLK` when the caller has more than one thread: a lock that another thread holds would stay
+/// locked in the child for ever.
+pub fn clone3(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> Infallible,
+) -> Result<Child> {
+    if thread_count().is_some_and(|threads| threads != 1) {
+        return Err(Errno::DEADLK);
+    }
+    let mut pidfd: RawFd = -1;
+    let into_cgroup = cgroup.map_or(0, |_| CLONE_INTO_CGROUP);
+    let args = libc::clone_args {
+        flags: flags | into_cgroup | (libc::CLONE_PIDFD as u64) | CLONE_CLEAR_SIGHAND,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        // With CLONE_PARENT the exit signal is the caller's own and must not be given.
+        exit_signal: match flags & libc::CLONE_PARENT as u64 {
+            0 => libc::SIGCHLD as u64,
+            _ => 0,
+        },
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64),
+    };
+    // SAFETY: without CLONE_VM and with no stack given the child goes on on a copy of this stack, as after fork(2). The
+    // caller has one thread (checked above), so that no lock and no allocator state is torn in the copy. `args` and
+    // `pidfd` are valid for the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    match pid {
+        -1 => Err(super::last_errno()),
+        0 => {
+            let _ = catch_unwind(AssertUnwindSafe(child));
+            std::process::abort();
+        }
+        pid => Ok(Child {
+            pid: pid as i32,
+            // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel has put a new descriptor there that nobody
+            // else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
+/// A process in the caller's own namespaces, as [`clone3`] without new namespaces makes it.
+///
+/// # Errors
+/// As [`clone3`].
+pub fn fork(child: impl FnOnce() -> Infallible) -> Result<Child> {
+    clone3(0, None, child)
+}
+
+/// The threads of this process: a directory's link count is 2 plus its subdirectories (proc(5)). `None` without procfs.
+fn thread_count() -> Option<u64> {
+    let stat = rustix::fs::stat(c"/proc/self/task").ok()?;
+    stat.st_nlink.checked_sub(2)
+}
+
+/// Ends this process at once: no destructor, no atexit handler runs. For children of [`clone3`].
+pub fn exit(status: i32) -> ! {
+    // SAFETY: _exit(2) takes any status and never returns.
+    unsafe { libc::_exit(status) }
+}
+
+/// Waits until the child has ended and reaps it. waitid(2) with `P_PIDFD`, Linux 5.4.
+///
+/// # Errors
+/// `ECHILD` when it is not a child of this process, or already reaped.
+pub fn wait(pidfd: impl AsFd) -> Result<Exit> {
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => return Ok(exit_of(&status)),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Reaps the child if it has ended.
+///
+/// # Errors
+/// As [`wait`].
+pub fn try_wait(pidfd: impl AsFd) -> Result<Option<Exit>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
+    Ok(status.as_ref().map(exit_of))
+}
+
+fn exit_of(status: &rustix::process::WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code as u8),
+        (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL) as u8),
+    }
+}
+
+/// Strings as execve(2) takes them: an array of pointers that ends with NULL, made before the clone.
+#[derive(Debug)]
+pub struct StringArray {
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<CString>,
+}
+
+impl StringArray {
+    /// Takes the strings over.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(ptr::null());
+        Self {
+            pointers,
+            _strings: strings,
+        }
+    }
+}
+
+/// Executes the file that `path` below `dir` names; an empty path means `dir` itself. execveat(2), Linux 3.19.
+/// Returns only if that fails.
+pub fn execveat(
+    dir: impl AsFd,
+    path: &std::ffi::CStr,
+    args: &StringArray,
+    env: &StringArray,
+) -> Errno {
+    // SAFETY: `path` is NUL-terminated, and both arrays end with NULL and point to strings that they own.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            dir.as_fd().as_raw_fd(),
+            path.as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    super::last_errno()
+}
+
+/// Executes the file at `path`. execve(2). Returns only if that fails.
+pub fn execve(path: &std::ffi::CStr, args: &StringArray, env: &StringArray) -> Errno {
+    // SAFETY: as for execveat.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    super::last_errno()
+}
+
+/// Marks every descriptor from `first` up close-on-exec. close_range(2) with `CLOSE_RANGE_CLOEXEC`, Linux 5.11.
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    // SAFETY: takes three integers; the flag only sets close-on-exec, so no descriptor that Rust owns is closed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(super::last_errno()),
+    }
+}
+
+/// Closes every descriptor of this process except `keep`, which is in ascending order. close_range(2), Linux 5.9.
+///
+/// Only for a child of [`clone3`]: everything that the parent had open was copied into it, and the values that own
+/// those descriptors are never dropped here, because the child ends without running destructors.
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
+    let mut first = 0;
+    for &fd in keep.iter().chain(&[RawFd::MAX]) {
+        if first < fd {
+            // SAFETY: takes three integers. The closed descriptors' owners live in frames that the child never
+            // returns to (see above), so none is used or closed again.
+            let result =
+                unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0 as libc::c_uint) };
+            if result != 0 {
+                return Err(super::last_errno());
+            }
+        }
+        first = fd.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Closes a child's copy of a descriptor whose owner is the parent. Only for a child of [`clone3`], see [`close_all_but`].
+pub fn close_inherited(fd: BorrowedFd<'_>) {
+    // SAFETY: the owner lives in a frame of the parent's that this copy of the process never returns to, so nobody
+    // closes or uses the number again.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// Lets go of the caller's part of a descriptor that stays open until execve closes it.
+///
+/// The child of a clone has no use for closing dozens of descriptors one by one.
+pub fn leak(fd: OwnedFd) -> BorrowedFd<'static> {
+    let raw = fd.as_raw_fd();
+    std::mem::forget(fd);
+    // SAFETY: the descriptor was owned and is never closed by Rust again, so it stays open for the rest of the process.
+    unsafe { BorrowedFd::borrow_raw(raw) }
+}
+
+/// A signal by its number, real-time signals too; `None` if there is none. signal(7).
+pub fn signal(number: i32) -> Option<rustix::process::Signal> {
+    if !(1..=64).contains(&number) {
+        return None;
+    }
+    // SAFETY: the number is one of the kernel's signals. Those that the C library keeps for its threads (32 and 33) are
+    // only ever sent to other processes, which may well use them.
+    Some(unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}
+
+/// A descriptor that the parent kept open for this child of [`clone3`] and that its plan names by number.
+pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the owner lives in a frame of the parent's that this copy of the process never returns to, so the
+    // descriptor stays open until execve. A number that is not open makes the next system call fail with EBADF.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Empties the signal mask and takes back that the Rust runtime ignores SIGPIPE: what execve(2) hands on to the program.
+///
+/// # Errors
+/// As sigprocmask(2).
+pub fn reset_signals() -> std::result::Result<(), nix::errno::Errno> {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    // SAFETY: SIG_DFL is not a handler, so there is no code of ours that could run at a bad moment.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    SigSet::empty().thread_set_mask()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_array_ends_with_null() {
+        let array = StringArray::new(vec![c"a".into(), c"b".into()]);
+        assert_eq!(array.pointers.len(), 3);
+        assert!(array.pointers[2].is_null());
+    }
+
+    #[test]
+    fn exit_codes_are_a_shells() {
+        assert_eq!(Exit::Code(3).code(), 3);
+        assert_eq!(Exit::Signal(9).code(), 137);
+    }
+}
