@@ -136,7 +136,7 @@ fn a_cgroup_path_that_climbs_is_refused() {
 
 #[test]
 fn a_limit_that_the_kernel_does_not_take_is_an_error() {
-    let Some(case) = Case::new(&[Need::Runp, Need::Controller("cpu")]) else {
+    let Some(case) = Case::new(&[Need::Runp, Need::Controller("cpuset")]) else {
         return;
     };
     let c = case.bundle("c").sh("true");

@@ -166,12 +166,9 @@ fn all_errors_of_a_config_are_told_at_once() {
         .bundle("c")
         .with("/process/args", json!([]))
         .with("/process/cwd", json!("relative"))
-        .with(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_BOGUS", "soft": 1, "hard": 1}]),
-        );
+        .with("/linux/cgroupsPath", json!("/a/../../b"));
     c.create()
-        .fails_saying(&["process.args", "process.cwd", "process.rlimits[0]"]);
+        .fails_saying(&["process.args", "process.cwd", "linux.cgroupsPath"]);
     case.assert_nothing_left();
 }
 

@@ -56,7 +56,7 @@ fn start_needs_a_created_container_and_delete_a_stopped_one() {
     c.create().ok();
     c.start().ok();
     c.start().fails_saying(&["running"]);
-    c.delete().fails_saying(&["running"]);
+    c.delete().fails_saying(&["--force"]);
     assert_eq!(c.status(), "running");
     c.delete_force().ok();
     case.assert_nothing_left();
@@ -174,7 +174,7 @@ fn kill_takes_names_and_numbers_and_refuses_nonsense() {
         c.kill("NOSUCH").fails_saying(&["NOSUCH"]);
         c.kill(signal).ok();
         c.wait_stopped();
-        c.kill("TERM").fails_saying(&["stopped"]);
+        c.kill("TERM").fails_saying(&["not running"]);
         c.delete().ok();
     }
 }

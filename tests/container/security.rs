@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::support::{Case, binary, eventually, process};
+use crate::support::{Case, Done, binary, eventually, process};
 
 /// CVE-2019-5736: a program of the container opens the runtime's own binary through /proc/self/exe and writes to it.
 #[test]
@@ -103,19 +103,33 @@ fn only_standard_descriptors(pid: i32) {
     assert!(open.keys().eq(&[0, 1, 2]), "{open:?}");
 }
 
-/// CVE-2024-21626: the working directory is a descriptor of the runtime.
+/// CVE-2024-21626: the working directory is a descriptor of the runtime. It is refused, or is inside the root.
 #[test]
 fn a_working_directory_outside_the_root_is_refused() {
     let Some(case) = Case::new(&[]) else { return };
+    let running = case.bundle("running").sh("sleep 1000");
+    running.run_detached().ok();
+    let host = fs::read_dir("/").unwrap().flatten();
+    let host: Vec<_> = host.map(|e| e.file_name().into_string().unwrap()).collect();
+    let inside = |done: Done| {
+        let seen: Vec<_> = done.stdout.lines().collect();
+        let strange = host
+            .iter()
+            .any(|name| seen.contains(&&**name) && !running.rootfs().join(name).exists());
+        assert!(!done.status.success() || !strange, "{done:?}");
+    };
     for fd in 3..24 {
+        let cwd = format!("/proc/self/fd/{fd}");
         let c = case
             .bundle(&format!("c{fd}"))
-            .with("/process/cwd", json!(format!("/proc/self/fd/{fd}")))
-            .sh("ls -a; readlink /proc/self/cwd");
-        let done = c.run();
-        assert!(!done.status.success(), "descriptor {fd}: {done:?}");
-        assert!(!done.stdout.contains("home"), "descriptor {fd}: {done:?}");
+            .with("/process/cwd", json!(cwd));
+        inside(c.sh("ls -a . .. ../.. ../../..").run());
+        inside(running.exec(
+            &["--cwd", &cwd],
+            &["ls", "-a", ".", "..", "../..", "../../.."],
+        ));
     }
+    running.delete_force().ok();
     case.assert_nothing_left();
 }
 

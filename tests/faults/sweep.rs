@@ -159,8 +159,8 @@ fn pod_run(part: (usize, usize)) {
             "containers": [shared.container("app", "touch /shared/running; exec sleep 1000")],
         }),
     );
-    let mut run = case.runtime();
-    run.args(["pod", "run", pod.dir.to_str().unwrap()]);
+    let mut run = case.pod_runtime();
+    run.args(["run", pod.dir.to_str().unwrap()]);
     let clean = || {
         let _ = fs::remove_file(&running);
     };

@@ -180,13 +180,13 @@ fn a_full_disk_under_the_pods_state() {
         case.token
     );
     let mut command = std::process::Command::new("unshare");
-    let runtime = case.runtime();
+    let runtime = case.pod_runtime();
     command
         .args(["--mount", "sh", "-c", &script, "sh"])
         .arg(runtime.get_program());
     command
         .args(runtime.get_args())
-        .args(["pod", "run", pod.dir.to_str().unwrap()]);
+        .args(["run", pod.dir.to_str().unwrap()]);
     let done = case.finish(command).ok();
     assert!(done.stderr.contains("ENOSPC"), "{done:?}");
     case.assert_nothing_left();

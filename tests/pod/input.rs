@@ -159,7 +159,7 @@ fn an_image_is_found_by_the_rootfs_option() {
         json!({"restartPolicy": "Never", "containers": [app]}),
     );
     let image = format!("other={}", pod.dir.join("images/busybox").display());
-    case.run(["pod", "run", "--rootfs", &image, pod.dir.to_str().unwrap()])
+    case.pod(["run", "--rootfs", &image, pod.dir.to_str().unwrap()])
         .ok();
     assert_eq!(pod.log("app"), "found\n");
     pod.delete().ok();
@@ -177,15 +177,15 @@ fn a_manifest_comes_from_a_file_a_directory_or_standard_input_as_yaml_or_json() 
     );
     let file = pod.dir.join("pod.yaml");
     let done = |from: &std::path::Path| {
-        let done = case.run(["pod", "run", from.to_str().unwrap()]).ok();
+        let done = case.pod(["run", from.to_str().unwrap()]).ok();
         pod.delete().ok();
         done
     };
     done(&file);
     done(&pod.dir);
-    let mut command = case.runtime();
+    let mut command = case.pod_runtime();
     let images = format!("busybox={}", pod.dir.join("images/busybox").display());
-    command.args(["pod", "run", "--rootfs", &images, "-"]);
+    command.args(["run", "--rootfs", &images, "-"]);
     command.stdin(Stdio::from(fs::File::open(&file).unwrap()));
     case.finish(command).ok();
     pod.delete().ok();

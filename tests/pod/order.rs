@@ -101,7 +101,7 @@ fn row_03_an_init_that_does_not_end_blocks_the_apps() {
     pod.run_detached();
     pod.until_running("forever");
     assert!(pod.table().contains("Init:0/1"), "{}", pod.table());
-    assert!(case.run(["pod", "list"]).ok().stdout.contains("Init:0/1"));
+    assert!(case.pod(["list"]).ok().stdout.contains("Init:0/1"));
     let status = pod.status();
     assert_eq!(status["status"]["phase"], "Pending");
     let app = container_status(&status, "app");

@@ -125,7 +125,7 @@ fn row_36_when_pause_is_killed_everything_is_made_again() {
     eventually("the emptyDir was kept", || {
         (shared.lines("kept") == ["me"]).then_some(())
     });
-    let timeline = case.run(["pod", "timeline", &pod.name]).ok().stdout;
+    let timeline = case.pod(["timeline", &pod.name]).ok().stdout;
     assert!(
         timeline.contains("SandboxChanged") || timeline.contains("sandbox"),
         "{timeline}"

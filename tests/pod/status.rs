@@ -60,10 +60,7 @@ fn row_15_both_status_arrays_are_in_the_order_of_the_spec() {
             assert!(!terminated["containerID"].as_str().unwrap().is_empty());
         }
     }
-    let yaml = case
-        .run(["pod", "status", &pod.name, "-o", "yaml"])
-        .ok()
-        .stdout;
+    let yaml = case.pod(["status", &pod.name, "-o", "yaml"]).ok().stdout;
     assert!(
         yaml.contains("kind: Pod") && yaml.contains("phase: Succeeded"),
         "{yaml}"
@@ -178,8 +175,8 @@ fn logs_follow_until_the_container_has_ended() {
     );
     pod.run_detached();
     pod.until_running("app");
-    let mut follow = case.runtime();
-    follow.args(["pod", "logs", &pod.name, "-c", "app", "-f"]);
+    let mut follow = case.pod_runtime();
+    follow.args(["logs", &pod.name, "-c", "app", "-f"]);
     let done = std::thread::scope(|scope| {
         let follow = scope.spawn(|| case.finish(follow));
         fs::write(shared.path.join("go"), "").unwrap();
@@ -271,10 +268,10 @@ fn the_timeline_shows_every_container() {
         }),
     );
     pod.run().ok();
-    let text = case.run(["pod", "timeline", &pod.name]).ok().stdout;
+    let text = case.pod(["timeline", &pod.name]).ok().stdout;
     assert!(text.contains("first") && text.contains("second"), "{text}");
     let svg = case.dir().join("timeline.svg");
-    case.run(["pod", "timeline", &pod.name, "--svg", svg.to_str().unwrap()])
+    case.pod(["timeline", &pod.name, "--svg", svg.to_str().unwrap()])
         .ok();
     let svg = fs::read_to_string(svg).unwrap();
     assert!(

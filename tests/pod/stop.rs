@@ -91,8 +91,8 @@ fn a_signal_to_pod_run_stops_the_pod_in_order() {
                 "containers": [sh("app", OBEYS)],
             }),
         );
-        let mut command = case.runtime();
-        command.args(["pod", "run", pod.dir.to_str().unwrap()]);
+        let mut command = case.pod_runtime();
+        command.args(["run", pod.dir.to_str().unwrap()]);
         let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
         eventually("the pod exists", || {
             pod.try_status().status.success().then_some(())
@@ -147,7 +147,6 @@ fn run_with_rm_leaves_nothing() {
         "p",
         json!({"restartPolicy": "Never", "containers": [sh("app", "exit 4")]}),
     );
-    case.run(["pod", "run", "--rm", pod.dir.to_str().unwrap()])
-        .code(4);
+    case.pod(["run", "--rm", pod.dir.to_str().unwrap()]).code(4);
     case.assert_nothing_left();
 }
