@@ -140,10 +140,7 @@ fn a_limit_that_the_kernel_does_not_take_is_an_error() {
         return;
     };
     let c = case.bundle("c").sh("true");
-    let c = c.with(
-        "/linux/resources/cpu",
-        json!({"quota": 1, "period": 100_000}),
-    );
-    c.create().fails_saying(&["cpu", "EINVAL"]);
+    let c = c.with("/linux/resources/cpu", json!({"cpus": "100-200"}));
+    c.create().fails_saying(&["cpuset.cpus", "100-200"]);
     case.assert_nothing_left();
 }

@@ -51,7 +51,9 @@ fn processes(token: &str) -> Vec<(i32, &'static str)> {
         fs::read(format!("/proc/{pid}/{file}"))
             .is_ok_and(|text| String::from_utf8_lossy(&text).contains(token))
     };
+    // A zombie whose parent is the machine's first process is that one's to reap, whenever it pleases.
     process::all()
+        .filter(|pid| process::runs(*pid))
         .filter_map(|pid| {
             let files = ["cgroup", "cmdline", "environ"];
             let why = files.into_iter().find(|file| carries(pid, file))?;
