@@ -8,12 +8,13 @@ mod query;
 mod terminal;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::container::self_exe;
+use crate::error::{Context, Error, Result};
 use crate::state::Store;
+use crate::sys::entry;
 
 /// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
 #[derive(Debug, Parser)]
@@ -69,20 +70,30 @@ enum Command {
     State(query::State),
 }
 
-/// Runs the program's arguments and returns its exit code.
-pub fn main() -> ExitCode {
+/// Verbs that make processes in containers.
+const SEALED: [&str; 3] = ["create", "run", "exec"];
+
+/// Runs the program's arguments and returns its exit status.
+pub fn main() -> i32 {
+    // Before anything is parsed, because it executes the program again. A container that is called "run" costs time, no more.
+    let sealed = match std::env::args_os().any(|arg| SEALED.iter().any(|verb| arg == *verb)) {
+        true => self_exe::seal(),
+        false => Ok(()),
+    };
+    let prepared = sealed.and_then(|()| entry::prepare().context(|| "open standard files"));
+    if let Err(e) = prepared {
+        eprintln!("runp: {e}");
+        return 1;
+    }
     let arguments = Arguments::parse();
     let global = arguments.global;
     let result = logging::start(&global)
         .and_then(|()| check(&global))
         .and_then(|()| run(&global, arguments.command));
-    match result {
-        Ok(code) => code,
-        Err(e) => {
-            logging::report(&global, &e);
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|e| {
+        logging::report(&global, &e);
+        1
+    })
 }
 
 fn check(global: &Global) -> Result<()> {
@@ -93,7 +104,7 @@ fn check(global: &Global) -> Result<()> {
     }
 }
 
-fn run(global: &Global, command: Command) -> Result<ExitCode> {
+fn run(global: &Global, command: Command) -> Result<i32> {
     let store = Store::new(absolute(&global.root)?);
     match command {
         Command::Create(create) => create.run(&store),

@@ -1,7 +1,5 @@
 //! Verbs that look: state, list, ps.
 
-use std::process::ExitCode;
-
 use clap::ValueEnum;
 
 use super::{print, print_json};
@@ -27,9 +25,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         print_json(&container::state(store, &self.id)?)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
@@ -45,11 +43,11 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         if self.quiet {
             let ids = store.ids()?;
             print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(0);
         }
         let mut states = Vec::new();
         for (id, state) in container::list(store)? {
@@ -62,7 +60,7 @@ impl List {
             Format::Json => print_json(&states)?,
             Format::Table => print(&table(&states))?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
@@ -120,13 +118,13 @@ pub(super) struct Ps {
 }
 
 impl Ps {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         let pids = container::processes(store, &self.id)?;
         match self.format {
             Format::Json => print_json(&pids)?,
             Format::Table => print(&ps_table(&pids, self.options)?)?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 

@@ -4,6 +4,7 @@
 //! and know nothing of containers or pods.
 
 pub mod bpf;
+pub mod entry;
 pub mod mount;
 pub mod net;
 pub mod ns;
