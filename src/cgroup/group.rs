@@ -238,12 +238,34 @@ impl Cgroup {
             let is_v2 = self.layout.v2.as_deref() == Some(mount_point);
             if let Err(e) = remove_tree(&dir, is_v2, deadline) {
                 errors.push(e);
-            } else if self.path.parent() == Some(Path::new(HOME)) {
-                // It stays while another container or pod is in it.
-                let _ = rustix::fs::rmdir(layout::below(mount_point, Path::new(HOME)));
+            } else {
+                self.remove_home(mount_point);
             }
         }
         Error::all(format!("remove cgroup {}", self.path.display()), errors)
+    }
+
+    /// Removes it, as [`Self::remove`], if nothing is in it: no process and no cgroup. Whether it is gone.
+    ///
+    /// # Errors
+    /// The kernel's, with the directory.
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        for (mount_point, dir) in self.mounted() {
+            match file::remove_dir(&dir) {
+                Ok(()) => {}
+                Err(Errno::BUSY | Errno::NOTEMPTY) => return Ok(false),
+                Err(e) => return Err(Error::sys(format!("rmdir {}", dir.display()), e)),
+            }
+            self.remove_home(mount_point);
+        }
+        Ok(true)
+    }
+
+    /// Removes [`HOME`] with its last cgroup: it stays while another container or pod is in it.
+    fn remove_home(&self, mount_point: &Path) {
+        if self.path.parent() == Some(Path::new(HOME)) {
+            let _ = rustix::fs::rmdir(layout::below(mount_point, Path::new(HOME)));
+        }
     }
 
     /// Mount points and the cgroup's directories in them, v2 first: no process is in v1 that is not in v2 too.
