@@ -37,8 +37,8 @@ pub struct Request<'a> {
     pub spec: &'a Spec,
     /// Writes go to an overlay over `root.path`, which stays as it is.
     pub overlay: Option<Overlay>,
-    /// By index into `spec.mounts`: an open file or directory to bind instead of `source`, for sources that were
-    /// resolved safely beforehand (a subPath, CVE-2021-25741).
+    /// By index into `spec.mounts`: a detached mount (open_tree(2) `OPEN_TREE_CLONE`) to attach instead of binding
+    /// `source`, for sources that were resolved safely beforehand (a subPath, CVE-2021-25741).
     pub sources: BTreeMap<usize, OwnedFd>,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
