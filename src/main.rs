@@ -1,5 +1,4 @@
 //! The `runp` binary: everything is in the library.
+#![no_main]
 
-fn main() -> std::process::ExitCode {
-    runp::cli::main()
-}
+runp::entry!(runp::cli::main);

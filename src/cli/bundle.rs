@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use super::{absolute, terminal};
-use crate::container::{self, Created, Launch, Request, Stdio, self_exe};
+use crate::container::{self, Created, Launch, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::spec::{load, template};
 use crate::state::{ContainerId, Store};
@@ -57,19 +56,19 @@ pub(super) struct Run {
 }
 
 impl Create {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         let created = self.common.create(store, Launch::AtGate, true)?;
         self.common.hand_over(store, &created)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
 impl Run {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         if self.detach {
             let created = self.common.create(store, Launch::Now, true)?;
             self.common.hand_over(store, &created)?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(0);
         }
         let foreground = terminal::Foreground::prepare()?;
         let created = self.common.create(store, Launch::Now, false)?;
@@ -84,7 +83,7 @@ impl Run {
             false => container::delete(store, &self.common.id, true),
         };
         match ended {
-            Ok(exit) => deleted.map(|()| ExitCode::from(exit.code() as u8)),
+            Ok(exit) => deleted.map(|()| exit.code()),
             Err(e) => Err(e.and_cleanup(deleted)),
         }
     }
@@ -92,7 +91,6 @@ impl Run {
 
 impl Common {
     fn create(&self, store: &Store, launch: Launch, detached: bool) -> Result<Created> {
-        self_exe::seal()?;
         let bundle = absolute(&self.bundle)?;
         let spec = load::load(&bundle)?;
         let wants = spec
@@ -167,7 +165,7 @@ pub(super) struct SpecFile {
 }
 
 impl SpecFile {
-    pub(super) fn run(self) -> Result<ExitCode> {
+    pub(super) fn run(self) -> Result<i32> {
         use std::io::Write;
         let path = self.bundle.join("config.json");
         let step = || format!("write {}", path.display());
@@ -181,6 +179,6 @@ impl SpecFile {
             _ => Error::sys(step(), e),
         })?;
         file.write_all(json.as_bytes()).context(step)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }

@@ -1,13 +1,12 @@
 //! `runp exec`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use super::bundle::write_pid_file;
 use super::terminal;
-use crate::container::{self, ExecRequest, Stdio, self_exe};
+use crate::container::{self, ExecRequest, Stdio};
 use crate::error::{Error, Result};
 use crate::spec::{load, plan_process};
 use crate::state::{ContainerId, Store};
@@ -60,8 +59,27 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
-        self_exe::seal()?;
+    /// A program in a container, with the credentials of the container's own process.
+    pub(super) fn of(id: ContainerId, tty: bool, args: Vec<String>) -> Self {
+        Self {
+            console_socket: None,
+            cwd: None,
+            env: Vec::new(),
+            tty,
+            user: None,
+            additional_gids: Vec::new(),
+            process: None,
+            detach: false,
+            pid_file: None,
+            no_new_privs: false,
+            cap: Vec::new(),
+            ignore_paused: false,
+            id,
+            args,
+        }
+    }
+
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         let spec = match &self.process {
             Some(path) => load::load_process(path)?,
             None => self.process_of(store)?,
@@ -93,14 +111,14 @@ impl Exec {
         }
         write_pid_file(self.pid_file.as_deref(), created.pid)?;
         let Some(foreground) = foreground else {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(0);
         };
         let console = match self.console_socket {
             Some(_) => None,
             None => created.console.as_ref(),
         };
         let exit = foreground.wait(&created.pidfd, console)?;
-        Ok(ExitCode::from(exit.code() as u8))
+        Ok(exit.code())
     }
 
     /// The container's own process, with what the options change.

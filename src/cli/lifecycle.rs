@@ -1,7 +1,5 @@
 //! Verbs that change a container: start, kill, delete.
 
-use std::process::ExitCode;
-
 use crate::container;
 use crate::error::{Error, Result};
 use crate::spec::tables;
@@ -16,9 +14,9 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         container::start(store, &self.id)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
@@ -37,12 +35,12 @@ pub(super) struct Kill {
 }
 
 impl Kill {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         let signal = tables::signal(&self.signal).ok_or_else(|| {
             Error::new(format!("unknown signal {:?}", self.signal)).hint("see signal(7)")
         })?;
         container::kill(store, &self.id, signal, self.all)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
@@ -58,8 +56,8 @@ pub(super) struct Delete {
 }
 
 impl Delete {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         container::delete(store, &self.id, self.force)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }

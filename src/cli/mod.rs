@@ -4,16 +4,19 @@ mod bundle;
 mod exec;
 mod lifecycle;
 mod logging;
+mod pod;
 mod query;
+mod table;
 mod terminal;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::container::self_exe;
+use crate::error::{Context, Error, Result};
 use crate::state::Store;
+use crate::sys::entry;
 
 /// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
 #[derive(Debug, Parser)]
@@ -31,6 +34,9 @@ pub(crate) struct Global {
     /// Directory that holds the state of containers and pods
     #[arg(long, value_name = "DIR", default_value = "/run/runp")]
     root: PathBuf,
+    /// Directory that holds the volumes of pods and what their containers write
+    #[arg(long, value_name = "DIR", default_value = crate::pod::store::DATA_ROOT)]
+    data_root: PathBuf,
     /// Append the log to this file instead of standard error
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -57,6 +63,7 @@ enum Command {
     Kill(lifecycle::Kill),
     /// List the containers
     List(query::List),
+    Pod(pod::Pod),
     /// Show the processes of a container
     Ps(query::Ps),
     /// Create a container and start it
@@ -69,20 +76,30 @@ enum Command {
     State(query::State),
 }
 
-/// Runs the program's arguments and returns its exit code.
-pub fn main() -> ExitCode {
+/// Verbs that make processes in containers.
+const SEALED: [&str; 3] = ["create", "run", "exec"];
+
+/// Runs the program's arguments and returns its exit status.
+pub fn main() -> i32 {
+    // Before anything is parsed, because it executes the program again. A container that is called "run" costs time, no more.
+    let sealed = match std::env::args_os().any(|arg| SEALED.iter().any(|verb| arg == *verb)) {
+        true => self_exe::seal(),
+        false => Ok(()),
+    };
+    let prepared = sealed.and_then(|()| entry::prepare().context(|| "open standard files"));
+    if let Err(e) = prepared {
+        eprintln!("runp: {e}");
+        return 1;
+    }
     let arguments = Arguments::parse();
     let global = arguments.global;
     let result = logging::start(&global)
         .and_then(|()| check(&global))
         .and_then(|()| run(&global, arguments.command));
-    match result {
-        Ok(code) => code,
-        Err(e) => {
-            logging::report(&global, &e);
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|e| {
+        logging::report(&global, &e);
+        1
+    })
 }
 
 fn check(global: &Global) -> Result<()> {
@@ -93,7 +110,7 @@ fn check(global: &Global) -> Result<()> {
     }
 }
 
-fn run(global: &Global, command: Command) -> Result<ExitCode> {
+fn run(global: &Global, command: Command) -> Result<i32> {
     let store = Store::new(absolute(&global.root)?);
     match command {
         Command::Create(create) => create.run(&store),
@@ -101,6 +118,7 @@ fn run(global: &Global, command: Command) -> Result<ExitCode> {
         Command::Exec(exec) => exec.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
+        Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Run(run) => run.run(&store),
         Command::Spec(spec) => spec.run(),

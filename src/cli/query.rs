@@ -1,7 +1,5 @@
 //! Verbs that look: state, list, ps.
 
-use std::process::ExitCode;
-
 use clap::ValueEnum;
 
 use super::{print, print_json};
@@ -27,9 +25,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         print_json(&container::state(store, &self.id)?)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
@@ -45,11 +43,11 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         if self.quiet {
             let ids = store.ids()?;
             print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(0);
         }
         let mut states = Vec::new();
         for (id, state) in container::list(store)? {
@@ -62,12 +60,12 @@ impl List {
             Format::Json => print_json(&states)?,
             Format::Table => print(&table(&states))?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
 fn table(states: &[container::State]) -> String {
-    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
     let rows = states.iter().map(|state| {
         [
             state.id.to_string(),
@@ -78,27 +76,7 @@ fn table(states: &[container::State]) -> String {
             state.owner.clone(),
         ]
     });
-    columns(std::iter::once(header).chain(rows).collect())
-}
-
-/// Rows with their columns aligned, two spaces or more apart.
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}  "));
-        text += cells.collect::<String>().trim_end();
-        text.push('\n');
-    }
-    text
+    super::table::table(header, rows)
 }
 
 /// Show the processes of a container
@@ -120,13 +98,13 @@ pub(super) struct Ps {
 }
 
 impl Ps {
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode> {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
         let pids = container::processes(store, &self.id)?;
         match self.format {
             Format::Json => print_json(&pids)?,
             Format::Table => print(&ps_table(&pids, self.options)?)?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
@@ -181,14 +159,5 @@ mod tests {
             Some("UID   PID  PPID CMD\nroot   22     1 sleep 1\n")
         );
         assert_eq!(select_processes("USER CMD\n", &[1]), None);
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = vec![
-            ["ID".to_string(), "B".to_string()],
-            ["long".into(), "x".into()],
-        ];
-        assert_eq!(columns(rows), "ID    B\nlong  x\n");
     }
 }

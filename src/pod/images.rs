@@ -9,12 +9,14 @@
 //! A directory beside the manifest that is named like the container and has a `config.json` in it is its OCI bundle:
 //! that configuration is the base of the container's own, and `image` then only informs.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use oci_spec::runtime::Spec;
 
 use crate::error::{Context, Error, Result};
+use crate::spec;
 
 /// A container's image.
 #[derive(Debug)]
@@ -40,9 +42,9 @@ pub fn resolve(
     let image = container.image.as_deref().unwrap_or_default();
     let given = given(path, image, rootfs)?;
     let bundle = directory.join(&container.name);
-    let config = bundle.join("config.json");
-    if config.is_file() {
-        return from_bundle(bundle, &config, given).context(|| path);
+    if bundle.join("config.json").is_file() {
+        let step = format!("{path}: bundle {}", bundle.display());
+        return from_bundle(bundle, given).context(|| step);
     }
     let root = match given {
         Some(root) => root,
@@ -55,11 +57,8 @@ pub fn resolve(
     })
 }
 
-fn from_bundle(bundle: PathBuf, path: &Path, given: Option<PathBuf>) -> Result<Image> {
-    let text = std::fs::read_to_string(path).context(|| format!("read {}", path.display()))?;
-    let mut json = serde_json::Deserializer::from_str(&text);
-    let config: Spec = serde_path_to_error::deserialize(&mut json)
-        .map_err(|e| Error::new(format!("{}: {}: {}", path.display(), e.path(), e.inner())))?;
+fn from_bundle(bundle: PathBuf, given: Option<PathBuf>) -> Result<Image> {
+    let config = spec::load::load(&bundle)?;
     let own = config.root().as_ref();
     let root = match given {
         Some(root) => root,
@@ -67,8 +66,7 @@ fn from_bundle(bundle: PathBuf, path: &Path, given: Option<PathBuf>) -> Result<I
     };
     if !root.is_dir() {
         return Err(Error::new(format!(
-            "{}: root.path: no directory {}",
-            path.display(),
+            "config.json: root.path: no directory {}",
             root.display()
         )));
     }
@@ -140,11 +138,12 @@ fn stays_below(name: &str) -> bool {
 /// Every `--rootfs` that no container's image matches: a misspelt one.
 pub fn unused(spec: &PodSpec, rootfs: &[(String, PathBuf)]) -> Vec<Error> {
     let inits = spec.init_containers.iter().flatten();
-    let images: Vec<&str> = inits
+    let images: BTreeSet<&str> = inits
         .chain(&spec.containers)
         .filter_map(|c| c.image.as_deref())
         .collect();
     let used = |name: &str| images.iter().any(|i| *i == name || bare(i) == name);
+    let known = images.iter().copied().collect::<Vec<_>>().join(", ");
     let unused = rootfs.iter().filter(|(name, _)| !used(name));
     unused
         .map(|(name, root)| {
@@ -152,7 +151,7 @@ pub fn unused(spec: &PodSpec, rootfs: &[(String, PathBuf)]) -> Vec<Error> {
                 "--rootfs {name}={}: no container has this image",
                 root.display()
             ))
-            .hint(format!("the pod's images: {}", images.join(", ")))
+            .hint(format!("the pod's images: {known}"))
         })
         .collect()
 }

@@ -1,12 +1,16 @@
 //! Kubernetes' pod on one machine: manifest, plan, lifecycle, supervisor, status.
 
+pub mod container;
 pub mod control;
+pub mod delete;
+pub mod detach;
 pub mod images;
 pub mod journal;
 pub mod lifecycle;
 pub mod lint;
 pub mod logs;
 pub mod manifest;
+pub mod observe;
 pub mod pause;
 pub mod plan;
 pub mod progress;
@@ -16,5 +20,6 @@ pub mod status;
 pub mod store;
 pub mod supervisor;
 pub mod timeline;
+pub mod tree;
 pub mod validate;
 pub mod volumes;

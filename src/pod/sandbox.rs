@@ -1,1 +1,74 @@
-//! The pod's sandbox: pause, its cgroup, its namespaces.
+//! The pod's sandbox: its cgroup, and pause in it with the pod's namespaces.
+
+use std::path::{Path, PathBuf};
+
+use super::pause::{self, Holds};
+use super::plan::{SandboxPlan, Shared};
+use crate::cgroup::{self, Layout, Limits};
+use crate::error::{Context, Error, Result};
+use crate::sys::process::Child;
+
+/// Makes the pod's cgroup with its limits, and a pause process in it that holds the pod's namespaces.
+///
+/// # Errors
+/// The step that the kernel refused; then nothing of the sandbox is left.
+pub fn start(pod: &str, plan: &SandboxPlan) -> Result<Child> {
+    let layout = Layout::detect()?;
+    let mut errors = Vec::new();
+    let limits = Limits::from_resources(&plan.resources, "resources", &mut errors);
+    Error::all("the pod's cgroup", errors)?;
+    layout.create(&cgroup::Plan::around(&plan.cgroup, limits))?;
+    let started = start_pause(pod, plan, &layout).context(|| "start pause");
+    started.map_err(|e| e.and_cleanup(remove_cgroup(&plan.cgroup)))
+}
+
+fn start_pause(pod: &str, plan: &SandboxPlan, layout: &Layout) -> Result<Child> {
+    // Without rules for devices: pause has no way to open a file.
+    let path = pause_cgroup(&plan.cgroup);
+    let cgroup = layout.create(&cgroup::Plan::around(path, Limits::default()))?;
+    let holds = Holds {
+        network: (plan.network == Shared::Pod).then_some(plan.hostname.as_str()),
+        ipc: plan.ipc == Shared::Pod,
+        pid: plan.pid == Shared::Pod,
+    };
+    pause::start(pod, holds, &cgroup)
+}
+
+/// `_` is in no container's name, so that this is never a container's cgroup.
+fn pause_cgroup(pod: &str) -> PathBuf {
+    Path::new(pod).join("_pause")
+}
+
+/// Whether the pod's cgroup is there, with a process in it or below.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_populated(cgroup: &str) -> Result<bool> {
+    let cgroup = Layout::detect()?.open(Path::new(cgroup))?;
+    Ok(!cgroup.pids()?.is_empty())
+}
+
+/// Whether pause is there.
+///
+/// # Errors
+/// When its cgroup cannot be read.
+pub fn has_pause(cgroup: &str) -> Result<bool> {
+    let cgroup = Layout::detect()?.open(&pause_cgroup(cgroup))?;
+    Ok(!cgroup.pids()?.is_empty())
+}
+
+/// Kills everything in the pod's cgroup and below.
+///
+/// # Errors
+/// A process that does not end.
+pub fn kill(cgroup: &str) -> Result<()> {
+    Layout::detect()?.open(Path::new(cgroup))?.kill()
+}
+
+/// Removes the pod's cgroup with all below it. Again, or what is left of it, is fine.
+///
+/// # Errors
+/// A process is still in it.
+pub fn remove_cgroup(cgroup: &str) -> Result<()> {
+    Layout::detect()?.open(Path::new(cgroup))?.remove()
+}

@@ -104,7 +104,11 @@ pub(super) fn mount(
         }
         (MountKind::Bind { .. }, Source::New) => return Err(Error::new(step())),
     };
-    let target = target(root, &mount.destination, || is_directory(tree)).context(step)?;
+    let target = target(root, &mount.destination, || match mount.kind {
+        MountKind::Bind { .. } => is_directory(tree),
+        MountKind::FileSystem { .. } | MountKind::Cgroup => Ok(true),
+    })
+    .context(step)?;
     attach(tree, target).context(step)?;
     after_attach(tree, mount).context(step)
 }
@@ -137,19 +141,20 @@ pub(super) fn target(
         true => Make::Directory,
         false => Make::File,
     };
-    path::make(root, destination, kind).map(leak).map_err(|e| {
-        let error = Error::sys("make the mount point in the root", e);
-        match e {
-            Errno::ROFS => {
-                error.hint("the root file system is read-only and lacks it: add it to the image")
+    path::make_missing(root, destination, kind)
+        .map(leak)
+        .map_err(|e| {
+            let error = Error::sys("make the mount point in the root", e);
+            match e {
+                Errno::ROFS => error
+                    .hint("the root file system is read-only and lacks it: add it to the image"),
+                Errno::EXIST | Errno::LOOP => {
+                    error.hint("a symbolic link that leads nowhere is in the way")
+                }
+                Errno::NOTDIR => error.hint("a part of the path is a file"),
+                _ => error,
             }
-            Errno::EXIST | Errno::LOOP => {
-                error.hint("a symbolic link that leads nowhere is in the way")
-            }
-            Errno::NOTDIR => error.hint("a part of the path is a file"),
-            _ => error,
-        }
-    })
+        })
 }
 
 fn is_directory(tree: BorrowedFd<'_>) -> rustix::io::Result<bool> {

@@ -63,10 +63,12 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
             _ => error,
         }
     })?;
-    if !file.metadata().context(read)?.is_file() {
+    let metadata = file.metadata().context(read)?;
+    if !metadata.is_file() {
         return Err(Error::new(format!("{}: not a regular file", read())));
     }
-    let mut bytes = Vec::new();
+    // Room for one byte more than there should be, so that the end is found by the first read.
+    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_SIZE) as usize + 1);
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)
         .context(read)?;

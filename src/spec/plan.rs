@@ -18,17 +18,18 @@ pub struct Plan {
     pub root: Root,
     /// In the order of config.json.
     pub mounts: Vec<Mount>,
-    /// The default devices of the runtime-spec, then `linux.devices`.
+    /// The default devices of the runtime-spec, then `linux.devices`; none if `/dev` is a bind mount.
     pub devices: Vec<Device>,
     /// Absolute paths in the container, hidden.
     pub masked_paths: Vec<PathBuf>,
     /// Absolute paths in the container, made read-only.
     pub readonly_paths: Vec<PathBuf>,
-    /// `hostname`, for a UTS namespace of its own.
+    /// `hostname`, only with a UTS namespace, new or joined.
     pub hostname: Option<String>,
-    /// `domainname`, for a UTS namespace of its own.
+    /// `domainname`, only with a UTS namespace, new or joined.
     pub domainname: Option<String>,
-    /// Keys as paths below `/proc/sys` (`net/ipv4/ip_forward`), checked to belong to a namespace of the container.
+    /// Keys as paths below `/proc/sys` (`net/ipv4/ip_forward`), checked to belong to a namespace of the container. One
+    /// that it joins may still be the host's: that shows only when it is opened.
     pub sysctl: Vec<(String, String)>,
     /// The cgroup and its limits.
     pub cgroup: cgroup::Plan,
@@ -59,9 +60,9 @@ pub struct Namespaces {
     pub user: Namespace,
     pub cgroup: Namespace,
     pub time: Namespace,
-    /// For a new user namespace: lines of `/proc/<pid>/uid_map`.
+    /// For a new user namespace: lines of `/proc/<pid>/uid_map`, 0 among them.
     pub uid_map: Vec<IdMap>,
-    /// For a new user namespace: lines of `/proc/<pid>/gid_map`.
+    /// For a new user namespace: lines of `/proc/<pid>/gid_map`, 0 among them.
     pub gid_map: Vec<IdMap>,
     /// For a new time namespace: `(clock, seconds, nanoseconds)` of `timens_offsets`, clock `monotonic` or `boottime`.
     pub time_offsets: Vec<(&'static str, i64, u32)>,
@@ -100,7 +101,8 @@ pub enum Propagation {
 /// One entry of `mounts`.
 #[derive(Debug, Clone)]
 pub struct Mount {
-    /// In the container, absolute, resolved inside its root when it is mounted.
+    /// In the container, absolute, resolved inside its root when it is mounted; what it resolves to must pass
+    /// [`over_proc`](super::over_proc) again.
     pub destination: PathBuf,
     /// What is mounted.
     pub kind: MountKind,
@@ -185,7 +187,7 @@ pub struct Process {
     pub console_size: Option<(u16, u16)>,
     /// Never empty.
     pub args: Vec<CString>,
-    /// `NAME=value`.
+    /// `NAME=value`, each name once.
     pub env: Vec<CString>,
     /// Absolute, in the container.
     pub cwd: CString,

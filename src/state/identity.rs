@@ -1,8 +1,8 @@
 //! Which process is meant. A pid alone never says that: it is used again.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -56,10 +56,18 @@ impl Identity {
     }
 }
 
-fn read_stat(pid: i32) -> std::io::Result<String> {
+fn read_stat(pid: i32) -> rustix::io::Result<String> {
+    read_small(&format!("/proc/{pid}/stat"))
+}
+
+/// Reads a file of procfs that is shorter than a page, in one go.
+fn read_small(path: &str) -> rustix::io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut text = [0; 4096];
+    let length = rustix::io::read(&file, &mut text)?;
     // A program may have given itself a name that is not UTF-8.
-    let bytes = fs::read(format!("/proc/{pid}/stat"))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
 /// State and start time. The name before them may hold anything, `)` too: what counts is after the last one.
@@ -77,7 +85,7 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 /// When procfs is not mounted.
 pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    let id = fs::read_to_string(path).context(|| format!("read {path}"))?;
+    let id = read_small(path).context(|| format!("read {path}"))?;
     Ok(id.trim_end().into())
 }
 

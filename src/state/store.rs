@@ -267,20 +267,26 @@ impl Entry {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(self) -> Result<()> {
-        for name in [RECORD_NEW, GATE, RECORD] {
-            match unlinkat(&self.dir, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => {
-                    return Err(Error::sys(
-                        format!("remove {}", self.path.join(name).display()),
-                        e,
-                    ));
+        for names in [&[RECORD][..], &[RECORD_NEW, GATE]] {
+            for name in names {
+                match unlinkat(&self.dir, *name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(e) => {
+                        let path = self.path.join(name);
+                        return Err(Error::sys(format!("remove {}", path.display()), e));
+                    }
                 }
             }
+            match rustix::fs::rmdir(&self.path) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                // A container that was never started has a gate.
+                Err(Errno::NOTEMPTY) => {}
+                Err(e) => return Err(Error::sys(format!("remove {}", self.path.display()), e)),
+            }
         }
-        match rustix::fs::rmdir(&self.path) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(Error::sys(format!("remove {}", self.path.display()), e)),
-        }
+        Err(
+            Error::sys(format!("remove {}", self.path.display()), Errno::NOTEMPTY)
+                .hint("something that is not runp's is in it"),
+        )
     }
 }

@@ -4,10 +4,12 @@
 //! and know nothing of containers or pods.
 
 pub mod bpf;
+pub mod entry;
 pub mod mount;
 pub mod net;
 pub mod ns;
 pub mod path;
+pub mod pause_code;
 pub mod process;
 pub mod socket;
 

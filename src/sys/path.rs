@@ -71,9 +71,16 @@ fn open_as(dir: impl AsFd, path: &Path, flags: OFlags, resolve: ResolveFlags) ->
 /// `ENOTDIR` where a file is.
 pub fn make(root: impl AsFd, path: &Path, kind: Make) -> Result<OwnedFd> {
     match handle(&root, path) {
-        Err(Errno::NOENT) => {}
-        result => return result,
+        Err(Errno::NOENT) => make_missing(root, path, kind),
+        result => result,
     }
+}
+
+/// As [`make`], for a path of which [`handle`] said that it is missing.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_missing(root: impl AsFd, path: &Path, kind: Make) -> Result<OwnedFd> {
     let parts = parts(path);
     let (mut at, mut made) = deepest(&root, &parts)?;
     while let Some(part) = parts.get(made) {

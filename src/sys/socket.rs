@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 /// The longest message: what does not fit is a bug of the sender and is refused on arrival.
-pub const MAX_MESSAGE: usize = 64 * 1024;
+pub const MAX_MESSAGE: usize = 16 * 1024;
 
 /// Two connected close-on-exec sockets, unix(7) `SOCK_SEQPACKET`.
 ///
@@ -47,7 +47,7 @@ pub fn send(socket: impl AsFd, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Re
 /// # Errors
 /// As recvmsg(2); `EMSGSIZE` for a message longer than [`MAX_MESSAGE`].
 pub fn receive(socket: impl AsFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
-    let mut data = vec![0; MAX_MESSAGE];
+    let mut data = [0; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
@@ -65,12 +65,11 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> 
     if received.bytes == 0 {
         return Ok(None);
     }
-    data.truncate(received.bytes);
     let fd = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    Ok(Some((data, fd)))
+    Ok(Some((data[..received.bytes].to_vec(), fd)))
 }
 
 #[cfg(test)]

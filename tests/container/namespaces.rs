@@ -80,11 +80,10 @@ fn a_path_of_the_wrong_kind_is_refused() {
     let Some(case) = Case::new(&[]) else { return };
     let c = case.bundle("c").sh("true");
     let c = c.namespace("network", Some("/proc/self/ns/uts"));
-    c.create()
-        .fails_saying(&["linux.namespaces", "/proc/self/ns/uts"]);
+    c.create().fails_saying(&["network", "/proc/self/ns/uts"]);
     let c = c.namespace("network", Some("/no/such/file"));
     c.create()
-        .fails_saying(&["linux.namespaces", "/no/such/file", "ENOENT"]);
+        .fails_saying(&["network", "/no/such/file", "ENOENT"]);
     case.assert_nothing_left();
 }
 

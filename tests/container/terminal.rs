@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 
-use crate::support::Case;
+use crate::support::{Case, Done};
 
 /// `command` under a terminal of its own, script(1).
 fn under_a_terminal(case: &Case, arguments: &[&str]) -> Command {
@@ -32,6 +32,15 @@ fn under_a_terminal(case: &Case, arguments: &[&str]) -> Command {
     command
 }
 
+/// What was printed, without what script(1) echoes of the end of its own input.
+fn lines(done: &Done) -> Vec<&str> {
+    let noise = ['^', '@', 'D', '\u{8}'];
+    let text = done
+        .stdout
+        .trim_matches(|c: char| noise.contains(&c) || c.is_whitespace());
+    text.lines().map(str::trim).collect()
+}
+
 #[test]
 fn run_with_a_terminal_gives_the_program_one() {
     let Some(case) = Case::new(&[]) else { return };
@@ -44,7 +53,7 @@ fn run_with_a_terminal_gives_the_program_one() {
             &["run", "--bundle", c.path.to_str().unwrap(), &c.id],
         ))
         .code(5);
-    let lines: Vec<_> = done.stdout.lines().map(str::trim).collect();
+    let lines = lines(&done);
     assert_eq!(lines[1], "all", "{done:?}");
     assert!(lines[0].starts_with("/dev/"), "{done:?}");
     assert!(
@@ -72,7 +81,7 @@ fn exec_with_a_terminal_gives_the_program_one() {
             ],
         ))
         .code(6);
-    assert_eq!(done.stdout.trim(), "tty");
+    assert_eq!(lines(&done), ["tty"]);
     c.exec(&[], &["sh", "-c", "test -t 0"]).code(1);
     c.delete_force().ok();
 }

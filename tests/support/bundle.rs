@@ -141,29 +141,14 @@ impl<'a> Bundle<'a> {
 
     /// `run --detach`.
     pub(crate) fn run_detached(&self) -> Done {
-        let done = self
-            .case
-            .run(["run", "--detach", "--bundle", self.path_arg(), &self.id]);
-        self.watch();
-        done
+        self.case
+            .run(["run", "--detach", "--bundle", self.path_arg(), &self.id])
     }
 
     /// `create`.
     pub(crate) fn create(&self) -> Done {
-        let done = self
-            .case
-            .run(["create", "--bundle", self.path_arg(), &self.id]);
-        self.watch();
-        done
-    }
-
-    fn watch(&self) {
-        let state = self.case.run(["state", &self.id]);
-        if state.status.success() {
-            let state: Value = serde_json::from_str(&state.stdout).unwrap();
-            self.case
-                .watch_namespaces(state["pid"].as_i64().unwrap() as i32);
-        }
+        self.case
+            .run(["create", "--bundle", self.path_arg(), &self.id])
     }
 
     /// `start`.

@@ -1,7 +1,5 @@
 //! A throwaway world for one test: a directory, a state root, names that nobody else uses; checked empty at the end.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -21,8 +19,6 @@ pub(crate) struct Case {
     /// In every name that the test makes: ids, pods, cgroups, directories.
     pub(crate) token: String,
     dir: tempfile::TempDir,
-    /// Namespaces that must be gone at the end, as `net:[4026532000]`.
-    namespaces: RefCell<BTreeSet<String>>,
 }
 
 impl Case {
@@ -37,11 +33,7 @@ impl Case {
         for private in ["state", "data", "output"] {
             fs::create_dir(dir.path().join(private)).unwrap();
         }
-        Some(Self {
-            token,
-            dir,
-            namespaces: RefCell::default(),
-        })
+        Some(Self { token, dir })
     }
 
     /// The test's directory.
@@ -73,16 +65,27 @@ impl Case {
     pub(crate) fn runtime(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("--root").arg(self.state_root());
-        if requires_runp() {
-            command.arg("--data-root").arg(self.data_root());
-        }
         command.env("RUNP_TEST", &self.token).stdin(Stdio::null());
+        command
+    }
+
+    /// The runtime with its global options for pods, and `pod`.
+    pub(crate) fn pod_runtime(&self) -> Command {
+        let mut command = self.runtime();
+        command.arg("--data-root").arg(self.data_root()).arg("pod");
         command
     }
 
     /// Runs the runtime with these arguments to its end.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Done {
         let mut command = self.runtime();
+        command.args(args);
+        self.finish(command)
+    }
+
+    /// Runs `pod` with these arguments to its end.
+    pub(crate) fn pod<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Done {
+        let mut command = self.pod_runtime();
         command.args(args);
         self.finish(command)
     }
@@ -115,19 +118,9 @@ impl Case {
         done
     }
 
-    /// Remembers the namespaces of a process that are not ours: they must be gone at the end.
-    pub(crate) fn watch_namespaces(&self, pid: i32) {
-        let ours = super::process::namespaces(std::process::id().cast_signed());
-        for (kind, inode) in super::process::namespaces(pid) {
-            if ours.get(&kind) != Some(&inode) {
-                self.namespaces.borrow_mut().insert(inode);
-            }
-        }
-    }
-
     /// What is left of the test on the machine, now.
     pub(crate) fn left_behind(&self) -> Vec<String> {
-        census::of(&self.token, self.dir(), &self.namespaces.borrow())
+        census::of(&self.token, self.dir())
     }
 
     /// Nothing is left; what the kernel is still taking down gets a moment.
@@ -158,9 +151,9 @@ impl Case {
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
                 .collect()
         };
-        if requires_runp() {
+        if is_runp() {
             for pod in names(self.state_root().join("pods")) {
-                self.run(["pod", "delete", "--force", &pod]);
+                self.pod(["delete", "--force", &pod]);
             }
         }
         for id in names(self.state_root()) {
@@ -174,7 +167,9 @@ impl Case {
 impl Drop for Case {
     fn drop(&mut self) {
         self.sweep();
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            census::end(&self.token); // whatever the runtime does not know any more
+        } else {
             self.assert_nothing_left();
         }
     }
@@ -187,7 +182,7 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 /// Whether it is ours.
-pub(crate) fn requires_runp() -> bool {
+pub(crate) fn is_runp() -> bool {
     std::env::var_os("RUNP_TEST_RUNTIME").is_none()
 }
 
@@ -236,7 +231,7 @@ impl Done {
         let message = self.fails();
         for part in parts {
             assert!(
-                !requires_runp() || message.contains(part),
+                !is_runp() || message.contains(part),
                 "{part:?} is not in: {message}"
             );
         }

@@ -1,17 +1,25 @@
-//! What a test has left on the machine, found by its token: no process, mount, cgroup, namespace or directory may stay.
+//! What a test has left on the machine, found by its token: no process, mount, cgroup or directory may stay. (A namespace
+//! lives by a process, a mount or a descriptor; those that cycles leave are counted in `faults::leaks`.)
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::process;
 
-/// Everything that carries `token`, or is in one of `namespaces`; `dir` is the test's own directory.
-pub(crate) fn of(token: &str, dir: &Path, namespaces: &BTreeSet<String>) -> Vec<String> {
+/// Everything that carries `token`; `dir` is the test's own directory.
+pub(crate) fn of(token: &str, dir: &Path) -> Vec<String> {
     let mut left = Vec::new();
-    processes(token, namespaces, &mut left);
-    mounts(token, namespaces, &mut left);
-    cgroups(Path::new("/sys/fs/cgroup"), token, 0, &mut left);
+    for (pid, why) in processes(token) {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        left.push(format!("process {pid} [{}] by its {why}", name.trim()));
+    }
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = mountinfo.lines().filter(|line| line.contains(token));
+    left.extend(mounts.map(|line| format!("mount {line}")));
+    let cgroups = cgroups(token).into_iter();
+    left.extend(cgroups.map(|dir| format!("cgroup {}", dir.display())));
     for directory in [
         "/run",
         "/run/runp",
@@ -28,53 +36,47 @@ pub(crate) fn of(token: &str, dir: &Path, namespaces: &BTreeSet<String>) -> Vec<
     left
 }
 
-fn processes(token: &str, namespaces: &BTreeSet<String>, left: &mut Vec<String>) {
-    for pid in process::all() {
-        let read = |file: &str| {
-            let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).replace('\0', " ")
-        };
-        let why = ["cgroup", "cmdline", "environ"]
-            .into_iter()
-            .find(|file| read(file).contains(token))
-            .map(str::to_owned)
-            .or_else(|| {
-                process::namespaces(pid)
-                    .into_values()
-                    .find(|inode| namespaces.contains(inode))
-            });
-        if let Some(why) = why {
-            left.push(format!(
-                "process {pid} by its {why}: {}[{}]",
-                read("cmdline"),
-                read("comm").trim()
-            ));
-        }
+/// Ends what a failed test has left, so that it is in nobody's way.
+pub(crate) fn end(token: &str) {
+    for (pid, _) in processes(token) {
+        let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+    }
+    for dir in cgroups(token) {
+        let _ = fs::remove_dir(dir);
     }
 }
 
-fn mounts(token: &str, namespaces: &BTreeSet<String>, left: &mut Vec<String>) {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    left.extend(
-        mountinfo
-            .lines()
-            .filter(|line| line.contains(token) || namespaces.iter().any(|ns| line.contains(ns)))
-            .map(|line| format!("mount {line}")),
-    );
+fn processes(token: &str) -> Vec<(i32, &'static str)> {
+    let carries = |pid: i32, file: &&str| {
+        fs::read(format!("/proc/{pid}/{file}"))
+            .is_ok_and(|text| String::from_utf8_lossy(&text).contains(token))
+    };
+    // A zombie whose parent is the machine's first process is that one's to reap, whenever it pleases.
+    process::all()
+        .filter(|pid| process::runs(*pid))
+        .filter_map(|pid| {
+            let files = ["cgroup", "cmdline", "environ"];
+            let why = files.into_iter().find(|file| carries(pid, file))?;
+            Some((pid, why))
+        })
+        .collect()
 }
 
-fn cgroups(dir: &Path, token: &str, depth: usize, left: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if !entry.file_type().is_ok_and(|t| t.is_dir()) {
+/// Deepest first.
+fn cgroups(token: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    directories_with(Path::new("/sys/fs/cgroup"), token, 0, &mut found);
+    found
+}
+
+fn directories_with(dir: &Path, token: &str, depth: usize, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if depth > 5 || !entry.file_type().is_ok_and(|t| t.is_dir()) {
             continue;
         }
-        if entry.file_name().to_string_lossy().contains(token) {
-            left.push(format!("cgroup {}", entry.path().display()));
-        } else if depth < 4 {
-            cgroups(&entry.path(), token, depth + 1, left);
+        directories_with(&entry.path(), token, depth + 1, found);
+        if entry.path().to_string_lossy().contains(token) {
+            found.push(entry.path());
         }
     }
 }

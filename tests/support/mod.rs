@@ -10,9 +10,9 @@ pub(crate) mod requires;
 use std::time::{Duration, Instant};
 
 pub(crate) use bundle::Bundle;
-pub(crate) use case::{Case, Done, binary};
+pub(crate) use case::{Case, Done, binary, is_runp};
 pub(crate) use pod::Pod;
-pub(crate) use requires::Need;
+pub(crate) use requires::{Need, strict};
 
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

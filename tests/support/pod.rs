@@ -67,13 +67,12 @@ impl<'a> Pod<'a> {
 
     fn on_manifest(&self, command: &[&str]) -> Done {
         let manifest = self.manifest.to_str().unwrap();
-        let args = [&["pod"], command, &["--name", &self.name, manifest]].concat();
-        self.case.run(args)
+        self.case
+            .pod([command, &["--name", &self.name, manifest]].concat())
     }
 
     fn on_name(&self, command: &[&str], rest: &[&str]) -> Done {
-        self.case
-            .run([&["pod"], command, &[&self.name], rest].concat())
+        self.case.pod([command, &[&self.name], rest].concat())
     }
 
     /// `pod run`, in the foreground to its end.
@@ -95,7 +94,7 @@ impl<'a> Pod<'a> {
     /// `pod plan`.
     pub(crate) fn plan(&self) -> Done {
         let manifest = self.manifest.to_str().unwrap();
-        self.case.run(["pod", "plan", manifest])
+        self.case.pod(["plan", manifest])
     }
 
     /// `pod start`.
@@ -176,7 +175,6 @@ impl<'a> Pod<'a> {
             !container_status(pod, container)["state"]["running"].is_null()
         });
         let pid = eventually("the container has a pid", || self.try_pid(container));
-        self.case.watch_namespaces(pid);
         pid
     }
 
@@ -204,7 +202,6 @@ impl<'a> Pod<'a> {
                         .is_ok_and(|c| c.contains("pause"))
             })
             .expect("a pause process in the pod's network namespace");
-        self.case.watch_namespaces(pause);
         pause
     }
 

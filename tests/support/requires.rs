@@ -20,15 +20,22 @@ pub(crate) enum Need {
 pub(crate) fn requires(needs: &[Need]) -> bool {
     for need in needs {
         if let Some(missing) = missing(*need) {
-            let strict = *need != Need::Runp
-                && (std::env::var_os("CI").is_some()
-                    || std::env::var_os("RUNP_TEST_STRICT").is_some());
-            assert!(!strict, "this machine lacks {missing}");
+            assert!(
+                !strict() || *need == Need::Runp,
+                "this machine lacks {missing}"
+            );
             eprintln!("skipped: needs {missing}");
             return false;
         }
     }
     true
+}
+
+/// Nothing may be skipped: in CI, or with `RUNP_TEST_STRICT`.
+pub(crate) fn strict() -> bool {
+    ["CI", "RUNP_TEST_STRICT"]
+        .iter()
+        .any(|variable| std::env::var_os(variable).is_some())
 }
 
 fn missing(need: Need) -> Option<String> {

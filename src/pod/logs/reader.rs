@@ -41,7 +41,7 @@ pub fn print(dir: &Path, restart: u32, show: Show, out: impl Write) -> Result<()
 /// the journal); it says whether this container's log can still grow. What was written before it says no is shown.
 ///
 /// # Errors
-/// As for [`print`], and what `over` returns.
+/// As for [`print()`], and what `over` returns.
 pub fn follow(
     dir: &Path,
     restart: u32,

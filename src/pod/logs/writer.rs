@@ -63,10 +63,12 @@ impl LogWriter {
             .mode(0o750)
             .create(dir)
             .context(|| format!("make {}", dir.display()))?;
-        for old in files(dir)? {
-            if old.restart.saturating_add(1) < restart {
-                std::fs::remove_file(&old.path)
-                    .context(|| format!("remove {}", old.path.display()))?;
+        if restart > 1 {
+            for old in files(dir)? {
+                if old.restart < restart - 1 {
+                    std::fs::remove_file(&old.path)
+                        .context(|| format!("remove {}", old.path.display()))?;
+                }
             }
         }
         let path = dir.join(format!("{restart}.log"));

@@ -164,7 +164,7 @@ fn documents(name: &str, text: &str) -> Result<Vec<Node>> {
             flow_nesting_limit: 32,
             max_nodes: 50_000,
             max_aliases: 1_000,
-            max_recorded_anchor_events: 10_000,
+            max_recorded_anchor_events: 5_000,
         },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: 10_000,

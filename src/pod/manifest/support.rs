@@ -99,6 +99,7 @@ pub(super) fn check(pod: &Pod) -> Support {
     }
     if let Some(spec) = spec {
         support.pod(spec);
+        support.parts(spec);
     }
     support
 }
@@ -142,10 +143,10 @@ impl Support {
 
     fn pod(&mut self, spec: &PodSpec) {
         let PodSpec {
-            containers,
-            init_containers,
-            volumes,
-            security_context,
+            containers: _,
+            init_containers: _,
+            volumes: _,
+            security_context: _,
             restart_policy: _,
             termination_grace_period_seconds: _,
             hostname: _,
@@ -240,17 +241,19 @@ impl Support {
             "automountServiceAccountToken",
             "there is no API server here and no token is mounted",
         );
+    }
 
-        if let Some(context) = security_context {
+    fn parts(&mut self, spec: &PodSpec) {
+        if let Some(context) = &spec.security_context {
             self.pod_security(context);
         }
-        for (index, volume) in volumes.iter().flatten().enumerate() {
+        for (index, volume) in spec.volumes.iter().flatten().enumerate() {
             self.volume(&format!("spec.volumes[{index}]"), volume);
         }
-        for (index, container) in init_containers.iter().flatten().enumerate() {
+        for (index, container) in spec.init_containers.iter().flatten().enumerate() {
             self.container(&format!("spec.initContainers[{index}]"), container, true);
         }
-        for (index, container) in containers.iter().enumerate() {
+        for (index, container) in spec.containers.iter().enumerate() {
             self.container(&format!("spec.containers[{index}]"), container, false);
         }
     }

@@ -6,19 +6,22 @@ mod process;
 mod render;
 mod resources;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{self as k8s, Pod};
 use oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec,
+    LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Root, Spec,
 };
 
 use super::images::{self, Image};
 use super::lifecycle::{ContainerSpec, Kind, PodSpec, RestartPolicy};
 use super::lint;
 use super::manifest::Manifest;
-use crate::error::{Error, Result};
+use crate::container::{Request, Stdio};
+use crate::error::{Context as _, Error, Result};
+use crate::spec;
 
 pub use render::{render_json, render_text};
 pub use resources::{Qos, qos};
@@ -175,14 +178,13 @@ pub struct Node {
 impl Node {
     /// The machine that this runs on: uname(2), sysinfo(2).
     pub fn this_machine() -> Self {
-        let memory = rustix::system::sysinfo();
-        let units = u64::from(memory.mem_unit);
+        let info = rustix::system::sysinfo();
         Self {
             hostname: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
                 .into_owned(),
-            memory: u64::try_from(memory.totalram).unwrap_or(0) * units,
+            memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
         }
     }
 }
@@ -334,6 +336,7 @@ impl Context<'_> {
         self.linux(&mut spec, path, container, privileged)?;
         // The sandbox has set it, in the namespace that the container joins.
         spec.set_hostname(None).set_domainname(None);
+        self.check(&spec, &bundle, container).context(|| path)?;
         Ok(ContainerPlan {
             name: container.name.clone(),
             kind,
@@ -344,12 +347,27 @@ impl Context<'_> {
         })
     }
 
+    /// What the container floor will say to the configuration, it says now: a bundle may ask for what is not done.
+    fn check(&self, spec: &Spec, bundle: &Path, container: &k8s::Container) -> Result<()> {
+        let pod = self.manifest.pod.metadata.name.as_deref();
+        let id = format!("{}.{}", pod.unwrap_or_default(), container.name).parse()?;
+        let request = Request {
+            id: &id,
+            bundle: bundle.to_owned(),
+            spec,
+            overlay: None,
+            sources: BTreeMap::new(),
+            stdio: Stdio::Inherit,
+        };
+        spec::plan(&request).map(drop)
+    }
+
     fn root(&self, spec: &mut Spec, container: &k8s::Container, path: PathBuf) {
         let context = container.security_context.as_ref();
-        let mut root = spec.root().clone().unwrap_or_default();
-        let readonly = context
-            .and_then(|c| c.read_only_root_filesystem)
-            .or(root.readonly());
+        // Not oci-spec's default of either: that is a read-only root.
+        let own = spec.root().as_ref().and_then(|root| root.readonly());
+        let readonly = context.and_then(|c| c.read_only_root_filesystem).or(own);
+        let mut root = Root::default();
         root.set_path(path)
             .set_readonly(Some(readonly == Some(true)));
         spec.set_root(Some(root));
@@ -420,3 +438,6 @@ impl Context<'_> {
         planned.collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

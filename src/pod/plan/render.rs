@@ -197,6 +197,8 @@ fn namespaces(spec: &Spec) -> String {
         .flatten();
     let shown = all.map(|namespace| {
         let name = match namespace.typ() {
+            // Written like the rest of them, not as in /proc/<pid>/ns.
+            LinuxNamespaceType::Mount => "mount".to_owned(),
             LinuxNamespaceType::Network => "network".to_owned(),
             other => other.to_string(),
         };
@@ -237,7 +239,7 @@ fn bytes(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let whole = units
         .iter()
-        .find(|(_, unit)| bytes > 0 && bytes % unit == 0);
+        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     match whole {
         Some((name, unit)) => format!("{} {name}", bytes / unit),
         None => format!("{bytes} B"),

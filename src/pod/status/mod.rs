@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{
     Container as ManifestContainer, ContainerState, ContainerStateRunning,
     ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod as Manifest,
-    PodCondition, PodStatus,
+    PodCondition, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Timestamp;
 use k8s_openapi::jiff;
@@ -19,6 +19,7 @@ pub use self::summary::{Summary, summary};
 use super::lifecycle::{
     Condition, Container, Failure, Index, Kind, Pod, STATUS_UNKNOWN, State, Termination, Time,
 };
+use super::plan::{Qos, qos};
 
 /// What the machine says, just now, of the processes that the journal names (pid and start time, in this boot).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub fn pod_with_status(manifest: &Manifest, uid: &str, life: &Pod, alive: &Liven
         init_container_statuses: Some(init_container_statuses).filter(|s| !s.is_empty()),
         message,
         phase: Some(life.phase().name().to_owned()),
+        qos_class: manifest.spec.as_ref().map(qos_class),
         reason,
         start_time: life.start_time().and_then(timestamp),
         ..PodStatus::default()
@@ -234,6 +236,15 @@ fn condition(condition: Condition) -> PodCondition {
         type_: condition.kind.name().to_owned(),
         ..PodCondition::default()
     }
+}
+
+fn qos_class(spec: &PodSpec) -> String {
+    match qos(spec) {
+        Qos::Guaranteed => "Guaranteed",
+        Qos::Burstable => "Burstable",
+        Qos::BestEffort => "BestEffort",
+    }
+    .to_owned()
 }
 
 fn timestamp(time: Time) -> Option<Timestamp> {

@@ -102,6 +102,7 @@ fn a_running_pod_is_told_as_kubernetes_tells_it() {
         status,
         json!({
             "phase": "Running",
+            "qosClass": "BestEffort",
             "startTime": "2001-09-09T01:46:41Z",
             "conditions": [
                 {"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": "2001-09-09T01:46:44Z"},

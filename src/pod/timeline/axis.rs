@@ -90,9 +90,11 @@ impl Axis {
             None => (self.to, None),
         };
         let length = scaled_to.since(self.from);
-        let step = step(length, most.max(1));
+        let most = most.max(1);
+        let step = step(length, most);
         let rounds = (0..).map(|n| self.from.after(step * n));
         rounds
+            .take(most + 1) // also where the times of a broken journal are beyond all measure
             .take_while(|at| *at <= scaled_to)
             .chain(after)
             .map(|at| Tick {

@@ -173,12 +173,7 @@ impl Picture {
 
     fn row(&mut self, row: &Row, top: f64, from: Time) {
         let base = top + ROW / 2.0 + 4.0;
-        let group = match row.role {
-            Role::Volumes | Role::Sandbox => "pod",
-            Role::Init => "init",
-            Role::App => "app",
-        };
-        self.text(MARGIN, base, "soft small", group);
+        self.text(MARGIN, base, "soft small", row.role.word());
         self.text(MARGIN + 36.0, base, "name", &shorten(&row.name, 32));
         for span in &row.spans {
             self.span(row, span, top, from);
@@ -248,12 +243,9 @@ impl Picture {
     fn mark(&mut self, row: &Row, mark: &Mark, top: f64, from: Time) {
         let (x, y) = (self.x(mark.at), top + ROW / 2.0);
         let at = duration(mark.at.since(from));
-        let tip = escape(&format!(
-            "{}{}: {} at {at}",
-            row.name,
-            nth(mark.run),
-            mark.note
-        ));
+        let why = mark.message.as_deref().map(|m| format!(": {m}"));
+        let (name, nth, why) = (&row.name, nth(mark.run), why.unwrap_or_default());
+        let tip = escape(&format!("{name}{nth}: {} at {at}{why}", mark.note));
         let (circle, class, stroke) = if mark.ok {
             ("ok", "tick", "m-3 .2 2.2 2.4 3.9-4.8")
         } else {
@@ -400,8 +392,10 @@ mod tests {
                 ],
                 marks: vec![Mark {
                     at: at(1000),
+                    took: Duration::from_millis(500),
                     ok: false,
                     note: "exit 1".into(),
+                    message: Some("why & so".into()),
                     run: 0,
                 }],
                 ongoing: true,
@@ -430,7 +424,7 @@ mod tests {
                 r#"<rect class="back" x="448.2" y="103.0" width="312.2" height="18" rx="2.5"><title>&lt;web&gt;: back-off 1 s, from 1 s to 2 s</title></rect>"#,
                 r#"<text x="457.2" y="116.0" class="small bad">exit 1</text>"#,
                 r#"<rect class="app" x="760.4" y="103.0" width="101.6" height="18" rx="2.5"><title>&lt;web&gt; (restart 1): running 59m 58s, from 2 s to 1h</title></rect>"#,
-                r#"<g><title>&lt;web&gt;: exit 1 at 1 s</title><circle class="no" cx="448.2" cy="112.0" r="6.5"/><path class="cross" d="M448.2 112.0m-2.4-2.4 4.8 4.8m0-4.8-4.8 4.8"/></g>"#,
+                r#"<g><title>&lt;web&gt;: exit 1 at 1 s: why &amp; so</title><circle class="no" cx="448.2" cy="112.0" r="6.5"/><path class="cross" d="M448.2 112.0m-2.4-2.4 4.8 4.8m0-4.8-4.8 4.8"/></g>"#,
                 r#"<text x="880.0" y="116.0" class="small soft">running�</text>"#,
                 r#"<g><title>59m 58s in which nothing happened are folded</title><path class="fold" d="M811.2 92.0l5 16l-5 16"/><path class="edge" transform="translate(-2.5)" d="M811.2 92.0l5 16l-5 16"/><path class="edge" transform="translate(2.5)" d="M811.2 92.0l5 16l-5 16"/></g>"#,
                 r#"<text x="811.2" y="138.0" class="soft small mid">≈ 59m 58s</text>"#,

@@ -1,7 +1,10 @@
 //! Synthetic journals and what is computed from them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::super::lifecycle::{ContainerSpec, Exit, PodSpec, RestartPolicy, StartFailure};
+use super::super::journal::{Description, Entry};
+use super::super::lifecycle::{
+    ContainerSpec, Event, Exit, Kind, PodSpec, RestartPolicy, StartFailure,
+};
 use super::*;
 
 /// This many microseconds after 2026-01-02 03:04:05 UTC.
@@ -41,13 +44,20 @@ fn replay(
         grace: Duration::from_secs(30),
         containers: containers.collect(),
     };
-    let mut pod = Pod::new(spec, us(0));
-    let mut recorder = Recorder::new(&pod);
-    for (at, event) in events {
-        pod.step(event, us(*at));
-        recorder.observe(event, &pod);
-    }
-    recorder.finish("hello", &pod, us(now))
+    let entry = |(at, event): &(u64, Event)| (us(*at), Entry::Event(event.clone()));
+    let record = Record {
+        pod: Description {
+            name: "hello".into(),
+            namespace: "default".into(),
+            uid: String::new(),
+            boot_id: String::new(),
+            spec,
+        },
+        created: us(0),
+        entries: events.iter().map(entry).collect(),
+        torn: None,
+    };
+    Timeline::of(&record, us(now))
 }
 
 /// Volumes, sandbox, and the request to start: 2.5 ms.
@@ -217,10 +227,15 @@ fn what_fails_is_tried_again() {
 
 #[test]
 fn a_pod_of_which_nothing_is_known_has_a_timeline() {
-    let timeline = replay(RestartPolicy::Always, &[("web", Kind::App)], &[], 0);
-    for width in 0..100 {
-        let text = text::render(&timeline, width, text::Glyphs::Unicode);
-        assert!(text.lines().all(|line| line.chars().count() <= width));
+    let nothing = replay(RestartPolicy::Always, &[("web", Kind::App)], &[], 0);
+    let mut ages = nothing.clone();
+    ages.to = Time(u64::MAX);
+    for timeline in [nothing, ages] {
+        assert!(svg::render(&timeline).ends_with("</svg>\n"));
+        for width in 0..100 {
+            let text = text::render(&timeline, width, text::Glyphs::Unicode);
+            assert!(text.lines().all(|line| line.chars().count() <= width));
+        }
     }
 }
 

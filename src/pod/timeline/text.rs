@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::axis::Axis;
-use super::{Activity, Mark, Role, Row, Timeline, duration};
+use super::{Activity, Mark, Row, Timeline, duration};
 use crate::pod::lifecycle::Time;
 
 /// The least width that bars get, in columns.
@@ -37,7 +37,7 @@ impl Glyphs {
         }
     }
 
-    fn activity(self, activity: Activity) -> char {
+    pub(in crate::pod) fn activity(self, activity: Activity) -> char {
         let (unicode, ascii) = match activity {
             Activity::Waiting => ('·', '.'),
             Activity::BackOff => ('░', '~'),
@@ -47,7 +47,7 @@ impl Glyphs {
         self.pick(unicode, ascii)
     }
 
-    fn end(self, ok: bool) -> char {
+    pub(in crate::pod) fn end(self, ok: bool) -> char {
         if ok {
             self.pick('✓', 'o')
         } else {
@@ -62,7 +62,7 @@ impl Glyphs {
         }
     }
 
-    fn goes_on(self) -> char {
+    pub(in crate::pod) fn goes_on(self) -> char {
         self.pick('▶', '>')
     }
 
@@ -102,14 +102,6 @@ fn title(timeline: &Timeline) -> String {
     )
 }
 
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Volumes | Role::Sandbox => "pod",
-        Role::Init => "init",
-        Role::App => "app",
-    }
-}
-
 /// Widths of what stands beside the bars, in columns.
 struct Columns {
     name: usize,
@@ -138,7 +130,7 @@ impl Columns {
     fn line(&self, row: &Row, bar: &str) -> String {
         format!(
             "{:<4}  {:<name$}  {bar}  {:>took$}  {}",
-            role(row.role),
+            row.role.word(),
             row.name.chars().take(self.name).collect::<String>(),
             took(row),
             row.outcome,

@@ -191,7 +191,7 @@ fn value_from(errors: &mut Errors, path: &Path, variable: &EnvVar) {
         0 => errors.invalid(
             path,
             "",
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
         ),
         _ if variable.value.as_deref().is_some_and(|v| !v.is_empty()) => errors.invalid(
             path,

@@ -1,0 +1,73 @@
+//! Verbs that change a pod: start, stop, delete.
+
+use std::time::Duration;
+
+use super::{Places, seconds};
+use crate::error::{Context, Error, Result};
+use crate::pod::control::{self, Request};
+use crate::pod::delete;
+use crate::pod::store::PodName;
+
+/// Start the containers of a created pod
+#[derive(Debug, clap::Args)]
+pub(super) struct Start {
+    /// The pod's name
+    name: PodName,
+}
+
+impl Start {
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let pod = places.pods.open(&self.name)?;
+        let step = || format!("start pod {:?}", self.name.as_str());
+        match control::ask(pod.as_fd(), Request::Start).context(step)? {
+            Some(_) => Ok(0),
+            None => Err(Error::new(step()).hint(format!(
+                "it is over, or its supervisor died; remove it and create it again: runp pod delete {}",
+                self.name
+            ))),
+        }
+    }
+}
+
+/// End a pod in order
+///
+/// Its containers get SIGTERM, and what still runs after the grace period SIGKILL. Status and logs stay until
+/// `pod delete`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Stop {
+    /// The pod's name
+    name: PodName,
+    /// Seconds between SIGTERM and SIGKILL, instead of terminationGracePeriodSeconds
+    #[arg(short = 't', long, value_name = "SECONDS", value_parser = seconds)]
+    grace: Option<Duration>,
+}
+
+impl Stop {
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        delete::stop(&places.pods, &places.store, &self.name, self.grace)?;
+        Ok(0)
+    }
+}
+
+/// Remove a pod, its logs and its volumes
+#[derive(Debug, clap::Args)]
+pub(super) struct Delete {
+    /// The pods' names
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<PodName>,
+    /// End it at once if it runs, and be content if there is none
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Delete {
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let deleted = self
+            .names
+            .iter()
+            .map(|name| delete::delete(&places.pods, &places.store, name, self.force));
+        let errors = deleted.filter_map(Result::err).collect();
+        Error::all("delete pods", errors)?;
+        Ok(0)
+    }
+}

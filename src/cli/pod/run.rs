@@ -1,0 +1,193 @@
+//! Verbs that start from a manifest: plan, run, create.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Places, mapping, warn};
+use crate::cli::{print, print_json};
+use crate::error::{Context, Result};
+use crate::pod::lifecycle::Pod as Life;
+use crate::pod::manifest::{self, Source};
+use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
+use crate::pod::progress::Progress;
+use crate::pod::store::{PodName, Record};
+use crate::pod::supervisor::{Seen, Supervisor, Watcher};
+use crate::pod::{detach, observe};
+use crate::state::boot_id;
+
+/// How often the terminal shows that time goes on.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// A manifest, and what it is to be made of.
+#[derive(Debug, clap::Args)]
+struct Given {
+    /// Kubernetes Pod manifest, YAML or JSON; a directory with a pod.yaml in it; or - for standard input
+    #[arg(value_name = "FILE")]
+    file: String,
+    /// Name of the pod, instead of metadata.name
+    #[arg(long, value_name = "NAME")]
+    name: Option<PodName>,
+    /// Directory with the root file system of an image; can be given again. Without it, images are looked for in
+    /// images/ beside the manifest
+    #[arg(long, value_name = "IMAGE=DIR", value_parser = mapping)]
+    rootfs: Vec<(String, PathBuf)>,
+}
+
+/// A pod that can be made.
+struct Prepared {
+    name: PodName,
+    plan: PodPlan,
+    record: Record,
+}
+
+impl Given {
+    fn plan(&self) -> Result<(PodPlan, PathBuf)> {
+        let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
+        if let Some(name) = &self.name {
+            manifest.pod.metadata.name = Some(name.to_string());
+        }
+        let options = PlanOptions {
+            rootfs: self.rootfs.clone(),
+            uid: uuid()?,
+            node: Node::this_machine(),
+        };
+        let plan = plan::plan(&manifest, &options)?;
+        for warning in &plan.warnings {
+            warn(warning);
+        }
+        Ok((plan, manifest.directory))
+    }
+
+    fn prepare(&self, places: &Places) -> Result<Prepared> {
+        let (plan, manifest_directory) = self.plan()?;
+        let name: PodName = plan.name.parse()?;
+        let record = Record {
+            version: Record::VERSION,
+            uid: plan.uid.clone(),
+            boot_id: boot_id()?,
+            data: places.pods.data(&name),
+            cgroup: plan.sandbox.cgroup.clone(),
+            manifest_directory,
+            images: self.rootfs.iter().cloned().collect(),
+            manifest: plan.manifest.clone(),
+        };
+        Ok(Prepared { name, plan, record })
+    }
+}
+
+/// `/proc/sys/kernel/random/uuid`: random(4).
+fn uuid() -> Result<String> {
+    let path = "/proc/sys/kernel/random/uuid";
+    let uuid = std::fs::read_to_string(path).context(|| format!("read {path}"))?;
+    Ok(uuid.trim_end().into())
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PlanFormat {
+    /// For people
+    Text,
+    /// With every container's config.json
+    Json,
+}
+
+/// Show what would be done for a pod, without doing it
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    given: Given,
+    /// How it is written
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: PlanFormat,
+}
+
+impl Plan {
+    pub(super) fn run(self) -> Result<i32> {
+        let (plan, _) = self.given.plan()?;
+        match self.output {
+            PlanFormat::Text => print(&plan::render_text(&plan))?,
+            PlanFormat::Json => print_json(&plan::render_json(&plan))?,
+        }
+        Ok(0)
+    }
+}
+
+/// Create a pod, start it, and show how it comes along until it is over
+///
+/// Exits with 0 if the pod succeeded, else with the exit code of the container that failed it. Ctrl-C stops the pod in
+/// order, a second one at once. Status, logs and timeline stay until `pod delete`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    given: Given,
+    /// Return once the pod is set up, and leave it running
+    #[arg(short, long)]
+    detach: bool,
+    /// Delete the pod when it is over
+    #[arg(long, conflicts_with = "detach")]
+    rm: bool,
+    /// Show nothing
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Run {
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let pod = self.given.prepare(places)?;
+        if self.detach {
+            return pod.supervise_detached(places, true);
+        }
+        let supervisor = pod.supervisor(places)?;
+        let mut progress = Progress::new(
+            &Life::new(pod.plan.lifecycle.clone(), observe::now()),
+            self.quiet,
+        );
+        let live = !self.quiet && std::io::stderr().is_terminal();
+        let watcher = Watcher {
+            refresh: live.then_some(REFRESH),
+            see: |seen: Seen<'_>| match seen {
+                Seen::Event(event, life) => progress.observe(event, life),
+                Seen::Log(container, line, now) => progress.log_line(container, line, now),
+                Seen::Tick(now) => progress.tick(now),
+            },
+        };
+        let lived = supervisor.run(true, watcher);
+        progress.finish(observe::now());
+        let (dir, life) = lived?;
+        if self.rm {
+            dir.remove()?;
+        }
+        Ok(life.exit_code())
+    }
+}
+
+/// Create a pod: volumes and namespaces; its containers are started by `start`
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Create {
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        self.given
+            .prepare(places)?
+            .supervise_detached(places, false)
+    }
+}
+
+impl Prepared {
+    fn supervisor<'a>(&'a self, places: &'a Places) -> Result<Supervisor<'a>> {
+        let Places { store, pods } = places;
+        Supervisor::new(pods, store, &self.name, &self.plan, &self.record)
+            .context(|| format!("create pod {:?}", self.name.as_str()))
+    }
+
+    fn supervise_detached(&self, places: &Places, start: bool) -> Result<i32> {
+        if let Some(why) = detach::supervise(|| self.supervisor(places), start)? {
+            warn(format!("the pod waits, and tries again: {why}"));
+        }
+        print(&format!("{}\n", self.name))?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,245 @@
+//! One run of one of the pod's containers: a fresh root, its volumes, its log, then [`container::create`].
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::lifecycle::{StartFailure, Time};
+use super::logs::{LogWriter, Stream};
+use super::plan::{ContainerPlan, PAUSE, PodPlan};
+use super::store::{Data, PodDir};
+use super::tree;
+use super::volumes::Volumes;
+use crate::cgroup::{Cgroup, Layout};
+use crate::container::{self, Created, Launch, Overlay, Request, Stdio};
+use crate::error::{Context, Error, Result};
+use crate::state::{ContainerId, Store};
+
+/// What the containers of a pod are made of.
+#[derive(Debug)]
+pub struct Pod<'a> {
+    /// All decisions.
+    pub plan: &'a PodPlan,
+    /// Where the containers' records are.
+    pub store: &'a Store,
+    /// The pod's directory.
+    pub dir: &'a PodDir,
+    /// Where the containers' roots are.
+    pub data: &'a Data,
+}
+
+/// A run that has begun.
+#[derive(Debug)]
+pub struct Run {
+    /// Its first process.
+    pub created: Created,
+    /// What it writes.
+    pub output: Output,
+}
+
+impl Pod<'_> {
+    /// Starts a container in the namespaces that the process `pause` holds. `restart` numbers its log file.
+    ///
+    /// # Errors
+    /// Why it did not start; then nothing of it is left but its log.
+    pub fn start(
+        &self,
+        plan: &ContainerPlan,
+        restart: u32,
+        pause: i32,
+    ) -> std::result::Result<Run, (StartFailure, Error)> {
+        if let Some(error) = &plan.config_error {
+            let error = Error::new(error.clone());
+            return Err((StartFailure::CreateContainerConfigError, error));
+        }
+        self.create(plan, restart, pause).map_err(|e| {
+            let failure = match e.is_of_program() {
+                true => StartFailure::StartError,
+                false => StartFailure::CreateContainerError,
+            };
+            (failure, e)
+        })
+    }
+
+    fn create(&self, plan: &ContainerPlan, restart: u32, pause: i32) -> Result<Run> {
+        let id = container_id(&self.plan.name, &plan.name)?;
+        // The previous run's record and cgroup.
+        container::delete(self.store, &id, true)?;
+        let spec = with_pause(&plan.spec, pause);
+        let overlay = self.fresh_root(plan)?;
+        let (output, pipes) = Output::open(&self.dir.logs(&plan.name), restart)?;
+        let [stdout, stderr] = pipes;
+        let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "open /dev/null")?;
+        let request = Request {
+            id: &id,
+            bundle: plan.bundle.clone(),
+            spec: &spec,
+            overlay: Some(overlay),
+            sources: self.sources(plan)?,
+            stdio: Stdio::Files([stdin, stdout, stderr]),
+        };
+        let created = container::create(self.store, &request, Launch::Now)?;
+        Ok(Run { created, output })
+    }
+
+    fn sources(&self, plan: &ContainerPlan) -> Result<BTreeMap<usize, OwnedFd>> {
+        if plan.volume_mounts.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let volumes = Volumes::open(self.data.volumes())?;
+        let mounts = plan.volume_mounts.iter();
+        mounts
+            .map(|mount| {
+                let volume = &self.plan.volumes[mount.volume];
+                let source = volumes.source(volume, mount.sub_path.as_deref())?;
+                Ok((mount.mount, source))
+            })
+            .collect()
+    }
+
+    /// An empty writable layer over the image: what the run before wrote is gone.
+    fn fresh_root(&self, plan: &ContainerPlan) -> Result<Overlay> {
+        let dir = self.data.containers().join(&plan.name);
+        self.remove_root(plan)?;
+        let overlay = Overlay {
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+        };
+        for dir in [&dir, &overlay.upper, &overlay.work] {
+            fs::create_dir(dir).context(|| format!("make directory {}", dir.display()))?;
+        }
+        // The root directory that the container sees is the upper one.
+        let image = root(plan);
+        let like = fs::metadata(&image).context(|| format!("look at image {}", image.display()))?;
+        let step = || format!("make {} like {}", overlay.upper.display(), image.display());
+        std::os::unix::fs::chown(&overlay.upper, Some(like.uid()), Some(like.gid()))
+            .context(step)?;
+        let mode = fs::Permissions::from_mode(like.mode() & 0o7777);
+        fs::set_permissions(&overlay.upper, mode).context(step)?;
+        Ok(overlay)
+    }
+
+    fn remove_root(&self, plan: &ContainerPlan) -> Result<()> {
+        let containers = self.data.containers();
+        let dir =
+            fs::File::open(&containers).context(|| format!("open {}", containers.display()))?;
+        tree::remove(dir, plan.name.as_ref()).context(|| containers.display().to_string())
+    }
+}
+
+/// The id of a pod's container among all containers: `<pod>.<container>`.
+///
+/// # Errors
+/// Never for names that were validated.
+pub fn container_id(pod: &str, container: &str) -> Result<ContainerId> {
+    format!("{pod}.{container}").parse()
+}
+
+/// The container's cgroup.
+///
+/// # Errors
+/// When no hierarchy is mounted.
+pub fn cgroup(plan: &ContainerPlan) -> Result<Cgroup> {
+    let linux = plan.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let path =
+        path.ok_or_else(|| Error::new(format!("container {:?} has no cgroup", plan.name)))?;
+    Layout::detect()?.open(path)
+}
+
+fn root(plan: &ContainerPlan) -> PathBuf {
+    let root = plan.spec.root().as_ref();
+    plan.bundle
+        .join(root.map_or(Path::new(""), |root| root.path().as_path()))
+}
+
+/// The configuration with the pause process's pid in its namespaces.
+fn with_pause(spec: &Spec, pause: i32) -> Spec {
+    let mut spec = spec.clone();
+    let linux = spec.linux_mut().as_mut();
+    let namespaces = linux.and_then(|linux| linux.namespaces_mut().as_mut());
+    for namespace in namespaces.into_iter().flatten() {
+        if let Some(path) = namespace.path() {
+            let path = path.to_string_lossy().replace(PAUSE, &pause.to_string());
+            namespace.set_path(Some(path.into()));
+        }
+    }
+    spec
+}
+
+/// What a run writes: its pipes, and the log that they go to.
+#[derive(Debug)]
+pub struct Output {
+    log: LogWriter,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    /// The log, and the ends of the pipes that the container gets.
+    fn open(logs: &Path, restart: u32) -> Result<(Self, [OwnedFd; 2])> {
+        let log = LogWriter::open(logs, restart)?;
+        let pipe = || -> Result<_> {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).context(|| "pipe")?;
+            // Ours only: what the container writes to stays as it expects it.
+            fcntl_getfl(&read)
+                .and_then(|flags| fcntl_setfl(&read, flags | OFlags::NONBLOCK))
+                .context(|| "make a pipe non-blocking")?;
+            Ok((read, write))
+        };
+        let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+        let output = Self {
+            log,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        };
+        Ok((output, [out, err]))
+    }
+
+    /// The pipes that are still open.
+    pub fn pipes(&self) -> impl Iterator<Item = (Stream, &OwnedFd)> {
+        let stdout = self.stdout.iter().map(|pipe| (Stream::Stdout, pipe));
+        stdout.chain(self.stderr.iter().map(|pipe| (Stream::Stderr, pipe)))
+    }
+
+    /// Takes what is in one pipe.
+    pub fn drain(&mut self, stream: Stream, now: Time) {
+        let pipe = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let Some(open) = pipe else { return };
+        match self.log.drain(stream, open.as_fd(), now) {
+            Ok(false) => {}
+            Ok(true) => *pipe = None,
+            Err(e) => {
+                log::error!("{e}");
+                *pipe = None;
+            }
+        }
+    }
+
+    /// Takes what is in both: the process has ended.
+    pub fn drain_all(&mut self, now: Time) {
+        self.drain(Stream::Stdout, now);
+        self.drain(Stream::Stderr, now);
+    }
+
+    /// Writes what is left, and lets go of pipes that somebody outside of the container still holds.
+    pub fn close(mut self, now: Time) {
+        self.drain_all(now);
+        self.log.close(now);
+    }
+
+    /// The beginning of the last line that was written.
+    pub fn last_line(&self) -> &[u8] {
+        self.log.last_line()
+    }
+}

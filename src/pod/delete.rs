@@ -1,0 +1,176 @@
+//! Stops and removes a pod, whatever is left of it and whoever died before.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::container::container_id;
+use super::control::{self, Request};
+use super::sandbox;
+use super::store::{Data, Holder, PodDir, PodName, Pods, Record};
+use crate::container;
+use crate::error::{Context, Error, Result};
+use crate::state::{ContainerId, Store, boot_id};
+
+/// Removes a pod: `pod delete`. With `force` one that is not over is ended at once, and one that does not exist is no
+/// error.
+///
+/// # Errors
+/// When it is not over and `force` is not given, or when something cannot be removed; it can be tried again then.
+pub fn delete(pods: &Pods, store: &Store, name: &PodName, force: bool) -> Result<()> {
+    let removed = pods.open(name).and_then(|pod| {
+        if !force {
+            refuse_unfinished(&pod)?;
+        }
+        take(&pod)?;
+        remove(pods, store, pod)
+    });
+    match removed {
+        Err(e) if force && e.errno() == Some(libc::ENOENT) => Ok(()),
+        result => result.context(|| format!("delete pod {:?}", name.as_str())),
+    }
+}
+
+fn refuse_unfinished(pod: &PodDir) -> Result<()> {
+    let name = pod.name();
+    let hint = format!("stop it first: runp pod stop {name}, or: runp pod delete --force {name}");
+    if pod.holder()?.is_some() {
+        return Err(Error::new("it is not over").hint(hint));
+    }
+    match sandbox::is_populated(&pod.record()?.cgroup)? {
+        false => Ok(()),
+        true => Err(Error::new("its supervisor died, and something of it still runs").hint(hint)),
+    }
+}
+
+/// Takes the pod's lock; whoever holds it is killed.
+fn take(pod: &PodDir) -> Result<()> {
+    while !pod.try_lock()? {
+        let Some(Holder { pid, pidfd }) = pod.holder()? else {
+            continue;
+        };
+        match pidfd_send_signal(&pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(e) => return Err(Error::sys(format!("kill the pod's supervisor {pid}"), e)),
+        }
+        wait_for_end(&pidfd, None).context(|| format!("wait for the pod's supervisor {pid}"))?;
+    }
+    Ok(())
+}
+
+/// Waits until the process has ended, but not for longer than this; tells whether it has.
+fn wait_for_end(pidfd: &OwnedFd, longest: Option<Duration>) -> Result<bool> {
+    let mut files = [PollFd::new(pidfd, PollFlags::IN)];
+    let timeout = longest.and_then(|longest| Timespec::try_from(longest).ok());
+    rustix::io::retry_on_intr(|| poll(&mut files, timeout.as_ref()))
+        .map(|ready| ready > 0)
+        .context(|| "poll")
+}
+
+/// Removes everything of a pod whose lock this process holds, the directory that leads to the rest last.
+fn remove(pods: &Pods, store: &Store, pod: PodDir) -> Result<()> {
+    let name = pod.name().to_string();
+    let record = pod.read().unwrap_or_else(|e| {
+        log::warn!("{e}");
+        None
+    });
+    match &record {
+        Some(record) => {
+            let names = container_names(record);
+            let names = names.iter().map(String::as_str);
+            let data = Data::at(record.data.clone());
+            remove_all(store, &name, names, &record.cgroup, &data)?;
+        }
+        // Nothing else was made yet; or the record is broken, and then everything has its usual name.
+        None => {
+            let data = Data::at(pods.data(pod.name()));
+            let names = data.container_names()?;
+            let names = names.iter().map(String::as_str);
+            remove_all(store, &name, names, &format!("/runp/{name}"), &data)?;
+        }
+    }
+    pod.remove()
+}
+
+fn container_names(record: &Record) -> Vec<String> {
+    let spec = record.manifest.spec.iter();
+    spec.flat_map(|spec| {
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+    })
+    .map(|container| container.name.clone())
+    .collect()
+}
+
+/// Ends what runs and removes everything of a pod but its directory: processes, cgroups, containers' records, mounts,
+/// data. What is gone already is no error.
+///
+/// # Errors
+/// The kernel's; it can be tried again.
+pub fn remove_all<'a>(
+    store: &Store,
+    pod: &str,
+    containers: impl Iterator<Item = &'a str>,
+    cgroup: &str,
+    data: &Data,
+) -> Result<()> {
+    sandbox::kill(cgroup)?;
+    for name in containers {
+        container::delete(store, &container_id(pod, name)?, true)?;
+    }
+    sandbox::remove_cgroup(cgroup)?;
+    data.remove()
+}
+
+/// Ends a pod in order: `pod stop`. Returns once it is over. Without a supervisor it does that by itself.
+///
+/// # Errors
+/// When there is none, or it cannot be ended.
+pub fn stop(pods: &Pods, store: &Store, name: &PodName, grace: Option<Duration>) -> Result<()> {
+    let pod = pods.open(name)?;
+    let step = || format!("stop pod {:?}", name.as_str());
+    let record = pod.record()?;
+    if let Some(supervisor) = control::ask(pod.as_fd(), Request::Stop { grace }).context(step)? {
+        return supervisor.wait().context(step);
+    }
+    // Whoever is about to end, or to remove the pod, does it first.
+    pod.lock()?;
+    let spec = record.manifest.spec.as_ref();
+    let planned = spec.and_then(|spec| spec.termination_grace_period_seconds);
+    let planned = u64::try_from(planned.unwrap_or(0)).unwrap_or(0);
+    let grace = grace.unwrap_or(Duration::from_secs(planned));
+    let names = container_names(&record);
+    end_containers(store, name, &names, grace).context(step)?;
+    let names = names.iter().map(String::as_str);
+    let data = Data::at(record.data);
+    remove_all(store, name.as_str(), names, &record.cgroup, &data).context(step)
+}
+
+/// Asks the containers' first processes to end, and gives them this much time.
+fn end_containers(store: &Store, pod: &PodName, names: &[String], grace: Duration) -> Result<()> {
+    let end = Instant::now() + grace;
+    let mut left = Vec::new();
+    for name in names {
+        let first = first_process(store, &container_id(pod.as_str(), name)?);
+        if let Some(pidfd) = first {
+            let _ = pidfd_send_signal(&pidfd, Signal::TERM);
+            left.push(pidfd);
+        }
+    }
+    for pidfd in left {
+        wait_for_end(&pidfd, Some(end.saturating_duration_since(Instant::now())))?;
+    }
+    Ok(())
+}
+
+/// The first process of a container that runs; a container whose record cannot be read is killed with the others.
+pub(super) fn first_process(store: &Store, id: &ContainerId) -> Option<OwnedFd> {
+    let record = store.look(id).and_then(|entry| entry.record()).ok()?;
+    let this_boot = boot_id().is_ok_and(|boot| boot == record.boot_id);
+    record.init.filter(|_| this_boot)?.open().ok()?
+}

@@ -1,0 +1,124 @@
+//! What a pod is just now: what its journal says, and what the machine says of the processes that it names.
+
+use std::time::SystemTime;
+
+use k8s_openapi::api::core::v1::Pod as Manifest;
+
+use super::container::container_id;
+use super::delete::first_process;
+use super::lifecycle::{Index, Kind, Pod as Life, Time};
+use super::status::{Liveness, pod_with_status};
+use super::store::{PodDir, Record};
+use super::{journal, sandbox};
+use crate::error::{Error, Result};
+use crate::state::{Store, boot_id};
+
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// A pod, as it was found.
+#[derive(Debug)]
+pub struct Observed {
+    /// What it was made from.
+    pub record: Record,
+    /// What has happened to it.
+    pub journal: journal::Record,
+    /// What follows from that.
+    pub life: Life,
+    /// What is really there.
+    pub alive: Liveness,
+}
+
+impl Observed {
+    /// Looks at a pod.
+    ///
+    /// # Errors
+    /// When its record or journal cannot be read, or the machine does not say.
+    pub fn of(pod: &PodDir, store: &Store) -> Result<Self> {
+        let record = pod.record()?;
+        // Before the journal: a supervisor that ends meanwhile has written all.
+        let supervisor = pod.holder()?.is_some();
+        let journal = journal::read(&pod.journal())?;
+        let life = journal.replay();
+        let this_boot = boot_id()? == record.boot_id;
+        let name = pod.name().as_str();
+        let containers = life.spec().containers.iter();
+        let alive = Liveness {
+            supervisor,
+            pause: this_boot && sandbox::has_pause(&record.cgroup)?,
+            containers: containers
+                .map(|container| {
+                    let id = container_id(name, &container.name)?;
+                    Ok(first_process(store, &id).is_some())
+                })
+                .collect::<Result<_>>()?,
+        };
+        Ok(Self {
+            record,
+            journal,
+            life,
+            alive,
+        })
+    }
+
+    /// Whether the pod goes on without anybody who carries its life out.
+    pub fn is_abandoned(&self) -> bool {
+        !self.alive.supervisor && !self.life.finished()
+    }
+
+    /// Until when something can have happened: now, or when the last event was seen of a pod that nobody supervises.
+    pub fn seen_until(&self) -> Time {
+        match self.is_abandoned() {
+            true => self.life.now(),
+            false => now(),
+        }
+    }
+
+    /// Which container is meant: the named one, else the one that the annotation
+    /// `kubectl.kubernetes.io/default-container` names, else the first app.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn container(&self, name: Option<&str>) -> Result<(Index, String)> {
+        let containers = &self.life.spec().containers;
+        let annotations = self.record.manifest.metadata.annotations.as_ref();
+        let default = annotations.and_then(|all| all.get(DEFAULT_CONTAINER));
+        let found = match name.or(default.map(String::as_str)) {
+            Some(name) => containers.iter().position(|c| c.name == name),
+            None => containers.iter().position(|c| c.kind == Kind::App),
+        };
+        found
+            .map(|i| (Index(i), containers[i].name.clone()))
+            .ok_or_else(|| {
+                let names: Vec<&str> = containers.iter().map(|c| c.name.as_str()).collect();
+                let wanted = name.or(default.map(String::as_str)).unwrap_or_default();
+                Error::new(format!("the pod has no container {wanted:?}"))
+                    .hint(format!("it has: {}", names.join(", ")))
+            })
+    }
+
+    /// Why a container does not run, in one word.
+    pub fn waiting(&self, container: &str) -> String {
+        let status = self.pod().status.unwrap_or_default();
+        let inits = status.init_container_statuses.into_iter().flatten();
+        let mut all = inits.chain(status.container_statuses.into_iter().flatten());
+        let state = all.find(|c| c.name == container).and_then(|c| c.state);
+        let reason = state.and_then(|state| {
+            let waiting = state.waiting.and_then(|waiting| waiting.reason);
+            waiting.or(state.terminated.and_then(|ended| ended.reason))
+        });
+        reason.unwrap_or_else(|| "Waiting".into())
+    }
+
+    /// The Kubernetes Pod with its status.
+    pub fn pod(&self) -> Manifest {
+        let record = &self.record;
+        pod_with_status(&record.manifest, &record.uid, &self.life, &self.alive)
+    }
+}
+
+/// The wall clock.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos());
+    Time(u64::try_from(nanos).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,742 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::pod::manifest::{Source, load};
+
+/// A directory with `pod.yaml` and the images `busybox` and `registry:5000/team/tool`.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(manifest: &str) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::create_dir_all(place.path().join("images/busybox")).unwrap();
+        fs::create_dir_all(place.path().join("images/registry:5000/team/tool")).unwrap();
+        fs::write(place.path().join("pod.yaml"), manifest).unwrap();
+        place
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn try_plan(&self, rootfs: &[(&str, &Path)]) -> Result<PodPlan> {
+        let manifest = load(&Source::Path(self.path().into()))?;
+        let rootfs = rootfs
+            .iter()
+            .map(|(name, path)| ((*name).into(), (*path).into()));
+        plan(
+            &manifest,
+            &PlanOptions {
+                rootfs: rootfs.collect(),
+                uid: "the-uid".into(),
+                node: Node {
+                    hostname: "machine".into(),
+                    memory: 1 << 30,
+                },
+            },
+        )
+    }
+
+    fn plan(&self) -> PodPlan {
+        self.try_plan(&[]).unwrap()
+    }
+}
+
+/// A pod of one app with these lines added to `spec` and to the container.
+fn pod(spec: &str, container: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, labels: {{a: b}}}}\nspec:\n  containers:\n  - name: c\n    image: busybox\n    command: [run]\n{container}\n{spec}\n"
+    )
+}
+
+fn planned(spec: &str, container: &str) -> PodPlan {
+    Place::new(&pod(spec, container)).plan()
+}
+
+fn config(plan: &PodPlan, pointer: &str) -> serde_json::Value {
+    let json = render_json(plan);
+    json["containers"][0]["config"]
+        .pointer(pointer)
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_plain_container_has_the_defaults_of_cri() {
+    let plan = planned("", "");
+    assert_eq!(config(&plan, "/process/args"), json(r#"["run"]"#));
+    assert_eq!(
+        config(&plan, "/process/env"),
+        json(
+            r#"["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=p"]"#
+        )
+    );
+    assert_eq!(
+        config(&plan, "/process/user"),
+        json(r#"{"uid": 0, "gid": 0}"#)
+    );
+    assert_eq!(config(&plan, "/process/noNewPrivileges"), json("false"));
+    assert_eq!(config(&plan, "/process/oomScoreAdj"), json("1000"));
+    let fourteen = r#"["CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"]"#;
+    for set in ["bounding", "effective", "permitted"] {
+        assert_eq!(
+            config(&plan, &format!("/process/capabilities/{set}")),
+            json(fourteen)
+        );
+    }
+    for set in ["inheritable", "ambient"] {
+        assert_eq!(
+            config(&plan, &format!("/process/capabilities/{set}")),
+            json("null")
+        );
+    }
+    assert_eq!(config(&plan, "/linux/cgroupsPath"), json(r#""/runp/p/c""#));
+    assert_eq!(config(&plan, "/hostname"), json("null"));
+    assert_eq!(config(&plan, "/root/readonly"), json("false"));
+    assert_eq!(
+        config(&plan, "/linux/namespaces"),
+        json(
+            r#"[{"type": "mount"}, {"type": "cgroup"}, {"type": "pid"}, {"type": "network", "path": "/proc/<pause>/ns/net"},
+                {"type": "ipc", "path": "/proc/<pause>/ns/ipc"}, {"type": "uts", "path": "/proc/<pause>/ns/uts"}]"#
+        )
+    );
+    let masked = config(&plan, "/linux/maskedPaths");
+    for path in [
+        "/sys/devices/virtual/powercap",
+        "/sys/firmware",
+        "/proc/interrupts",
+        "/proc/kcore",
+    ] {
+        assert!(masked.as_array().unwrap().contains(&path.into()), "{path}");
+    }
+}
+
+#[test]
+fn namespaces_are_the_pods_or_the_hosts() {
+    for (spec, network, ipc, pid, types) in [
+        (
+            "",
+            Shared::Pod,
+            Shared::Pod,
+            Shared::Container,
+            "mount cgroup pid network ipc uts",
+        ),
+        (
+            "  hostNetwork: true",
+            Shared::Host,
+            Shared::Pod,
+            Shared::Container,
+            "mount cgroup pid ipc",
+        ),
+        (
+            "  hostIPC: true",
+            Shared::Pod,
+            Shared::Host,
+            Shared::Container,
+            "mount cgroup pid network uts",
+        ),
+        (
+            "  hostPID: true",
+            Shared::Pod,
+            Shared::Pod,
+            Shared::Host,
+            "mount cgroup network ipc uts",
+        ),
+        (
+            "  shareProcessNamespace: true",
+            Shared::Pod,
+            Shared::Pod,
+            Shared::Pod,
+            "mount cgroup pid network ipc uts",
+        ),
+    ] {
+        let plan = planned(spec, "");
+        let sandbox = &plan.sandbox;
+        assert_eq!(
+            (sandbox.network, sandbox.ipc, sandbox.pid),
+            (network, ipc, pid),
+            "{spec}"
+        );
+        let namespaces = config(&plan, "/linux/namespaces");
+        let found: Vec<&str> = namespaces
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n["type"].as_str().unwrap())
+            .collect();
+        assert_eq!(found.join(" "), types, "{spec}");
+    }
+    let shared = planned("  shareProcessNamespace: true", "");
+    assert_eq!(
+        config(&shared, "/linux/namespaces/2/path"),
+        json(r#""/proc/<pause>/ns/pid""#)
+    );
+}
+
+#[test]
+fn the_hostname_is_the_pods() {
+    let long = "a".repeat(62) + "-b";
+    for (name, spec, hostname) in [
+        ("p", "", "p"),
+        ("p", "  hostname: h", "h"),
+        ("p", "  hostNetwork: true", "machine"),
+        (long.as_str(), "", &long[..62]),
+    ] {
+        let text = pod(spec, "").replace("name: p,", &format!("name: {name},"));
+        let plan = Place::new(&text).plan();
+        assert_eq!(plan.sandbox.hostname, hostname);
+        let env = config(&plan, "/process/env/1");
+        assert_eq!(env, json(&format!("\"HOSTNAME={hostname}\"")));
+    }
+}
+
+#[test]
+fn the_environment_is_expanded_in_order() {
+    let plan = planned(
+        "",
+        "    args: [\"$(A)$(B)\", $(HOSTNAME), $$(A)]
+    env:
+    - {name: A, value: one}
+    - {name: B, value: $(A)-$(C)}
+    - {name: C, value: three}
+    - {name: A, value: again}
+    - {name: PATH, value: /bin}
+    - {name: LABEL, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['a']\"}}}
+    - {name: NONE, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['a']\"}}}
+    - {name: WHO, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+    - {name: ID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}",
+    );
+    assert_eq!(
+        config(&plan, "/process/env"),
+        json(
+            r#"["PATH=/bin", "HOSTNAME=p", "A=again", "B=one-$(C)", "C=three", "LABEL=b", "NONE=", "WHO=default", "ID=the-uid"]"#
+        )
+    );
+    assert_eq!(
+        config(&plan, "/process/args"),
+        json(r#"["run", "againone-$(C)", "$(HOSTNAME)", "$(A)"]"#)
+    );
+}
+
+#[test]
+fn who_it_runs_as_is_the_containers_word_then_the_pods() {
+    let plan = planned(
+        "  securityContext: {runAsUser: 1, runAsGroup: 2, supplementalGroups: [3, 4, 3]}",
+        "    securityContext: {runAsUser: 5}",
+    );
+    assert_eq!(
+        config(&plan, "/process/user"),
+        json(r#"{"uid": 5, "gid": 2, "additionalGids": [3, 4]}"#)
+    );
+}
+
+#[test]
+fn non_root_is_checked_in_kubernetes_words() {
+    let pod = "(pod: \"p_default(the-uid)\", container: c)";
+    for (spec, container, expected) in [
+        (
+            "",
+            "    securityContext: {runAsNonRoot: true}",
+            format!("container has runAsNonRoot and image will run as root {pod}"),
+        ),
+        (
+            "  securityContext: {runAsNonRoot: true, runAsUser: 0}",
+            "",
+            format!("container's runAsUser breaks non-root policy {pod}"),
+        ),
+    ] {
+        assert_eq!(
+            planned(spec, container).containers[0].config_error,
+            Some(expected)
+        );
+    }
+    for (spec, container) in [
+        ("  securityContext: {runAsNonRoot: true, runAsUser: 1}", ""),
+        (
+            "  securityContext: {runAsNonRoot: true}",
+            "    securityContext: {runAsNonRoot: false}",
+        ),
+    ] {
+        assert_eq!(planned(spec, container).containers[0].config_error, None);
+    }
+}
+
+#[test]
+fn capabilities_are_dropped_then_added() {
+    for (context, expected) in [
+        ("{capabilities: {drop: [ALL]}}", "[]"),
+        (
+            "{capabilities: {drop: [all], add: [net_admin, CAP_KILL]}}",
+            r#"["CAP_KILL", "CAP_NET_ADMIN"]"#,
+        ),
+        (
+            "{capabilities: {drop: [CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, NET_RAW, SETFCAP, SETPCAP, SYS_CHROOT]}}",
+            r#"["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"]"#,
+        ),
+    ] {
+        let plan = planned("", &format!("    securityContext: {context}"));
+        assert_eq!(
+            config(&plan, "/process/capabilities/bounding"),
+            json(expected),
+            "{context}"
+        );
+        assert_eq!(
+            config(&plan, "/process/capabilities/effective"),
+            json(expected),
+            "{context}"
+        );
+        assert_eq!(
+            config(&plan, "/process/capabilities/inheritable"),
+            json("null"),
+            "{context}"
+        );
+    }
+    let all = planned("", "    securityContext: {capabilities: {add: [ALL]}}");
+    let count = config(&all, "/process/capabilities/bounding")
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(count, caps::all().len());
+    let place = Place::new(&pod(
+        "",
+        "    securityContext: {capabilities: {add: [CHOWN, FLY]}}",
+    ));
+    assert_eq!(
+        place.try_plan(&[]).unwrap_err().to_string(),
+        "plan pod \"p\": spec.containers[0].securityContext.capabilities.add[1]: unknown capability \"FLY\" (see capabilities(7))"
+    );
+}
+
+#[test]
+fn a_privileged_container_is_hardly_contained() {
+    let plan = planned("", "    securityContext: {privileged: true}");
+    assert_eq!(config(&plan, "/linux/maskedPaths"), json("null"));
+    assert_eq!(config(&plan, "/linux/readonlyPaths"), json("null"));
+    assert_eq!(
+        config(&plan, "/linux/resources/devices"),
+        json(r#"[{"allow": true, "access": "rwm"}]"#)
+    );
+    let mounts = config(&plan, "/mounts");
+    for mount in mounts.as_array().unwrap() {
+        let options = mount["options"].as_array().unwrap();
+        assert!(!options.contains(&"ro".into()), "{mount}");
+    }
+    let devices = config(&plan, "/linux/devices");
+    let paths: Vec<_> = devices
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| &d["path"])
+        .collect();
+    assert!(paths.contains(&&json(r#""/dev/null""#)), "{paths:?}");
+}
+
+#[test]
+fn escalation_and_root_follow_the_security_context() {
+    let plan = planned(
+        "",
+        "    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true}",
+    );
+    assert_eq!(config(&plan, "/process/noNewPrivileges"), json("true"));
+    assert_eq!(config(&plan, "/root/readonly"), json("true"));
+}
+
+#[test]
+fn volumes_are_bound_outer_before_inner() {
+    let plan = planned(
+        "  volumes: [{name: a, emptyDir: {medium: Memory, sizeLimit: 1Mi}}, {name: b, hostPath: {path: /srv, type: Directory}}]",
+        "    volumeMounts:
+    - {name: b, mountPath: /x/y/z, readOnly: true, subPath: d/e}
+    - {name: a, mountPath: x}
+    - {name: a, mountPath: /sys}",
+    );
+    let names: Vec<&str> = plan.volumes.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "dev-shm"]);
+    assert!(matches!(
+        plan.volumes[0].source,
+        VolumeSource::EmptyDir {
+            memory: true,
+            size_limit: Some(1_048_576),
+            mode: 0o777
+        }
+    ));
+    assert!(matches!(
+        &plan.volumes[1].source,
+        VolumeSource::HostPath { path, kind: HostPathKind::Directory } if path == Path::new("/srv")
+    ));
+    assert!(matches!(
+        plan.volumes[2].source,
+        VolumeSource::EmptyDir {
+            memory: true,
+            size_limit: Some(67_108_864),
+            mode: 0o1777
+        }
+    ));
+
+    let container = &plan.containers[0];
+    let mounts = container.spec.mounts().as_ref().unwrap();
+    let shown: Vec<String> = mounts
+        .iter()
+        .map(|m| m.destination().display().to_string())
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "/proc",
+            "/dev",
+            "/dev/pts",
+            "/dev/mqueue",
+            "/sys/fs/cgroup",
+            "/x",
+            "/sys",
+            "/dev/shm",
+            "/x/y/z"
+        ]
+    );
+    let bound: Vec<_> = container
+        .volume_mounts
+        .iter()
+        .map(|m| {
+            let mount = &mounts[m.mount];
+            let name = &plan.volumes[m.volume].name;
+            assert_eq!(
+                mount.source().as_ref().unwrap(),
+                &Path::new(VOLUMES).join(name)
+            );
+            (shown[m.mount].as_str(), name.as_str(), m.sub_path.clone())
+        })
+        .collect();
+    assert_eq!(
+        bound,
+        [
+            ("/x", "a", None),
+            ("/sys", "a", None),
+            ("/dev/shm", "dev-shm", None),
+            ("/x/y/z", "b", Some("d/e".into())),
+        ]
+    );
+    let options = mounts[8].options().as_ref().unwrap();
+    assert_eq!(options, &["rbind", "rprivate", "ro"]);
+}
+
+#[test]
+fn dev_shm_is_the_pods_the_hosts_or_a_volume() {
+    let host = planned("  hostIPC: true", "");
+    assert!(host.volumes.is_empty());
+    assert!(host.containers[0].volume_mounts.is_empty());
+    assert_eq!(config(&host, "/mounts/6/source"), json(r#""/dev/shm""#));
+
+    let clash = planned(
+        "  volumes: [{name: dev-shm}]",
+        "    volumeMounts: [{name: dev-shm, mountPath: /dev/shm}]",
+    );
+    let names: Vec<&str> = clash.volumes.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(names, ["dev-shm", "dev--shm"]);
+    let mounts: Vec<_> = clash.containers[0]
+        .volume_mounts
+        .iter()
+        .map(|m| m.volume)
+        .collect();
+    assert_eq!(mounts, [0]);
+}
+
+#[test]
+fn resources_become_cgroup_values() {
+    for (resources, expected, score) in [
+        ("{}", r#"{"cpu": {"shares": 2}}"#, Some(1000)),
+        (
+            "{limits: {cpu: 500m, memory: 64Mi}}",
+            r#"{"cpu": {"shares": 512, "quota": 50000, "period": 100000}, "memory": {"limit": 67108864}}"#,
+            None,
+        ),
+        (
+            "{requests: {cpu: 2, memory: 512Mi}}",
+            r#"{"cpu": {"shares": 2048}}"#,
+            Some(500),
+        ),
+        (
+            "{requests: {cpu: 1m}, limits: {cpu: 2m}}",
+            r#"{"cpu": {"shares": 2, "quota": 1000, "period": 100000}}"#,
+            Some(999),
+        ),
+        (
+            "{requests: {memory: 1Gi}}",
+            r#"{"cpu": {"shares": 2}}"#,
+            Some(3),
+        ),
+    ] {
+        let plan = planned("", &format!("    resources: {resources}"));
+        let mut found = config(&plan, "/linux/resources");
+        found.as_object_mut().unwrap().remove("devices");
+        assert_eq!(found, json(expected), "{resources}");
+        let process = plan.containers[0].spec.process().as_ref().unwrap();
+        assert_eq!(process.oom_score_adj(), score, "{resources}");
+        assert_eq!(
+            serde_json::to_value(&plan.sandbox.resources).unwrap(),
+            json(expected),
+            "{resources}"
+        );
+    }
+}
+
+#[test]
+fn the_pod_gets_the_most_of_its_inits_and_the_sum_of_its_apps() {
+    let container = |name: &str, limits: &str| {
+        format!("{{name: {name}, image: busybox, command: [a], resources: {{limits: {limits}}}}}")
+    };
+    for (first, second, app, other, memory, quota) in [
+        (
+            "{memory: 10, cpu: 1}",
+            "{memory: 50, cpu: 1}",
+            "{memory: 20, cpu: 1}",
+            "{memory: 20, cpu: 2}",
+            Some(50),
+            Some(300_000),
+        ),
+        (
+            "{memory: 10, cpu: 9}",
+            "{memory: 1, cpu: 1}",
+            "{memory: 20, cpu: 1}",
+            "{memory: 20, cpu: 1}",
+            Some(40),
+            Some(900_000),
+        ),
+        (
+            "{memory: 10}",
+            "{memory: 1, cpu: 1}",
+            "{memory: 20, cpu: 1}",
+            "{memory: 20, cpu: 1}",
+            Some(40),
+            None,
+        ),
+        (
+            "{memory: 10, cpu: 1}",
+            "{memory: 1, cpu: 1}",
+            "{memory: 20, cpu: 1}",
+            "{cpu: 1}",
+            None,
+            Some(200_000),
+        ),
+    ] {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  initContainers: [{}, {}]\n  containers: [{}, {}]\n",
+            container("i", first),
+            container("j", second),
+            container("a", app),
+            container("b", other)
+        );
+        let plan = Place::new(&text).plan();
+        let resources = &plan.sandbox.resources;
+        assert_eq!(resources.memory().and_then(|m| m.limit()), memory);
+        assert_eq!(resources.cpu().as_ref().and_then(|c| c.quota()), quota);
+        let kinds: Vec<_> = plan
+            .lifecycle
+            .containers
+            .iter()
+            .map(|c| (c.name.as_str(), c.kind))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                ("i", Kind::Init),
+                ("j", Kind::Init),
+                ("a", Kind::App),
+                ("b", Kind::App)
+            ]
+        );
+    }
+}
+
+#[test]
+fn an_image_is_a_directory() {
+    let root = |image: &str, rootfs: &[(&str, &Path)]| -> Result<String> {
+        let place =
+            Place::new(&pod("", "").replace("image: busybox", &format!("image: {image:?}")));
+        fs::create_dir_all(place.path().join("images/busybox:1")).unwrap();
+        let plan = place.try_plan(rootfs)?;
+        let root = config(&plan, "/root/path").as_str().unwrap().to_owned();
+        Ok(root.replace(&format!("{}/", place.path().display()), ""))
+    };
+    for (image, expected) in [
+        ("busybox", "images/busybox"),
+        ("busybox:1", "images/busybox:1"),
+        ("busybox:2", "images/busybox"),
+        ("busybox@sha256:00", "images/busybox"),
+        (
+            "registry:5000/team/tool:3",
+            "images/registry:5000/team/tool",
+        ),
+    ] {
+        assert_eq!(root(image, &[]).unwrap(), expected, "{image}");
+    }
+    assert_eq!(
+        root("busybox:1", &[("busybox:1", Path::new("/usr"))]).unwrap(),
+        "/usr"
+    );
+    assert_eq!(
+        root("busybox:1", &[("busybox", Path::new("/usr"))]).unwrap(),
+        "/usr"
+    );
+    for (image, rootfs, message) in [
+        ("../../etc", None, "no image name: it leads out of"),
+        ("/etc", None, "no image name: it leads out of"),
+        (
+            "none:1",
+            None,
+            "spec.containers[0].image: no root file system for image \"none:1\" (images are directories: make ",
+        ),
+        ("none:1", None, "/images/none, or pass --rootfs none=DIR)"),
+        (
+            "busybox",
+            Some("busybox"),
+            "spec.containers[0].image: --rootfs busybox=/nowhere: no such directory",
+        ),
+        (
+            "busybox",
+            Some("bsybox"),
+            "--rootfs bsybox=/nowhere: no container has this image (the pod's images: busybox)",
+        ),
+    ] {
+        let rootfs: Vec<_> = rootfs
+            .map(|name| (name, Path::new("/nowhere")))
+            .into_iter()
+            .collect();
+        let error = root(image, &rootfs).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn all_missing_images_are_told_at_once() {
+    let text = pod(
+        "  initContainers: [{name: i, image: none, command: [a]}]",
+        "",
+    )
+    .replace("busybox", "nothing");
+    let error = Place::new(&text).try_plan(&[]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("plan pod \"p\": 2 errors:\n  spec.initContainers[0].image: no root"),
+        "{error}"
+    );
+    assert!(
+        error.contains("\n  spec.containers[0].image: no root"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_container_needs_a_command_unless_a_bundle_has_one() {
+    let text = pod("", "").replace("    command: [run]\n", "");
+    let error = Place::new(&text).try_plan(&[]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "plan pod \"p\": spec.containers[0].command: Required value: an image directory has no entry point of its own (set command or args)"
+    );
+    let relative = Place::new(&pod("", "    workingDir: a"))
+        .try_plan(&[])
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        relative,
+        "plan pod \"p\": spec.containers[0].workingDir: Invalid value: \"a\": must be an absolute path"
+    );
+}
+
+#[test]
+fn a_bundle_named_like_the_container_is_its_base() {
+    for (container, args) in [
+        ("", r#"["sh"]"#),
+        ("    command: [a, b]", r#"["a", "b"]"#),
+        ("    args: [c]", r#"["sh", "c"]"#),
+        ("    command: [a]\n    args: [c]", r#"["a", "c"]"#),
+    ] {
+        let text = pod("", container)
+            .replace("    command: [run]\n", "")
+            .replace(
+                "image: busybox",
+                "image: anything\n    env: [{name: TERM, value: dumb}]",
+            );
+        let place = Place::new(&text);
+        let bundle = place.path().join("c");
+        fs::create_dir_all(bundle.join("rootfs")).unwrap();
+        fs::write(bundle.join("config.json"), crate::spec::template::TEMPLATE).unwrap();
+        let plan = place.plan();
+        assert_eq!(plan.containers[0].bundle, bundle);
+        assert_eq!(
+            config(&plan, "/root/path"),
+            bundle.join("rootfs").to_str().unwrap()
+        );
+        assert_eq!(config(&plan, "/root/readonly"), json("true"));
+        assert_eq!(config(&plan, "/process/args"), json(args));
+        assert_eq!(config(&plan, "/process/terminal"), json("false"));
+        assert_eq!(
+            config(&plan, "/process/env"),
+            json(
+                r#"["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=dumb", "HOSTNAME=p"]"#
+            )
+        );
+        assert_eq!(config(&plan, "/process/noNewPrivileges"), json("true"));
+        assert_eq!(config(&plan, "/hostname"), json("null"));
+        assert_eq!(config(&plan, "/process/rlimits/0/soft"), json("1024"));
+        let shm = plan.containers[0]
+            .spec
+            .mounts()
+            .iter()
+            .flatten()
+            .filter(|m| m.destination() == Path::new("/dev/shm"));
+        assert_eq!(shm.count(), 1);
+    }
+}
+
+#[test]
+fn a_broken_bundle_is_told_with_its_place() {
+    for (config, message) in [
+        ("{", "EOF while parsing"),
+        (
+            r#"{"ociVersion": "1.0.0", "process": {"args": 3}}"#,
+            "/c: config.json: process.args: ",
+        ),
+        (
+            r#"{"ociVersion": "1.0.0", "root": {"path": "no"}}"#,
+            "root.path: no directory",
+        ),
+        (
+            r#"{"ociVersion": "1.0.0", "root": {"path": "."}}"#,
+            "spec.containers[0]: the bundle's config.json has no process section",
+        ),
+    ] {
+        let place = Place::new(&pod("", ""));
+        fs::create_dir(place.path().join("c")).unwrap();
+        fs::write(place.path().join("c/config.json"), config).unwrap();
+        let error = place.try_plan(&[]).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn the_text_says_what_happens_in_which_order() {
+    let plan = planned(
+        "  initContainers: [{name: i, image: busybox, command: [sh, -c, \"echo > /opt/x\"], volumeMounts: [{name: v, mountPath: /opt/data}]}]\n  volumes: [{name: v}]\n  nodeName: here",
+        "    resources: {limits: {cpu: 1, memory: 32Mi}}",
+    );
+    let text = render_text(&plan);
+    for part in [
+        "pod p\n  restart policy  Always\n  grace period    30 s\n  QoS class       Burstable\n",
+        "  pause holds     network, ipc, uts\n  of the host     none\n  per container   mount, cgroup, pid\n  cgroup          /runp/p\n",
+        "\nvolumes\n  v        emptyDir on disk, mode 0777\n  dev-shm  emptyDir in memory, mode 1777, at most 64 MiB\n",
+        "\norder\n  1.  volumes\n  2.  sandbox: pause with its namespaces\n  3.  init i, to its end with success\n  4.  apps c, together\n",
+        "\ninit container i\n  runs        sh -c 'echo > /opt/x'\n",
+        "\n    /opt/data       <volumes>/v  rbind,rprivate,rw\n",
+        "  resources   cpu shares 1024, cpu quota 100000/100000 us, memory 32 MiB\n",
+        "\nwarnings\n  no meaning on one machine, ignored: spec.nodeName\n  container \"i\" writes /opt/x, which is beside",
+    ] {
+        assert!(text.contains(part), "{part}\n--- is not in ---\n{text}");
+    }
+}

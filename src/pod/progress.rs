@@ -1,1 +1,0 @@
-//! Live progress of `pod run`.

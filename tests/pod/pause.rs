@@ -1,0 +1,135 @@
+//! The pause process.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::{Shared, sh};
+use crate::support::pod::container_status;
+use crate::support::{Case, Need, Pod, eventually, process};
+
+#[test]
+fn pause_is_small_and_has_no_rights() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    for share in [false, true] {
+        let pod = Pod::new(
+            &case,
+            &format!("p{share}"),
+            json!({
+                "shareProcessNamespace": share,
+                "containers": [sh("app", "exec sleep 1000")],
+            }),
+        );
+        pod.run_detached();
+        let pause = pod.pause("app");
+        let rollup = fs::read_to_string(format!("/proc/{pause}/smaps_rollup")).unwrap();
+        let pss: u64 = rollup
+            .lines()
+            .find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        assert!(pss <= 100, "{pss} KiB\n{rollup}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(process::status(pause, set), "0000000000000000", "{set}");
+        }
+        assert_eq!(process::status(pause, "Seccomp"), "2", "no filter");
+        assert_eq!(process::status(pause, "NoNewPrivs"), "1");
+        let open = process::descriptors(pause);
+        assert!(open.is_empty(), "{open:?}");
+        pod.delete_force().ok();
+        assert!(!process::runs(pause));
+    }
+}
+
+#[test]
+fn row_35_pause_reaps_orphans_as_the_first_process_of_a_shared_pid_namespace() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "shareProcessNamespace": true,
+            // Twenty orphans: their parent ends before they do.
+            "containers": [sh("app", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+                                          (sleep 0.2 & echo $i); done; exec sleep 1000")],
+        }),
+    );
+    pod.run_detached();
+    let pause = pod.pause("app");
+    let namespace = process::namespace(pause, "pid");
+    // A zombie has no namespaces to show any more; its parent is pause.
+    let children = || {
+        let of_pause = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+                let fields: Vec<_> = stat
+                    .rsplit(')')
+                    .next()
+                    .unwrap()
+                    .split_whitespace()
+                    .collect();
+                fields[1] == pause.to_string()
+            })
+        };
+        process::all().filter(of_pause).collect::<Vec<_>>()
+    };
+    eventually("orphans came to pause", || {
+        (!children().is_empty()).then_some(())
+    });
+    eventually("pause has reaped them all", || {
+        children().is_empty().then_some(())
+    });
+    assert_eq!(process::namespace(pause, "pid"), namespace);
+    pod.delete_force().ok();
+}
+
+#[test]
+fn row_36_when_pause_is_killed_everything_is_made_again() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let shared = Shared::new(&case);
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "volumes": [shared.volume(), {"name": "keep", "emptyDir": {}}],
+            "initContainers": [shared.container("init", "echo init >> /shared/log")],
+            "containers": [{"name": "app", "command": ["/bin/sh", "-c", "ls /keep >> /shared/kept; touch /keep/me; exec sleep 1000"],
+                            "volumeMounts": [{"name": "keep", "mountPath": "/keep"}, {"name": "shared", "mountPath": "/shared"}]}],
+        }),
+    );
+    pod.run_detached();
+    let (pause, app) = (pod.pause("app"), pod.until_running("app"));
+    eventually("the app has written", || {
+        shared.path.join("kept").exists().then_some(())
+    });
+    kill_process(Pid::from_raw(pause).unwrap(), Signal::KILL).unwrap();
+
+    eventually("the inits run again", || {
+        (shared.lines("log").len() == 2).then_some(())
+    });
+    let status = pod.until("the app runs again", |status| {
+        !container_status(status, "app")["state"]["running"].is_null()
+            && pod.try_pid("app").is_some_and(|pid| pid != app)
+    });
+    assert!(!process::runs(app));
+    assert_ne!(pod.pause("app"), pause);
+    assert_eq!(status["status"]["phase"], "Running");
+    eventually("the emptyDir was kept", || {
+        (shared.lines("kept") == ["me"]).then_some(())
+    });
+    let timeline = case.pod(["timeline", &pod.name]).ok().stdout;
+    assert!(
+        timeline.contains("SandboxChanged") || timeline.contains("sandbox"),
+        "{timeline}"
+    );
+    pod.delete_force().ok();
+    case.assert_nothing_left();
+}
