@@ -24,7 +24,7 @@ use crate::state::ContainerId;
 pub use create::{Launch, create};
 pub use exec::{ExecRequest, exec};
 pub use lifecycle::{State, kill, list, processes, start, state};
-pub use remove::delete;
+pub use remove::{delete, remove_ended};
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]
@@ -73,4 +73,6 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The terminal's master end, with [`Stdio::Terminal`].
     pub console: Option<OwnedFd>,
+    /// Its cgroup, below the root of every hierarchy.
+    pub cgroup: PathBuf,
 }
