@@ -65,6 +65,11 @@ impl Observed {
         !self.alive.supervisor && !self.life.finished()
     }
 
+    /// Whether any process of it is left.
+    pub fn is_alive(&self) -> bool {
+        self.alive.pause || self.alive.containers.contains(&true)
+    }
+
     /// Until when something can have happened: now, or when the last event was seen of a pod that nobody supervises.
     pub fn seen_until(&self) -> Time {
         match self.is_abandoned() {

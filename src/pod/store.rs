@@ -144,6 +144,17 @@ impl Pods {
         Ok(names)
     }
 
+    /// Makes sure that there is no pod of that name.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn check_free(&self, name: &PodName) -> Result<()> {
+        match self.directory.join(name.as_str()).exists() {
+            true => Err(taken(name)),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the directory of a new pod, locks it, and writes the intent.
     ///
     /// # Errors
@@ -152,9 +163,7 @@ impl Pods {
         make_private_directories(&self.directory)?;
         let path = self.directory.join(name.as_str());
         mkdir(&path, Mode::RWXU).map_err(|e| match e {
-            Errno::EXIST => Error::new(format!("pod {:?} exists", name.as_str())).hint(format!(
-                "choose another name with --name, or remove it: runp pod delete {name}"
-            )),
+            Errno::EXIST => taken(name),
             e => Error::sys(format!("make directory {}", path.display()), e),
         })?;
         let made = self.open(name).and_then(|pod| {
@@ -199,6 +208,12 @@ impl Pods {
             lock,
         })
     }
+}
+
+fn taken(name: &PodName) -> Error {
+    Error::new(format!("pod {:?} exists", name.as_str())).hint(format!(
+        "choose another name with --name, or remove it: runp pod delete {name}"
+    ))
 }
 
 /// A pod's directory.

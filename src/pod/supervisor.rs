@@ -109,6 +109,7 @@ impl<'a> Supervisor<'a> {
         plan: &'a PodPlan,
         record: &Record,
     ) -> Result<Self> {
+        pods.check_free(name)?;
         if sandbox::is_populated(&record.cgroup)? {
             return Err(
                 Error::new(format!("cgroup {} is in use", record.cgroup)).hint(

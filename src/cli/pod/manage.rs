@@ -62,12 +62,12 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
-        let deleted = self
-            .names
-            .iter()
-            .map(|name| delete::delete(&places.pods, &places.store, name, self.force));
-        let errors = deleted.filter_map(Result::err).collect();
-        Error::all("delete pods", errors)?;
+        let delete = |name: &PodName| delete::delete(&places.pods, &places.store, name, self.force);
+        if let [name] = self.names.as_slice() {
+            return delete(name).map(|()| 0);
+        }
+        let errors = self.names.iter().map(delete).filter_map(Result::err);
+        Error::all("delete pods", errors.collect())?;
         Ok(0)
     }
 }

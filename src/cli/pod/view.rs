@@ -43,11 +43,16 @@ impl Status {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let observed = Observed::of(&places.pods.open(&self.name)?, &places.store)?;
         if observed.is_abandoned() {
-            warn(format!(
-                "no supervisor runs for this pod: nothing of it is started or restarted any more. End it: \
-                 runp pod stop {0}, or remove it: runp pod delete --force {0}",
-                self.name
-            ));
+            let name = &self.name;
+            warn(match observed.is_alive() {
+                true => format!(
+                    "no supervisor runs for this pod: nothing of it is started or restarted any more. End it: \
+                     runp pod stop {name}, or remove it: runp pod delete --force {name}"
+                ),
+                false => format!(
+                    "this pod's supervisor died, and nothing of it runs any more. Remove it: runp pod delete {name}"
+                ),
+            });
         }
         let pod = observed.pod();
         match self.output {
