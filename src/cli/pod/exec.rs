@@ -1,6 +1,5 @@
 //! `runp pod exec`.
 
-
 use rustix::fs::{Mode, OFlags};
 
 use super::Places;
