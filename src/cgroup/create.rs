@@ -166,12 +166,12 @@ fn make_dirs(cgroup: &Cgroup, a_container: bool, made: &mut Vec<PathBuf>) -> Res
     }
     refuse_in_use(cgroup, a_container)?;
     if cgroup.path.starts_with(HOME) {
-        for (_, dir) in cgroup.mounted() {
+        for (mount_point, dir) in cgroup.mounted() {
             // One with cgroups below stays as it is: a pod's, whose containers came first.
             if rustix::fs::rmdir(&dir).is_ok() {
-                file::make_dir(&dir).map_err(|e| cannot_make(&dir, e))?;
                 made.retain(|known| *known != dir);
-                made.push(dir);
+                make_with_parents(mount_point, &cgroup.path, &mut parents_first, made)
+                    .map_err(|(dir, e)| cannot_make(&dir, e))?;
             }
         }
     }

@@ -47,6 +47,19 @@ pub(super) fn read_all(file: impl AsFd) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
+/// All of a file of procfs whose lines can be long: read until there is no more, and at once if that is possible.
+pub(super) fn read_table(path: impl Arg) -> Result<String> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut all = Vec::with_capacity(1 << 16);
+    loop {
+        if rustix::io::read(&file, rustix::buffer::spare_capacity(&mut all))? == 0 {
+            break;
+        }
+        all.reserve(1 << 12);
+    }
+    Ok(String::from_utf8_lossy(&all).into_owned())
+}
+
 /// Writes in one call, as files of the kernel want it.
 pub(super) fn write(path: impl Arg, value: &str) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

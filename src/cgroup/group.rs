@@ -62,37 +62,22 @@ impl Cgroup {
     /// # Errors
     /// It is elsewhere, or gone.
     pub fn verify(&self, pid: i32) -> Result<()> {
-        let file = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&file).context(|| format!("read {file}"))?;
-        let inside = |mut line: std::str::SplitN<'_, char>| {
-            line.nth(2).is_some_and(|path| {
-                Path::new(path).ends_with(self.path.strip_prefix("/").unwrap_or(&self.path))
-            })
+        let table = format!("/proc/{pid}/cgroup");
+        let text = file::read_table(&table).context(|| format!("read {table}"))?;
+        let path = self.path.strip_prefix("/").unwrap_or(&self.path);
+        let elsewhere = |line: &&str| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(names), Some(is)) = (fields.next(), fields.next()) else {
+                return false;
+            };
+            self.layout.has(names) && !Path::new(is).ends_with(path)
         };
-        let mounted = |line: &str| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let names = parts.next().unwrap_or_default();
-            match names {
-                "" => self.layout.v2.is_some(),
-                names => self.layout.v1.iter().any(|h| {
-                    names.split(',').any(|n| {
-                        h.controllers.iter().any(|c| c == n)
-                            || n.strip_prefix("name=")
-                                .is_some_and(|n| h.name.as_deref() == Some(n))
-                    })
-                }),
-            }
-        };
-        match text
-            .lines()
-            .find(|line| mounted(line) && !inside(line.splitn(3, ':')))
-        {
-            Some(line) => Err(Error::new(format!(
-                "process {pid} is not in cgroup {}: {line}",
-                self.path.display()
-            ))),
-            None => Ok(()),
-        }
+        text.lines().find(elsewhere).map_or(Ok(()), |line| {
+            let path = self.path.display();
+            Err(Error::new(format!(
+                "process {pid} is not in cgroup {path}: {line}"
+            )))
+        })
     }
 
     /// The processes in it and in the cgroups below, in no order. Those that this process cannot see (of other pid
@@ -238,12 +223,34 @@ impl Cgroup {
             let is_v2 = self.layout.v2.as_deref() == Some(mount_point);
             if let Err(e) = remove_tree(&dir, is_v2, deadline) {
                 errors.push(e);
-            } else if self.path.parent() == Some(Path::new(HOME)) {
-                // It stays while another container or pod is in it.
-                let _ = rustix::fs::rmdir(layout::below(mount_point, Path::new(HOME)));
+            } else {
+                self.remove_home(mount_point);
             }
         }
         Error::all(format!("remove cgroup {}", self.path.display()), errors)
+    }
+
+    /// Removes it, as [`Self::remove`], if nothing is in it: no process and no cgroup. Whether it is gone.
+    ///
+    /// # Errors
+    /// The kernel's, with the directory.
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        for (mount_point, dir) in self.mounted() {
+            match file::remove_dir(&dir) {
+                Ok(()) => {}
+                Err(Errno::BUSY | Errno::NOTEMPTY) => return Ok(false),
+                Err(e) => return Err(Error::sys(format!("rmdir {}", dir.display()), e)),
+            }
+            self.remove_home(mount_point);
+        }
+        Ok(true)
+    }
+
+    /// Removes [`HOME`] with its last cgroup: it stays while another container or pod is in it.
+    fn remove_home(&self, mount_point: &Path) {
+        if self.path.parent() == Some(Path::new(HOME)) {
+            let _ = rustix::fs::rmdir(layout::below(mount_point, Path::new(HOME)));
+        }
     }
 
     /// Mount points and the cgroup's directories in them, v2 first: no process is in v1 that is not in v2 too.

@@ -24,24 +24,31 @@ impl Cgroup {
     fn kill_all(&self) -> Result<()> {
         let deadline = Deadline::new();
         if let Some(dir) = self.v2() {
-            match file::write(dir.join("cgroup.kill"), "1") {
-                Ok(()) => {
-                    // The freezer of v1 holds back even SIGKILL.
-                    self.thaw()?;
-                    wait::event(&dir, "populated", 0, deadline)?;
+            // Most often the processes have ended on their own by now.
+            let mut empty = wait::event(&dir, "populated", 0, Deadline::now())?;
+            if !empty {
+                match file::write(dir.join("cgroup.kill"), "1") {
+                    Ok(()) => {
+                        // The freezer of v1 holds back even SIGKILL.
+                        self.thaw()?;
+                        empty = wait::event(&dir, "populated", 0, deadline)?;
+                    }
+                    // Gone meanwhile, or a kernel before 5.14.
+                    Err(Errno::NOENT) => {}
+                    Err(e) => {
+                        return Err(Error::sys(
+                            format!("write {}/cgroup.kill", dir.display()),
+                            e,
+                        ));
+                    }
                 }
-                // It is not there, or a kernel before 5.14.
-                Err(Errno::NOENT) => {}
-                Err(e) => {
-                    return Err(Error::sys(
-                        format!("write {}/cgroup.kill", dir.display()),
-                        e,
-                    ));
-                }
+            }
+            if empty && self.layout.v1.is_empty() {
+                return Ok(());
             }
         }
         loop {
-            let pids = self.pids_anywhere()?;
+            let pids = self.members()?;
             if pids.is_empty() {
                 return Ok(());
             }
@@ -75,12 +82,12 @@ impl Cgroup {
     fn signal_all(&self) -> Result<Vec<i32>> {
         let open = |pid: &i32| pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok();
         let processes: Vec<_> = self
-            .pids_anywhere()?
+            .members()?
             .iter()
             .filter_map(|pid| Some((*pid, open(pid)?)))
             .collect();
         // Read again: a pid that is still listed now belongs to the process that was opened, not to a stranger.
-        let still = self.pids_anywhere()?;
+        let still = self.members()?;
         let mut killed = Vec::new();
         for (pid, process) in processes {
             if !still.contains(&pid) {
@@ -94,14 +101,19 @@ impl Cgroup {
         Ok(killed)
     }
 
-    /// Processes in any hierarchy: a runtime that was killed may have put one into some of them only.
-    fn pids_anywhere(&self) -> Result<Vec<i32>> {
-        let mut all = Vec::new();
-        for (_, dir) in self.mounted() {
-            all.extend(pids_below(&dir)?);
+    /// The processes in v2 and in the first v1 hierarchy that has the cgroup. Processes are put into the hierarchies in
+    /// order, and cgroups made and removed in that order, so a runtime that was killed half-way left none elsewhere.
+    fn members(&self) -> Result<Vec<i32>> {
+        let mut pids = match self.v2() {
+            Some(dir) => pids_below(&dir)?,
+            None => Vec::new(),
+        };
+        let v1 = (0..self.layout.v1.len()).map(|i| self.dir(Some(i)));
+        if let Some(dir) = v1.into_iter().find(|dir| dir.exists()) {
+            pids.extend(pids_below(&dir)?);
         }
-        all.sort_unstable();
-        all.dedup();
-        Ok(all)
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 }

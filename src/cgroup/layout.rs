@@ -99,7 +99,7 @@ impl Layout {
             });
         }
         let table = "/proc/self/mountinfo";
-        let mounts = std::fs::read_to_string(table).context(|| format!("read {table}"))?;
+        let mounts = file::read_table(table).context(|| format!("read {table}"))?;
         let layout = Self::from_mountinfo(&mounts);
         if layout.v2.is_none() && layout.v1.is_empty() {
             return Err(Error::new("no cgroup hierarchy is mounted").hint(format!(
@@ -201,6 +201,21 @@ impl Layout {
         self.v1
             .iter()
             .position(|h| h.controllers.iter().any(|c| c == controller))
+    }
+
+    /// Whether a hierarchy is mounted: the second field of a line in `/proc/<pid>/cgroup`, empty for v2.
+    pub(super) fn has(&self, names: &str) -> bool {
+        let named = |h: &Hierarchy, name: &str| match name.strip_prefix("name=") {
+            Some(name) => h.name.as_deref() == Some(name),
+            None => h.controllers.iter().any(|c| c == name),
+        };
+        match names {
+            "" => self.v2.is_some(),
+            names => self
+                .v1
+                .iter()
+                .any(|h| names.split(',').any(|name| named(h, name))),
+        }
     }
 
     /// Decides for each limit where it is set, and how.

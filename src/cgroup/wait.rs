@@ -23,6 +23,11 @@ impl Deadline {
         Self(Instant::now() + PATIENCE)
     }
 
+    /// Looks once.
+    pub(super) fn now() -> Self {
+        Self(Instant::now())
+    }
+
     /// For one round of several.
     pub(super) fn soon() -> Self {
         Self(Instant::now() + Duration::from_millis(50))

@@ -80,7 +80,7 @@ impl Run {
         let ended = foreground.wait(&created.pidfd, console);
         let deleted = match self.keep {
             true => Ok(()),
-            false => container::delete(store, &self.common.id, true),
+            false => container::remove_ended(store, &self.common.id, &created),
         };
         match ended {
             Ok(exit) => deleted.map(|()| exit.code()),

@@ -89,7 +89,8 @@ impl Foreground {
     }
 
     fn pass_signals(&self, pidfd: &OwnedFd, terminal: Option<&Terminal<'_>>) -> Result<()> {
-        while let Some(signal) = self.signals.read_signal().context(|| "read signals")? {
+        // One at a time: if there are more, poll says so again.
+        if let Some(signal) = self.signals.read_signal().context(|| "read signals")? {
             match (signal.ssi_signo as i32, terminal) {
                 (libc::SIGWINCH, Some(terminal)) => terminal.copy_size(),
                 // Ours: it tells of our child's end, which the pidfd tells too.

@@ -131,6 +131,7 @@ fn make(
             pid: first.pid,
             pidfd: first.pidfd,
             console,
+            cgroup: record.cgroup,
         }),
         Err(e) => Err(reap(&first, e)),
     }

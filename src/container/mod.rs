@@ -24,7 +24,7 @@ use crate::state::ContainerId;
 pub use create::{Launch, create};
 pub use exec::{ExecRequest, exec};
 pub use lifecycle::{State, kill, list, processes, start, state};
-pub use remove::delete;
+pub use remove::{delete, remove_ended};
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub struct Request<'a> {
     pub spec: &'a Spec,
     /// Writes go to an overlay over `root.path`, which stays as it is.
     pub overlay: Option<Overlay>,
-    /// By index into `spec.mounts`: an open file or directory to bind instead of `source`, for sources that were
-    /// resolved safely beforehand (a subPath, CVE-2021-25741).
+    /// By index into `spec.mounts`: a detached mount (open_tree(2) `OPEN_TREE_CLONE`) to attach instead of binding
+    /// `source`, for sources that were resolved safely beforehand (a subPath, CVE-2021-25741).
     pub sources: BTreeMap<usize, OwnedFd>,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
@@ -73,4 +73,6 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The terminal's master end, with [`Stdio::Terminal`].
     pub console: Option<OwnedFd>,
+    /// Its cgroup, below the root of every hierarchy.
+    pub cgroup: PathBuf,
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::spec::plan::Process;
-use crate::sys::process::{StringArray, execve};
+use crate::sys::process::{self, StringArray, execve};
 
 /// An image's `/etc/passwd` may be anything, endless too; more of it than this is not read.
 const PASSWD_MAX: usize = 1 << 20;
@@ -138,6 +138,8 @@ fn read_passwd() -> rustix::io::Result<Vec<u8>> {
     let mut text = vec![0; PASSWD_MAX.min(stat.st_size.try_into().unwrap_or(PASSWD_MAX))];
     let length = rustix::io::read(&file, &mut text)?;
     text.truncate(length);
+    // Closed with all the others, just before execve.
+    process::leak(file);
     Ok(text)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::Created;
 use crate::cgroup::{self, Layout};
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Entry, Record, Status, Store, boot_id};
@@ -62,13 +63,29 @@ pub(super) fn remove(
     init: Option<&OwnedFd>,
 ) -> Result<()> {
     let cgroup = layout.open(cgroup)?;
-    // Thaws a frozen container too, without which its processes would not die.
-    cgroup.kill()?;
-    if let Some(init) = init {
-        wait_for_end(init)?;
+    if init.is_some() || !cgroup.remove_if_empty()? {
+        // Thaws a frozen container too, without which its processes would not die.
+        cgroup.kill()?;
+        if let Some(init) = init {
+            wait_for_end(init)?;
+        }
+        cgroup.remove()?;
     }
-    cgroup.remove()?;
     entry.remove()
+}
+
+/// Removes a container whose first process the caller has waited for.
+///
+/// # Errors
+/// When something cannot be removed; [`delete`] can try again.
+pub fn remove_ended(store: &Store, id: &ContainerId, created: &Created) -> Result<()> {
+    let entry = match store.open(id) {
+        // Somebody else was faster.
+        Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
+        entry => entry?,
+    };
+    remove(entry, &created.cgroup, &Layout::detect()?, None)
+        .context(|| format!("delete container {:?}", id.as_str()))
 }
 
 /// The container's first process, if it is still there.

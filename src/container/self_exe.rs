@@ -9,7 +9,7 @@
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -44,14 +44,12 @@ pub fn seal() -> Result<()> {
 
 /// On a read-only mount, or a memfd with all its seals.
 fn is_sealed() -> Result<bool> {
-    let flags = rustix::fs::statvfs(SELF)
-        .context(|| format!("statfs {SELF}"))?
-        .f_flag;
-    if flags.contains(StatVfsMountFlags::RDONLY) {
+    let stat = rustix::fs::statfs(SELF).context(|| format!("statfs {SELF}"))?;
+    if stat.f_flags as u64 & StatVfsMountFlags::RDONLY.bits() != 0 {
         return Ok(true);
     }
-    let exe = std::fs::read_link(SELF).context(|| format!("readlink {SELF}"))?;
-    if !exe.as_os_str().as_bytes().starts_with(b"/memfd:") {
+    // A memfd is a file of tmpfs.
+    if stat.f_type != libc::TMPFS_MAGIC {
         return Ok(false);
     }
     let exe = std::fs::File::open(SELF).context(|| format!("open {SELF}"))?;

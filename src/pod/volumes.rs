@@ -11,8 +11,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
 use super::plan::{HostPathKind, VolumePlan, VolumeSource};
@@ -120,12 +120,26 @@ impl Volumes {
         mount_setattr(&mount, c"", false, private)
     }
 
+    /// What a container mounts, as a detached mount with everything that is mounted below it: see [`Self::source`].
+    /// It is made here because a handle to the host's mounts is of no use in the container's mount namespace.
+    ///
+    /// # Errors
+    /// As [`Self::source`], and open_tree(2).
+    pub fn mount(&self, plan: &VolumePlan, sub_path: Option<&Path>) -> Result<OwnedFd> {
+        let source = self.source(plan, sub_path)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        open_tree(&source, "", flags).context(|| format!("volume {:?}: open_tree", plan.name))
+    }
+
     /// A handle (`O_PATH`) to what a container mounts: the volume, or what `sub_path` names in it, which is made as a
     /// directory if it is missing. No symbolic link in the volume is followed (CVE-2017-1002101, CVE-2021-25741).
     ///
     /// # Errors
     /// When it is not there or cannot be made; `ELOOP` for a symbolic link.
-    pub fn source(&self, plan: &VolumePlan, sub_path: Option<&Path>) -> Result<OwnedFd> {
+    fn source(&self, plan: &VolumePlan, sub_path: Option<&Path>) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let volume = match &plan.source {
             VolumeSource::EmptyDir { .. } => open_beneath(&self.dir, plan.name.as_ref(), flags)

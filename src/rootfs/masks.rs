@@ -82,9 +82,5 @@ fn host_null() -> Result<BorrowedFd<'static>> {
 }
 
 fn empty_directory() -> Result<BorrowedFd<'static>> {
-    let parameters = [
-        (c"nr_blocks".into(), Some(c"1".into())),
-        (c"nr_inodes".into(), Some(c"1".into())),
-    ];
-    file_system(c"tmpfs", Some(c"tmpfs"), &parameters, RDONLY)
+    file_system(c"tmpfs", Some(c"tmpfs"), &[], RDONLY)
 }

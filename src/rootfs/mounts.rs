@@ -12,7 +12,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
-use super::{attach, cgroupfs, clone_mount};
+use super::{attach, cgroupfs};
 use crate::cgroup::Layout;
 use crate::container::Overlay;
 use crate::error::{Context, Error, Result};
@@ -43,22 +43,18 @@ fn open_source(index: usize, mount: &Mount) -> Result<Source> {
     let MountKind::Bind { source, recursive } = &mount.kind else {
         return Ok(Source::New);
     };
-    let tree = match source {
-        BindSource::File(fd) => clone_mount(crate::sys::process::inherited(*fd), *recursive),
-        BindSource::Path(path) => {
-            let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            if *recursive {
-                flags |= OpenTreeFlags::AT_RECURSIVE;
-            }
-            open_tree(CWD, path, flags).map(leak)
-        }
+    let path = match source {
+        BindSource::Mount(fd) => return Ok(Source::Tree(crate::sys::process::inherited(*fd))),
+        BindSource::Path(path) => path,
     };
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if *recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, path, flags).map(leak);
     tree.map(Source::Tree).map_err(|e| {
-        let what = match source {
-            BindSource::Path(path) => path.display().to_string(),
-            BindSource::File(fd) => format!("descriptor {fd}"),
-        };
-        let error = Error::sys(format!("mounts[{index}]: open source {what}"), e);
+        let step = format!("mounts[{index}]: open source {}", path.display());
+        let error = Error::sys(step, e);
         match e {
             Errno::NOENT => error.hint("make it, or take the mount out of config.json"),
             _ => error,
@@ -284,7 +280,7 @@ impl std::fmt::Display for MountKind {
                 ..
             } => write!(f, "{}", path.display()),
             Self::Bind {
-                source: BindSource::File(_),
+                source: BindSource::Mount(_),
                 ..
             } => f.write_str("a volume"),
             Self::Cgroup => f.write_str("cgroup"),

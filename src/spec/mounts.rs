@@ -68,7 +68,7 @@ pub(crate) fn plan_mounts(
         .map(|(index, mount)| {
             let file = sources
                 .get(&index)
-                .map(|fd| BindSource::File(fd.as_raw_fd()));
+                .map(|fd| BindSource::Mount(fd.as_raw_fd()));
             plan_mount(mount, bundle, file, &mut field.item(index))
         })
         .collect();
@@ -360,7 +360,7 @@ mod tests {
         let plan = plan_with_sources(&config, [(0, fd)].into()).unwrap();
         assert!(matches!(
             &plan.mounts[0].kind,
-            MountKind::Bind { source: BindSource::File(fd), .. } if *fd == raw
+            MountKind::Bind { source: BindSource::Mount(fd), .. } if *fd == raw
         ));
         for (config, index, message) in [
             (

@@ -150,8 +150,9 @@ pub enum MountKind {
 pub enum BindSource {
     /// Absolute, on the host.
     Path(PathBuf),
-    /// A descriptor of the parent that the child inherits.
-    File(RawFd),
+    /// A detached mount, held by the parent: the child inherits its descriptor. A descriptor of an attached one would be
+    /// of no use, because a mount namespace cannot copy another one's mounts.
+    Mount(RawFd),
 }
 
 /// A device node.

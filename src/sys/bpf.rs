@@ -3,6 +3,8 @@
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use rustix::io::Errno;
+
 use crate::error::{Error, Result};
 
 /// linux/bpf.h: commands, the type of the program and where it is attached.
@@ -43,27 +45,11 @@ struct Attach {
 /// # Errors
 /// `EPERM` without `CAP_BPF` (before Linux 5.8: `CAP_SYS_ADMIN`), `EINVAL` if the kernel refuses the program.
 pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<()> {
-    let load = Load {
-        prog_type: PROG_TYPE_CGROUP_DEVICE,
-        insn_cnt: program.len() as u32,
-        insns: program.as_ptr() as u64,
-        license: c"Apache-2.0".as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log_buf: 0,
-        kern_version: 0,
-        prog_flags: 0,
-        prog_name: *b"runp_devices\0\0\0\0",
-    };
-    // SAFETY: `load` is laid out as the kernel's union for this command, and the instructions and the license that it
-    // points to outlive the call.
-    let program = unsafe { bpf(PROG_LOAD, &load) }.map_err(|errno| {
+    let program = load(program).map_err(|errno| {
         Error::sys("load the device program", errno).hint(
             "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
         )
     })?;
-    // SAFETY: BPF_PROG_LOAD returned a new descriptor that nobody else has.
-    let program = unsafe { OwnedFd::from_raw_fd(program) };
     let attach = Attach {
         target_fd: cgroup.as_fd().as_raw_fd().cast_unsigned(),
         attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
@@ -78,15 +64,39 @@ pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<(
     Ok(())
 }
 
+/// The kernel gives up checking a program when a signal arrives, SIGCHLD for one, and wants to be asked again.
+fn load(program: &[[u8; 8]]) -> std::result::Result<OwnedFd, Errno> {
+    const ATTEMPTS: usize = 100;
+    let load = Load {
+        prog_type: PROG_TYPE_CGROUP_DEVICE,
+        insn_cnt: program.len() as u32,
+        insns: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: *b"runp_devices\0\0\0\0",
+    };
+    for _ in 0..ATTEMPTS {
+        // SAFETY: `load` is laid out as the kernel's union for this command, and the instructions and the license that
+        // it points to outlive the call.
+        match unsafe { bpf(PROG_LOAD, &load) } {
+            Err(Errno::AGAIN) => {}
+            // SAFETY: BPF_PROG_LOAD returned a new descriptor that nobody else has.
+            result => return result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 /// bpf(2).
 ///
 /// # Safety
 /// `attributes` must be laid out as the kernel's union for `command`; what it points to must be valid for as long
 /// as the kernel uses it.
-unsafe fn bpf<T>(
-    command: libc::c_int,
-    attributes: &T,
-) -> std::result::Result<libc::c_int, rustix::io::Errno> {
+unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> std::result::Result<libc::c_int, Errno> {
     let (attributes, size) = (std::ptr::from_ref(attributes), size_of::<T>());
     // SAFETY: the kernel reads `size` bytes of a live value; the rest is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
