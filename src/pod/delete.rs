@@ -9,8 +9,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::container::container_id;
 use super::control::{self, Request};
-use super::sandbox;
+use super::lifecycle::{Event, Phase};
 use super::store::{Data, Holder, PodDir, PodName, Pods, Record};
+use super::{journal, sandbox};
 use crate::container;
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Store, boot_id};
@@ -34,15 +35,29 @@ pub fn delete(pods: &Pods, store: &Store, name: &PodName, force: bool) -> Result
     }
 }
 
+/// Without force: a pod that is about to end by itself is waited for, and one whose containers were never started holds
+/// nothing that could be lost.
 fn refuse_unfinished(pod: &PodDir) -> Result<()> {
     let name = pod.name();
-    let hint = format!("stop it first: runp pod stop {name}, or: runp pod delete --force {name}");
-    if pod.holder()?.is_some() {
-        return Err(Error::new("it is not over").hint(hint));
+    let refuse = |why: &str| {
+        Err(Error::new(why).hint(format!(
+            "stop it first: runp pod stop {name}, or: runp pod delete --force {name}"
+        )))
+    };
+    let Some(supervisor) = pod.holder()? else {
+        return match sandbox::is_populated(&pod.record()?.cgroup)? {
+            false => Ok(()),
+            true => refuse("its supervisor died, and something of it still runs"),
+        };
+    };
+    let journal = journal::read(&pod.journal())?;
+    let start = journal::Entry::Event(Event::StartRequested);
+    if !journal.entries.iter().any(|(_, entry)| *entry == start) {
+        return Ok(());
     }
-    match sandbox::is_populated(&pod.record()?.cgroup)? {
-        false => Ok(()),
-        true => Err(Error::new("its supervisor died, and something of it still runs").hint(hint)),
+    match journal.replay().phase() {
+        Phase::Succeeded | Phase::Failed => wait_for_end(&supervisor.pidfd, None).map(drop),
+        Phase::Pending | Phase::Running => refuse("it is not over"),
     }
 }
 
