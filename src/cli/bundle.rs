@@ -175,7 +175,8 @@ impl SpecFile {
             }
             _ => Error::sys(step(), e),
         })?;
-        file.write_all(template::TEMPLATE.as_bytes()).context(step)?;
+        file.write_all(template::TEMPLATE.as_bytes())
+            .context(step)?;
         Ok(0)
     }
 }

@@ -9,6 +9,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::container::container_id;
 use super::control::{self, Request};
+use super::journal;
+use super::lifecycle::Phase;
 use super::sandbox;
 use super::store::{Data, Holder, PodDir, PodName, Pods, Record};
 use crate::container;
@@ -37,8 +39,13 @@ pub fn delete(pods: &Pods, store: &Store, name: &PodName, force: bool) -> Result
 fn refuse_unfinished(pod: &PodDir) -> Result<()> {
     let name = pod.name();
     let hint = format!("stop it first: runp pod stop {name}, or: runp pod delete --force {name}");
-    if pod.holder()?.is_some() {
-        return Err(Error::new("it is not over").hint(hint));
+    if let Some(Holder { pidfd, .. }) = pod.holder()? {
+        let phase = journal::read(&pod.journal())?.replay().phase();
+        if !matches!(phase, Phase::Succeeded | Phase::Failed) {
+            return Err(Error::new("it is not over").hint(hint));
+        }
+        // Its containers are over; what is left to the supervisor is to take the sandbox down.
+        wait_for_end(&pidfd, None).context(|| "wait for the pod's supervisor")?;
     }
     match sandbox::is_populated(&pod.record()?.cgroup)? {
         false => Ok(()),
