@@ -21,7 +21,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::container::{self, Output};
 use super::control::{self, Listener, Request};
 use super::journal::{self, Entry, Journal};
-use super::lifecycle::{Action, Event, Exit, Index, Pod as Life, StartFailure, Time};
+use super::lifecycle::{Action, Event, Index, Pod as Life, StartFailure, Time};
 use super::logs::Stream;
 use super::plan::{PodPlan, Shared};
 use super::store::{Data, PodDir, PodName, Pods, Record};
@@ -459,10 +459,7 @@ impl<'a> Supervisor<'a> {
         }
         let event = Event::Exited {
             container,
-            exit: match exit {
-                process::Exit::Code(code) => Exit::Code(code),
-                process::Exit::Signal(signal) => Exit::Signal(signal),
-            },
+            exit,
             oom_killed,
         };
         self.happens(event, watch);

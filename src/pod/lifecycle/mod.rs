@@ -33,6 +33,7 @@ pub use self::backoff::BackOff;
 pub use self::machine::Pod;
 pub use self::phase::{Condition, ConditionType};
 pub use self::policy::STATUS_UNKNOWN;
+pub use crate::sys::process::Exit;
 
 /// Nanoseconds since the Unix epoch, monotone within one pod (the supervisor adds boot time to the wall clock that it
 /// read once).
@@ -97,16 +98,6 @@ pub struct PodSpec {
 /// A container's place in [`PodSpec::containers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Index(pub usize);
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Exit {
-    /// `exit(2)` with this status.
-    Code(u8),
-    /// Killed by this signal.
-    Signal(u8),
-}
 
 /// Why a container could not be started. The names are the reasons that Kubernetes shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,9 +23,10 @@ impl StartFailure {
 impl Termination {
     /// A run that the kernel ended.
     pub(super) fn exited(container: &Container, exit: Exit, oom_killed: bool, now: Time) -> Self {
-        let (exit_code, signal) = match exit {
-            Exit::Code(code) => (i32::from(code), None),
-            Exit::Signal(signal) => (128 + i32::from(signal), Some(i32::from(signal))),
+        let exit_code = exit.code();
+        let signal = match exit {
+            Exit::Code(_) => None,
+            Exit::Signal(signal) => Some(i32::from(signal)),
         };
         let reason = match exit_code {
             _ if oom_killed => "OOMKilled",
