@@ -169,16 +169,14 @@ impl SpecFile {
         use std::io::Write;
         let path = self.bundle.join("config.json");
         let step = || format!("write {}", path.display());
-        let mut json = serde_json::to_string_pretty(&template::template())
-            .map_err(|e| Error::new(format!("{}: {e}", step())))?;
-        json.push('\n');
         let mut file = fs::File::create_new(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 Error::new(step()).hint("it exists: remove it first")
             }
             _ => Error::sys(step(), e),
         })?;
-        file.write_all(json.as_bytes()).context(step)?;
+        file.write_all(template::TEMPLATE.as_bytes())
+            .context(step)?;
         Ok(0)
     }
 }

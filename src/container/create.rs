@@ -46,7 +46,9 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Cr
     };
     make(&prepared, &entry, intent, launch)
         .map_err(|e| {
-            let removed = remove::remove(entry, &plan.cgroup.path, &layout, None);
+            let removed = layout
+                .open(&plan.cgroup.path)
+                .and_then(|cgroup| remove::remove(entry, &cgroup, None));
             e.and_cleanup(removed)
         })
         .context(step)
@@ -131,7 +133,7 @@ fn make(
             pid: first.pid,
             pidfd: first.pidfd,
             console,
-            cgroup: record.cgroup,
+            cgroup,
         }),
         Err(e) => Err(reap(&first, e)),
     }

@@ -67,7 +67,7 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
             pid: first.pid,
             pidfd: first.pidfd,
             console,
-            cgroup: record.cgroup,
+            cgroup,
         }),
         Err(e) => Err(reap(&first, e).step(step())),
     }

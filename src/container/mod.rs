@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 
+use crate::cgroup::Cgroup;
 use crate::state::ContainerId;
 
 pub use create::{Launch, create};
@@ -73,6 +74,6 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The terminal's master end, with [`Stdio::Terminal`].
     pub console: Option<OwnedFd>,
-    /// Its cgroup, below the root of every hierarchy.
-    pub cgroup: PathBuf,
+    /// The cgroup that it is in.
+    pub cgroup: Cgroup,
 }

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Created;
-use crate::cgroup::{self, Layout};
+use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Entry, Record, Status, Store, boot_id};
 
@@ -27,10 +27,10 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
     let layout = Layout::detect()?;
     let record = match entry.read() {
         Ok(record) => record,
-        // Torn or of another version: what there can be of it has the default names.
+        // Torn, or of another version.
         Err(e) if force => {
             log::warn!("{e}");
-            None
+            entry.read_intent().unwrap_or_default()
         }
         Err(e) => return Err(e),
     };
@@ -51,18 +51,12 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
     if let Some(init) = &init {
         kill(init).context(step)?;
     }
-    remove(entry, &path, &layout, init.as_ref()).context(step)
+    remove(entry, &layout.open(&path)?, init.as_ref()).context(step)
 }
 
 /// Kills everything in the container's cgroup, and removes the cgroup and the state directory, in this order: as long as
 /// something is left, so is the record that leads to it.
-pub(super) fn remove(
-    entry: Entry,
-    cgroup: &Path,
-    layout: &Layout,
-    init: Option<&OwnedFd>,
-) -> Result<()> {
-    let cgroup = layout.open(cgroup)?;
+pub(super) fn remove(entry: Entry, cgroup: &Cgroup, init: Option<&OwnedFd>) -> Result<()> {
     if init.is_some() || !cgroup.remove_if_empty()? {
         // Thaws a frozen container too, without which its processes would not die.
         cgroup.kill()?;
@@ -84,8 +78,7 @@ pub fn remove_ended(store: &Store, id: &ContainerId, created: &Created) -> Resul
         Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
         entry => entry?,
     };
-    remove(entry, &created.cgroup, &Layout::detect()?, None)
-        .context(|| format!("delete container {:?}", id.as_str()))
+    remove(entry, &created.cgroup, None).context(|| format!("delete container {:?}", id.as_str()))
 }
 
 /// The container's first process, if it is still there.

@@ -82,5 +82,5 @@ fn host_null() -> Result<BorrowedFd<'static>> {
 }
 
 fn empty_directory() -> Result<BorrowedFd<'static>> {
-    file_system(c"tmpfs", Some(c"tmpfs"), &[], RDONLY)
+    file_system(c"tmpfs", None, &[], RDONLY)
 }

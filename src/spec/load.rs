@@ -67,14 +67,13 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     if !metadata.is_file() {
         return Err(Error::new(format!("{}: not a regular file", read())));
     }
-    // Room for one byte more than there should be, so that the end is found by the first read.
-    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_SIZE) as usize + 1);
-    file.take(MAX_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .context(read)?;
-    if bytes.len() as u64 > MAX_SIZE {
+    if metadata.len() > MAX_SIZE {
         return Err(Error::new(format!("{}: larger than 16 MiB", read())));
     }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(metadata.len())
+        .read_to_end(&mut bytes)
+        .context(read)?;
     Ok(bytes)
 }
 

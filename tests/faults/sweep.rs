@@ -73,18 +73,28 @@ fn killed(child: &mut Child, done: impl Fn() -> bool) -> bool {
 /// Kills fresh runs at every `of`-th point, beginning with `first`; `run` gives whether this one was killed, `check`
 /// cleans up after it and finds nothing.
 fn sweep(
+    case: &Case,
     all: &[Point],
     (first, of): (usize, usize),
     run: impl Fn(&Point) -> bool,
     check: impl Fn(&Point),
 ) {
     let mine: Vec<_> = all.iter().skip(first).step_by(of).collect();
-    let mut kills = 0;
+    let (mut kills, mut dirty) = (0, 0);
     for point in &mine {
-        kills += usize::from(run(point));
+        let killed = run(point);
+        kills += usize::from(killed);
+        dirty += usize::from(killed && !case.left_behind().is_empty());
         check(point);
     }
-    eprintln!("killed at {kills} of {} system calls", mine.len());
+    eprintln!(
+        "killed at {kills} of {} system calls; {dirty} left something to delete",
+        mine.len()
+    );
+    assert!(
+        dirty > 0,
+        "the census sees nothing, or nothing was under way"
+    );
     assert!(mine.len() >= 10, "the trace is too short: {mine:?}");
     assert!(
         kills * 100 >= mine.len() * 95,
@@ -110,6 +120,7 @@ fn create(part: (usize, usize)) {
     c.delete_force().ok();
 
     sweep(
+        &case,
         &points(&trace),
         part,
         |point| {
@@ -175,6 +186,7 @@ fn pod_run(part: (usize, usize)) {
     clean();
 
     sweep(
+        &case,
         &points,
         part,
         |point| {

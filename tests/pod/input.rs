@@ -89,13 +89,14 @@ fn all_errors_of_a_manifest_are_told_at_once() {
     refused(
         "p",
         json!({
-            "volumes": [{"name": "none"}],
+            "volumes": [{"name": "both", "emptyDir": {}, "hostPath": {"path": "/tmp"}}],
             "initContainers": [{"name": "Upper", "command": ["/bin/true"]}],
             "containers": [{"name": "app", "command": ["/bin/true"],
                             "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
         }),
         &[
-            "spec.volumes[0]: Required value: must specify a volume type",
+            "spec.volumes[0]",
+            "may not specify more than 1 volume type",
             "spec.initContainers[0].name: Invalid value: \"Upper\"",
             "spec.containers[0].volumeMounts[0].name: Not found: \"data\"",
         ],
@@ -229,14 +230,17 @@ fn a_plan_needs_no_privileges_and_makes_nothing() {
     for part in ["init", "app", "net", "ipc", "uts"] {
         assert!(plan.contains(part), "{part:?} is not in {plan}");
     }
-    // As nobody, with a copy of the program that nobody may enter.
+    // As nobody, with a copy of the program and an image that nobody may enter.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(case.dir(), mode).unwrap();
     let copy = std::path::PathBuf::from(format!("/tmp/{}-runp", case.token));
     fs::copy(crate::support::binary(), &copy).unwrap();
     let mut command = std::process::Command::new("setpriv");
     command
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
         .arg(&copy);
-    command.args(["pod", "plan", "-"]);
+    let image = format!("busybox={}", pod.dir.join("images/busybox").display());
+    command.args(["pod", "plan", "--rootfs", &image, "-"]);
     command.stdin(Stdio::from(
         fs::File::open(pod.dir.join("pod.yaml")).unwrap(),
     ));

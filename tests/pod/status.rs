@@ -20,7 +20,7 @@ fn row_12_the_restart_policy_is_always_unless_given() {
     );
     pod.create().ok();
     assert_eq!(pod.status()["spec"]["restartPolicy"], "Always");
-    pod.delete().ok();
+    pod.delete_force().ok();
     case.assert_nothing_left();
 }
 

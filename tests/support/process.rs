@@ -38,10 +38,19 @@ pub(crate) fn status(pid: i32, field: &str) -> String {
         .to_owned()
 }
 
-/// Whether it runs: neither gone nor a zombie.
+/// Whether it runs: neither gone nor a zombie nor on its way out. (The first process of a pid namespace is on its way
+/// out until every other is reaped, by whoever is their parent outside.)
 pub(crate) fn runs(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim().starts_with('Z'))
+    const PF_EXITING: u64 = 4;
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        let fields: Vec<_> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        fields[0] != "Z" && fields[6].parse::<u64>().unwrap() & PF_EXITING == 0
+    })
 }
 
 /// What its descriptors point to.
