@@ -18,12 +18,16 @@ use rustix::fs::{AtFlags, Mode, chmodat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
-    socket_with, sockopt::socket_peercred,
+    socket_with,
+    sockopt::{Timeout, set_socket_timeout, socket_peercred},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::sys::socket;
+
+/// For who can wait: a supervisor answers at once, unless the kernel takes its time to end a container.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const NAME: &str = "control.sock";
 
@@ -124,6 +128,7 @@ impl Supervisor {
     /// # Errors
     /// As recvmsg(2).
     pub fn wait(self) -> Result<()> {
+        set_socket_timeout(&self.0, Timeout::Recv, None).context(|| "wait for the supervisor")?;
         while socket::receive(&self.0)
             .context(|| "wait for the supervisor")?
             .is_some()
@@ -135,8 +140,12 @@ impl Supervisor {
 /// Asks the supervisor of the pod in this directory; `None` if there is none.
 ///
 /// # Errors
-/// When it cannot be asked, or its answer is one.
-pub fn ask(dir: BorrowedFd<'_>, request: Request) -> Result<Option<Supervisor>> {
+/// When it cannot be asked, does not answer in time, or its answer is one.
+pub fn ask(
+    dir: BorrowedFd<'_>,
+    request: Request,
+    patience: Duration,
+) -> Result<Option<Supervisor>> {
     let step = || "ask the pod's supervisor";
     let connection = new_socket(SocketFlags::empty()).context(step)?;
     let address = SocketAddrUnix::new(path(dir)).context(step)?;
@@ -146,6 +155,7 @@ pub fn ask(dir: BorrowedFd<'_>, request: Request) -> Result<Option<Supervisor>> 
         Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
         Err(e) => return Err(Error::sys(step(), e)),
     }
+    set_socket_timeout(&connection, Timeout::Recv, Some(patience)).context(step)?;
     let message =
         serde_json::to_vec(&request).map_err(|e| Error::new(format!("{}: {e}", step())))?;
     match socket::send(&connection, &message, None) {
@@ -159,6 +169,8 @@ pub fn ask(dir: BorrowedFd<'_>, request: Request) -> Result<Option<Supervisor>> 
             .map(|()| Some(Supervisor(connection))),
         // It died, or was over, before it could answer.
         Ok(None) | Err(Errno::CONNRESET) => Ok(None),
+        Err(Errno::AGAIN) => Err(Error::new(step())
+            .hint("it does not answer: is it stopped? `runp pod delete --force` does without it")),
         Err(e) => Err(Error::sys(step(), e)),
     }
 }
@@ -190,7 +202,11 @@ mod tests {
         let deep = dir.path().join("x".repeat(200));
         std::fs::create_dir(&deep).unwrap();
         let dir = std::fs::File::open(&deep).unwrap();
-        assert!(ask(dir.as_fd(), Request::Start).unwrap().is_none());
+        assert!(
+            ask(dir.as_fd(), Request::Start, PATIENCE)
+                .unwrap()
+                .is_none()
+        );
         let listener = Listener::bind(dir.as_fd()).unwrap();
         assert!(listener.accept().unwrap().is_none());
         let stop = Request::Stop {
@@ -198,8 +214,14 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
-                ask(dir.as_fd(), stop).unwrap().unwrap().wait().unwrap();
-                ask(dir.as_fd(), Request::Start).unwrap_err().to_string()
+                ask(dir.as_fd(), stop, PATIENCE)
+                    .unwrap()
+                    .unwrap()
+                    .wait()
+                    .unwrap();
+                ask(dir.as_fd(), Request::Start, PATIENCE)
+                    .unwrap_err()
+                    .to_string()
             });
             for reply in [Ok(()), Err(Error::new("no"))] {
                 let connection = loop {
@@ -215,6 +237,10 @@ mod tests {
             assert_eq!(client.join().unwrap(), "no");
         });
         drop(listener);
-        assert!(ask(dir.as_fd(), Request::Start).unwrap().is_none());
+        assert!(
+            ask(dir.as_fd(), Request::Start, PATIENCE)
+                .unwrap()
+                .is_none()
+        );
     }
 }

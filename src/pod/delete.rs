@@ -61,12 +61,23 @@ fn refuse_unfinished(pod: &PodDir) -> Result<()> {
     }
 }
 
-/// Takes the pod's lock; whoever holds it is killed.
+/// How soon a supervisor must answer that is told to end its pod at once, and how soon it must be done with it.
+const ANSWER: Duration = Duration::from_secs(1);
+const END: Duration = Duration::from_secs(10);
+
+/// Takes the pod's lock. Its supervisor is told to end the pod at once; one that does not is killed.
 fn take(pod: &PodDir) -> Result<()> {
     while !pod.try_lock()? {
         let Some(Holder { pid, pidfd }) = pod.holder()? else {
             continue;
         };
+        let stop = Request::Stop {
+            grace: Some(Duration::ZERO),
+        };
+        let told = control::ask(pod.as_fd(), stop, ANSWER);
+        if matches!(told, Ok(Some(_))) && wait_for_end(&pidfd, Some(END))? {
+            continue;
+        }
         match pidfd_send_signal(&pidfd, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(e) => return Err(Error::sys(format!("kill the pod's supervisor {pid}"), e)),
@@ -150,7 +161,9 @@ pub fn stop(pods: &Pods, store: &Store, name: &PodName, grace: Option<Duration>)
     let pod = pods.open(name)?;
     let step = || format!("stop pod {:?}", name.as_str());
     let record = pod.record()?;
-    if let Some(supervisor) = control::ask(pod.as_fd(), Request::Stop { grace }).context(step)? {
+    if let Some(supervisor) =
+        control::ask(pod.as_fd(), Request::Stop { grace }, control::PATIENCE).context(step)?
+    {
         return supervisor.wait().context(step);
     }
     // Whoever is about to end, or to remove the pod, does it first.

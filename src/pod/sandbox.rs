@@ -2,8 +2,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::pause::{self, Holds};
@@ -61,6 +62,10 @@ pub fn has_pause(cgroup: &str) -> Result<bool> {
     Ok(!cgroup.pids()?.is_empty())
 }
 
+/// The first process of a pid namespace ends only once the others in it have been waited for, by whoever has inherited
+/// them: if that takes longer than this, nothing is left that could run.
+const END: Duration = Duration::from_secs(2);
+
 /// Kills everything in the pod's cgroup and below, and waits until it has ended: a process leaves its cgroup a moment
 /// before that.
 ///
@@ -81,9 +86,11 @@ pub fn kill(cgroup: &str) -> Result<()> {
     // What is still listed is what was opened, not a stranger who got the pid meanwhile.
     let listed = cgroup.pids()?;
     cgroup.kill()?;
+    let end = Instant::now() + END;
     for (_, pidfd) in opened.iter().filter(|(pid, _)| listed.contains(pid)) {
         let mut files = [PollFd::new(pidfd, PollFlags::IN)];
-        rustix::io::retry_on_intr(|| poll(&mut files, None)).context(|| "poll")?;
+        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
+        rustix::io::retry_on_intr(|| poll(&mut files, left.as_ref())).context(|| "poll")?;
     }
     Ok(())
 }

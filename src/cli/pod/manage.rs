@@ -19,7 +19,7 @@ impl Start {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let pod = places.pods.open(&self.name)?;
         let step = || format!("start pod {:?}", self.name.as_str());
-        match control::ask(pod.as_fd(), Request::Start).context(step)? {
+        match control::ask(pod.as_fd(), Request::Start, control::PATIENCE).context(step)? {
             Some(_) => Ok(0),
             None => Err(Error::new(step()).hint(format!(
                 "it is over, or its supervisor died; remove it and create it again: runp pod delete {}",
