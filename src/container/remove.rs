@@ -27,10 +27,10 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
     let layout = Layout::detect()?;
     let record = match entry.read() {
         Ok(record) => record,
-        // Torn or of another version: what there can be of it has the default names.
+        // Torn, or of another version.
         Err(e) if force => {
             log::warn!("{e}");
-            None
+            entry.read_intent().unwrap_or_default()
         }
         Err(e) => return Err(e),
     };

@@ -9,10 +9,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::container::container_id;
 use super::control::{self, Request};
-use super::journal;
-use super::lifecycle::Phase;
-use super::sandbox;
+use super::lifecycle::{Event, Phase};
 use super::store::{Data, Holder, PodDir, PodName, Pods, Record};
+use super::{journal, sandbox};
 use crate::container;
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Store, boot_id};
@@ -36,20 +35,29 @@ pub fn delete(pods: &Pods, store: &Store, name: &PodName, force: bool) -> Result
     }
 }
 
+/// Without force: a pod that is about to end by itself is waited for, and one whose containers were never started holds
+/// nothing that could be lost.
 fn refuse_unfinished(pod: &PodDir) -> Result<()> {
     let name = pod.name();
-    let hint = format!("stop it first: runp pod stop {name}, or: runp pod delete --force {name}");
-    if let Some(Holder { pidfd, .. }) = pod.holder()? {
-        let phase = journal::read(&pod.journal())?.replay().phase();
-        if !matches!(phase, Phase::Succeeded | Phase::Failed) {
-            return Err(Error::new("it is not over").hint(hint));
-        }
-        // Its containers are over; what is left to the supervisor is to take the sandbox down.
-        wait_for_end(&pidfd, None).context(|| "wait for the pod's supervisor")?;
+    let refuse = |why: &str| {
+        Err(Error::new(why).hint(format!(
+            "stop it first: runp pod stop {name}, or: runp pod delete --force {name}"
+        )))
+    };
+    let Some(supervisor) = pod.holder()? else {
+        return match sandbox::is_populated(&pod.record()?.cgroup)? {
+            false => Ok(()),
+            true => refuse("its supervisor died, and something of it still runs"),
+        };
+    };
+    let journal = journal::read(&pod.journal())?;
+    let start = journal::Entry::Event(Event::StartRequested);
+    if !journal.entries.iter().any(|(_, entry)| *entry == start) {
+        return Ok(());
     }
-    match sandbox::is_populated(&pod.record()?.cgroup)? {
-        false => Ok(()),
-        true => Err(Error::new("its supervisor died, and something of it still runs").hint(hint)),
+    match journal.replay().phase() {
+        Phase::Succeeded | Phase::Failed => wait_for_end(&supervisor.pidfd, None).map(drop),
+        Phase::Pending | Phase::Running => refuse("it is not over"),
     }
 }
 

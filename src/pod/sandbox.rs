@@ -1,6 +1,10 @@
 //! The pod's sandbox: its cgroup, and pause in it with the pod's namespaces.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::pause::{self, Holds};
 use super::plan::{SandboxPlan, Shared};
@@ -57,12 +61,31 @@ pub fn has_pause(cgroup: &str) -> Result<bool> {
     Ok(!cgroup.pids()?.is_empty())
 }
 
-/// Kills everything in the pod's cgroup and below.
+/// Kills everything in the pod's cgroup and below, and waits until it has ended: a process leaves its cgroup a moment
+/// before that.
 ///
 /// # Errors
 /// A process that does not end.
 pub fn kill(cgroup: &str) -> Result<()> {
-    Layout::detect()?.open(Path::new(cgroup))?.kill()
+    let cgroup = Layout::detect()?.open(Path::new(cgroup))?;
+    let opened: Vec<(i32, OwnedFd)> = cgroup
+        .pids()?
+        .into_iter()
+        .filter_map(|pid| {
+            Some((
+                pid,
+                pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?,
+            ))
+        })
+        .collect();
+    // What is still listed is what was opened, not a stranger who got the pid meanwhile.
+    let listed = cgroup.pids()?;
+    cgroup.kill()?;
+    for (_, pidfd) in opened.iter().filter(|(pid, _)| listed.contains(pid)) {
+        let mut files = [PollFd::new(pidfd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut files, None)).context(|| "poll")?;
+    }
+    Ok(())
 }
 
 /// Removes the pod's cgroup with all below it. Again, or what is left of it, is fine.

@@ -15,6 +15,8 @@ use crate::cgroup::layout::{View, ViewMount};
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::Mount;
 use crate::sys::mount::{Change, NODEV, NOEXEC, NOSUID, RDONLY, mount_setattr};
+use crate::sys::path::{self, Make};
+use crate::sys::process::leak;
 
 const ALWAYS: u64 = NOSUID | NODEV | NOEXEC;
 
@@ -26,7 +28,7 @@ pub(super) fn mount(
     view: View,
 ) -> Result<()> {
     let attributes = mount.attributes.set | ALWAYS;
-    let onto = target(root, &mount.destination, || Ok(true))?;
+    let onto = target(root, mount, || Ok(true))?;
     let tree = match view {
         View::Unified { source } => {
             let tree = hierarchy(c"cgroup2", &[], &source, namespaced, attributes)?;
@@ -54,7 +56,9 @@ fn legacy(
         let fstype = CString::new(mount.fstype).map_err(|_| Error::new(step()))?;
         let tree =
             hierarchy(&fstype, &options, &mount.source, namespaced, attributes).context(step)?;
-        let onto = target(tmpfs, Path::new(&mount.directory), || Ok(true)).context(step)?;
+        let onto = path::make(tmpfs, Path::new(&mount.directory), Make::Directory)
+            .map(leak)
+            .context(step)?;
         attach(tree, onto).context(step)?;
     }
     for (name, to) in links {

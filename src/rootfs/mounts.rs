@@ -100,7 +100,7 @@ pub(super) fn mount(
         }
         (MountKind::Bind { .. }, Source::New) => return Err(Error::new(step())),
     };
-    let target = target(root, &mount.destination, || match mount.kind {
+    let target = target(root, mount, || match mount.kind {
         MountKind::Bind { .. } => is_directory(tree),
         MountKind::FileSystem { .. } | MountKind::Cgroup => Ok(true),
     })
@@ -125,32 +125,65 @@ pub(super) fn after_attach(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
 /// A handle to the mount point, made if it is missing: a directory or a file, as the mount is one.
 pub(super) fn target(
     root: BorrowedFd<'_>,
-    destination: &Path,
+    mount: &Mount,
     is_directory: impl FnOnce() -> rustix::io::Result<bool>,
 ) -> Result<BorrowedFd<'static>> {
+    let destination = mount.destination.as_path();
     let step = || "open the mount point in the root";
-    match path::handle(root, destination) {
-        Err(Errno::NOENT) => {}
+    let linked = match path::handle_without_links(root, destination) {
+        Err(Errno::NOENT) => false,
+        Err(Errno::LOOP) => true,
         handle => return handle.map(leak).context(step),
-    }
+    };
     let kind = match is_directory().context(step)? {
         true => Make::Directory,
         false => Make::File,
     };
-    path::make_missing(root, destination, kind)
-        .map(leak)
-        .map_err(|e| {
-            let error = Error::sys("make the mount point in the root", e);
-            match e {
-                Errno::ROFS => error
-                    .hint("the root file system is read-only and lacks it: add it to the image"),
-                Errno::EXIST | Errno::LOOP => {
-                    error.hint("a symbolic link that leads nowhere is in the way")
-                }
-                Errno::NOTDIR => error.hint("a part of the path is a file"),
-                _ => error,
-            }
-        })
+    let target = match linked {
+        true => path::make(root, destination, kind),
+        false => path::make_missing(root, destination, kind),
+    };
+    let target = target.map(leak).map_err(explain_target)?;
+    if linked {
+        check_link(root, mount, target)?;
+    }
+    Ok(target)
+}
+
+/// Where a link of the image leads is checked as the destination itself was, and the file systems that everybody trusts are
+/// mounted on ordinary directories only (CVE-2019-19921, CVE-2023-27561).
+fn check_link(root: BorrowedFd<'_>, mount: &Mount, target: BorrowedFd<'_>) -> Result<()> {
+    let trusted = [c"proc", c"sysfs"];
+    match &mount.kind {
+        MountKind::FileSystem { fstype, .. } if trusted.contains(&fstype.as_c_str()) => {
+            return Err(Error::new(
+                "the mount point is reached through a symbolic link of the image",
+            )
+            .hint("proc and sysfs are mounted on ordinary directories only"));
+        }
+        _ => {}
+    }
+    let real = path::real_path(root, target).context(|| "find where the mount point is")?;
+    crate::spec::over_proc(&real, &mount.kind).map_err(|why| {
+        Error::new(format!(
+            "a symbolic link of the image leads to {}: {why}",
+            real.display()
+        ))
+    })
+}
+
+fn explain_target(errno: Errno) -> Error {
+    let error = Error::sys("make the mount point in the root", errno);
+    match errno {
+        Errno::ROFS => {
+            error.hint("the root file system is read-only and lacks it: add it to the image")
+        }
+        Errno::EXIST | Errno::LOOP => {
+            error.hint("a symbolic link that leads nowhere is in the way")
+        }
+        Errno::NOTDIR => error.hint("a part of the path is a file"),
+        _ => error,
+    }
 }
 
 fn is_directory(tree: BorrowedFd<'_>) -> rustix::io::Result<bool> {

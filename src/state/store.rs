@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use super::{ContainerId, Record, Status, boot_id};
 use crate::error::{Context, Error, Result};
 
+/// What was to be made, written once, before anything was: what remains to go by if the record is torn.
+const INTENT: &str = "intent.json";
 const RECORD: &str = "state.json";
 const RECORD_NEW: &str = "state.json.new";
 /// The socket on which a created container waits for `start`.
@@ -59,7 +61,7 @@ impl Store {
         })?;
         let written = Entry::open(id, path.clone())
             .and_then(Entry::lock)
-            .and_then(|entry| entry.write(intent).map(|()| entry));
+            .and_then(|entry| entry.write_intent(intent).map(|()| entry));
         written.map_err(|e| {
             let removed = fs::remove_dir_all(&path);
             e.and_cleanup(removed.context(|| format!("remove {}", path.display())))
@@ -158,6 +160,13 @@ impl Entry {
         self.path.join(GATE)
     }
 
+    fn write_intent(&self, record: &Record) -> Result<()> {
+        let step = || format!("write {}", self.path.join(INTENT).display());
+        let json =
+            serde_json::to_vec(record).map_err(|e| Error::new(format!("{}: {e}", step())))?;
+        self.write_file(INTENT, &json).context(step)
+    }
+
     /// Writes the record in one step: whoever reads it sees the old one or the new one, whole.
     ///
     /// # Errors
@@ -166,7 +175,7 @@ impl Entry {
         let json =
             serde_json::to_vec(record).map_err(|e| Error::new(format!("write {RECORD}: {e}")))?;
         let written = self
-            .write_new(&json)
+            .write_file(RECORD_NEW, &json)
             .and_then(|()| renameat(&self.dir, RECORD_NEW, &self.dir, RECORD));
         written.map_err(|e| {
             let _ = unlinkat(&self.dir, RECORD_NEW, AtFlags::empty());
@@ -174,9 +183,9 @@ impl Entry {
         })
     }
 
-    fn write_new(&self, json: &[u8]) -> rustix::io::Result<()> {
+    fn write_file(&self, name: &str, json: &[u8]) -> rustix::io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = openat(&self.dir, RECORD_NEW, flags, Mode::from_raw_mode(0o600))?;
+        let file = openat(&self.dir, name, flags, Mode::from_raw_mode(0o600))?;
         let mut rest = json;
         while !rest.is_empty() {
             let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest))?;
@@ -185,12 +194,28 @@ impl Entry {
         Ok(())
     }
 
-    /// Reads the record; `None` if there is none yet: whoever made the directory died before the intent was written.
+    /// Reads the record, or the intent while there is no record; `None` if there is neither: whoever made the directory died
+    /// before anything else.
     ///
     /// # Errors
     /// When it cannot be read, or is not one of ours.
     pub fn read(&self) -> Result<Option<Record>> {
-        let path = self.path.join(RECORD);
+        match self.read_file(RECORD)? {
+            None => self.read_intent(),
+            record => Ok(record),
+        }
+    }
+
+    /// Reads what was to be made.
+    ///
+    /// # Errors
+    /// As [`Entry::read`].
+    pub fn read_intent(&self) -> Result<Option<Record>> {
+        self.read_file(INTENT)
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<Record>> {
+        let path = self.path.join(name);
         let json = match fs::read(&path) {
             Ok(json) => json,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -267,7 +292,7 @@ impl Entry {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(self) -> Result<()> {
-        for names in [&[RECORD][..], &[RECORD_NEW, GATE]] {
+        for names in [&[RECORD, INTENT][..], &[RECORD_NEW, GATE]] {
             for name in names {
                 match unlinkat(&self.dir, *name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}

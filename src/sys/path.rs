@@ -39,6 +39,30 @@ pub fn handle(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
     open(root, path, HANDLE)
 }
 
+/// As [`handle`], except that no symbolic link is followed.
+///
+/// # Errors
+/// As openat2(2); `ELOOP` for a symbolic link anywhere in the path.
+pub fn handle_without_links(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    open_as(root, path, HANDLE, resolve)
+}
+
+/// The path, from `root`, of what `handle` was opened in it: after all links were followed. proc(5), `/proc/self/fd`.
+///
+/// # Errors
+/// As readlink(2); `EXDEV` when it is not below the root.
+pub fn real_path(root: impl AsFd, handle: impl AsFd) -> Result<PathBuf> {
+    let name = |fd: std::os::fd::BorrowedFd<'_>| -> Result<PathBuf> {
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        let name = rustix::fs::readlink(link, Vec::new())?;
+        Ok(OsStr::from_bytes(name.as_bytes()).into())
+    };
+    let (root, path) = (name(root.as_fd())?, name(handle.as_fd())?);
+    let below = path.strip_prefix(root).map_err(|_| Errno::XDEV)?;
+    Ok(Path::new("/").join(below))
+}
+
 /// Opens `path` below `dir` without following any symbolic link and without leaving it.
 ///
 /// # Errors
