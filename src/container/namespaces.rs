@@ -1,7 +1,9 @@
 //! The namespaces of a container: which are made, which are joined, and in which order.
 //!
-//! The parent opens what is to be joined before anything exists, sets what only its children get (pid and time
-//! namespace), makes the child in the new namespaces with one clone3, and goes back. The child joins the rest.
+//! The parent opens what is to be joined before anything exists, and makes the child in the new namespaces with one
+//! clone3; a new time namespace, which only children get, it makes itself before, and goes back after. The child joins
+//! the rest. Where a pid namespace is joined, the child sets everything up from outside, and at last makes the process
+//! that is seen in there.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -116,10 +118,7 @@ impl Entry<'_> {
         let _time = time.then(|| ChildrensTime::new(offsets)).transpose()?;
         match &self.user {
             Some(user) => self.clone_inside(user, cgroup, child),
-            None => {
-                let _pid = self.pid.as_ref().map(ChildrensPid::join).transpose()?;
-                process::clone3(self.new, cgroup, child).map_err(explain_clone)
-            }
+            None => process::clone3(self.new, cgroup, child).map_err(explain_clone),
         }
     }
 
@@ -162,8 +161,14 @@ impl Entry<'_> {
         Ok(Child { pid, pidfd })
     }
 
-    /// In the child: joins what is left to join, and makes its cgroup namespace.
+    /// In the child: joins what is left to join, and makes its cgroup namespace. A pid namespace is joined for its children
+    /// only, see [`Self::joins_pid`].
     pub(super) fn enter(&self) -> Result<()> {
+        if self.joins_pid()
+            && let Some(pid) = &self.pid
+        {
+            pid.join()?;
+        }
         for join in &self.others {
             join.join()?;
         }
@@ -171,6 +176,11 @@ impl Entry<'_> {
             ns::unshare(UnshareFlags::NEWCGROUP).context(|| "make a cgroup namespace")?;
         }
         Ok(())
+    }
+
+    /// Whether the child must make another process at last, for that to be in the pid namespace that is joined.
+    pub(super) fn joins_pid(&self) -> bool {
+        self.pid.is_some() && self.user.is_none()
     }
 
     /// Whether the child is in a user namespace that is not the caller's.
@@ -202,23 +212,6 @@ fn explain_clone(errno: rustix::io::Errno) -> Error {
         }
         rustix::io::Errno::PERM => error.hint("new namespaces need CAP_SYS_ADMIN"),
         _ => error,
-    }
-}
-
-/// As long as it lives the caller's children are made in another pid namespace.
-struct ChildrensPid(OwnedFd);
-
-impl ChildrensPid {
-    fn join(join: &Join) -> Result<Self> {
-        let own = own_namespace("pid_for_children")?;
-        join.join()?;
-        Ok(Self(own))
-    }
-}
-
-impl Drop for ChildrensPid {
-    fn drop(&mut self) {
-        go_back(&self.0, LinkNameSpaceType::ProcessID);
     }
 }
 
@@ -283,22 +276,10 @@ fn line(map: &IdMap) -> String {
     format!("{} {} {}\n", map.container_id, map.host_id, map.size)
 }
 
-/// Runs `child` as a process in all namespaces of the process that `pidfd` is.
-pub(super) fn clone_beside(
-    pidfd: BorrowedFd<'_>,
-    cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce() -> Infallible,
-) -> Result<Child> {
-    let own = own_namespace("pid_for_children")?;
-    ns::join_process(pidfd, ThreadNameSpaceType::PROCESS_ID)
-        .context(|| "join the container's pid namespace")?;
-    let _back = ChildrensPid(own);
-    process::clone3(0, cgroup, child).map_err(explain_clone)
-}
-
-/// In a child of [`clone_beside`]: joins everything else of that process.
-pub(super) fn enter_beside(pidfd: BorrowedFd<'_>, user: bool) -> Result<()> {
+/// Joins all namespaces of the process that `pidfd` is, the pid namespace for the caller's children only.
+pub(super) fn join_process(pidfd: BorrowedFd<'_>, user: bool) -> Result<()> {
     let mut kinds = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
