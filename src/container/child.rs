@@ -23,9 +23,8 @@ pub(super) fn run(
     channel: &ChildEnd,
     gate: Option<&Gate>,
 ) -> Infallible {
-    let moves = prepared.namespaces.joins_pid();
     match set_up(prepared, parent, channel, gate) {
-        Ok(program) => last_steps(&program, &prepared.plan.process, channel, gate, moves),
+        Ok(program) => execute(&program, &prepared.plan.process, channel, gate),
         Err(e) => fail(channel, &e),
     }
 }
@@ -134,21 +133,16 @@ pub(super) fn become_user(
     Program::find(process)
 }
 
-/// What is left once everything is set up. If `moves`, a new process does it, which only now appears in the pid namespace
-/// that it joins: nobody in there ever sees a process that has anything of the host.
-pub(super) fn last_steps(
+/// Makes the process that executes the program, in the pid namespace that the caller's children get: only now, when it has
+/// nothing of the host any more, it is seen in there.
+pub(super) fn move_and_execute(
     program: &Program,
     process: &Process,
     channel: &ChildEnd,
-    gate: Option<&Gate>,
-    moves: bool,
 ) -> Infallible {
-    if !moves {
-        return execute(program, process, channel, gate);
-    }
     let made = process::clone3(libc::CLONE_PARENT as u64, None, || {
         match channel.wait_for_go() {
-            Ok(_) => execute(program, process, channel, gate),
+            Ok(_) => execute(program, process, channel, None),
             Err(e) => fail(channel, &e),
         }
     });

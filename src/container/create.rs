@@ -133,11 +133,8 @@ fn make(
     // The child's copy is the only one from now on: its end is the end of the conversation.
     drop(child);
     let plan = prepared.plan;
-    let mut mapped = false;
     Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
-        if !std::mem::replace(&mut mapped, true) {
-            namespaces::map_ids(pid, &plan.namespaces)?;
-        }
+        namespaces::map_ids(pid, &plan.namespaces)?;
         set_oom_score_adj(pid, plan.process.oom_score_adj)?;
         let (identity, ignored) = Identity::with_ignored_signals(pid)?;
         record.init = Some(identity);

@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use super::child::{become_user, begin, fail, join_keyring, last_steps, set_stdio};
+use super::child::{become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
 use super::conversation::Conversation;
 use super::create::set_oom_score_adj;
 use super::program::Program;
@@ -86,7 +86,7 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
     let (parent, child) = protocol::channel()?;
     let first = process::clone3(0, container.cgroup.clone_fd(), || {
         match set_up(request, container, &parent, &child) {
-            Ok(program) => last_steps(&program, request.process, &child, None, true),
+            Ok(program) => move_and_execute(&program, request.process, &child),
             Err(e) => fail(&child, &e),
         }
     })

@@ -1,9 +1,7 @@
 //! The namespaces of a container: which are made, which are joined, and in which order.
 //!
-//! The parent opens what is to be joined before anything exists, and makes the child in the new namespaces with one
-//! clone3; a new time namespace, which only children get, it makes itself before, and goes back after. The child joins
-//! the rest. Where a pid namespace is joined, the child sets everything up from outside, and at last makes the process
-//! that is seen in there.
+//! The parent opens what is to be joined before anything exists, sets what only its children get (pid and time
+//! namespace), makes the child in the new namespaces with one clone3, and goes back. The child joins the rest.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -118,7 +116,10 @@ impl Entry<'_> {
         let _time = time.then(|| ChildrensTime::new(offsets)).transpose()?;
         match &self.user {
             Some(user) => self.clone_inside(user, cgroup, child),
-            None => process::clone3(self.new, cgroup, child).map_err(explain_clone),
+            None => {
+                let _pid = self.pid.as_ref().map(ChildrensPid::join).transpose()?;
+                process::clone3(self.new, cgroup, child).map_err(explain_clone)
+            }
         }
     }
 
@@ -161,14 +162,8 @@ impl Entry<'_> {
         Ok(Child { pid, pidfd })
     }
 
-    /// In the child: joins what is left to join, and makes its cgroup namespace. A pid namespace is joined for its children
-    /// only, see [`Self::joins_pid`].
+    /// In the child: joins what is left to join, and makes its cgroup namespace.
     pub(super) fn enter(&self) -> Result<()> {
-        if self.joins_pid()
-            && let Some(pid) = &self.pid
-        {
-            pid.join()?;
-        }
         for join in &self.others {
             join.join()?;
         }
@@ -176,11 +171,6 @@ impl Entry<'_> {
             ns::unshare(UnshareFlags::NEWCGROUP).context(|| "make a cgroup namespace")?;
         }
         Ok(())
-    }
-
-    /// Whether the child must make another process at last, for that to be in the pid namespace that is joined.
-    pub(super) fn joins_pid(&self) -> bool {
-        self.pid.is_some() && self.user.is_none()
     }
 
     /// Whether the child is in a user namespace that is not the caller's.
@@ -212,6 +202,24 @@ fn explain_clone(errno: rustix::io::Errno) -> Error {
         }
         rustix::io::Errno::PERM => error.hint("new namespaces need CAP_SYS_ADMIN"),
         _ => error,
+    }
+}
+
+/// As long as it lives the caller's children are made in another pid namespace. The first process of a container must be in
+/// it from the beginning, because the procfs that it mounts is that of its own pid namespace.
+struct ChildrensPid(OwnedFd);
+
+impl ChildrensPid {
+    fn join(join: &Join) -> Result<Self> {
+        let own = own_namespace("pid_for_children")?;
+        join.join()?;
+        Ok(Self(own))
+    }
+}
+
+impl Drop for ChildrensPid {
+    fn drop(&mut self) {
+        go_back(&self.0, LinkNameSpaceType::ProcessID);
     }
 }
 

@@ -6,9 +6,8 @@
 //!   |---- Go ------------------------------->|
 //!   |                                        | mounts, devices, credentials
 //!   |<--- Console + the terminal's master ---|   only with a terminal
-//!   |<--- Moved: pid -----------------------|   only where it joins a pid namespace: it made the process that is
-//!   | record on disk                         |   seen in there, set up to the last, and is gone; that one goes on
-//!   |---- Go ------------------------------->|
+//!   |<--- Moved: pid -----------------------|   exec only: set up to the last, it made the process that is seen in
+//!   |---- Go ------------------------------->|   the container's pid namespace, and is gone; that one goes on
 //!   |<--- Ready -----------------------------|   nothing but execve is left
 //!   |                                        | (create only: waits for `start` at the gate)
 //!   |<--- end of file -----------------------|   execve closed the socket

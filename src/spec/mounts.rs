@@ -380,15 +380,10 @@ mod tests {
     #[test]
     fn read_only_superblocks_are_the_containers_own() {
         for (fstype, destination, options, expected) in [
-            (
-                "tmpfs",
-                "/a",
-                json!(["size=1k", "ro"]),
-                vec!["ro", "size=1k"],
-            ),
+            ("tmpfs", "/a", json!(["size=1k", "ro"]), vec!["size=1k"]),
             ("tmpfs", "/a", json!(["ro", "rw"]), vec![]),
-            ("tmpfs", "/a", json!(["sync", "ro"]), vec!["ro", "sync"]),
             ("tmpfs", "/dev", json!(["ro"]), vec![]),
+            ("ext4", "/a", json!(["sync", "ro"]), vec!["ro", "sync"]),
             ("ext4", "/a", json!(["ro"]), vec!["ro"]),
             ("sysfs", "/sys", json!(["ro"]), vec![]),
             (
