@@ -246,6 +246,23 @@ impl Cgroup {
         Ok(true)
     }
 
+    /// Removes it, as [`Self::remove_if_empty`], once the processes in it have ended by themselves. Whether it is gone.
+    ///
+    /// # Errors
+    /// The kernel's, with the directory.
+    pub fn remove_when_empty(&self) -> Result<bool> {
+        let deadline = Deadline::new();
+        while !self.remove_if_empty()? {
+            let pids = self.pids()?;
+            if pids.is_empty() || deadline.is_over() {
+                // Cgroups below it, or processes that do not end: not what runp left behind.
+                return self.remove_if_empty();
+            }
+            wait::ended(&pids, deadline);
+        }
+        Ok(true)
+    }
+
     /// Removes [`HOME`] with its last cgroup: it stays while another container or pod is in it.
     fn remove_home(&self, mount_point: &Path) {
         if self.path.parent() == Some(Path::new(HOME)) {

@@ -6,11 +6,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::{absolute, terminal};
-use crate::container::{self, Created, Launch, Request, Stdio};
+use crate::container::{self, Created, Launch, Made, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::spec::{load, template};
 use crate::state::{ContainerId, Store};
-use crate::sys::process;
 
 /// What create and run have in common.
 #[derive(Debug, clap::Args)]
@@ -27,7 +26,7 @@ pub(super) struct Common {
     /// File that the pid of the container's first process is written to
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Keep the caller's session keyring (runp never makes another)
+    /// Keep the caller's session keyring instead of a new one
     #[arg(long)]
     no_new_keyring: bool,
 }
@@ -57,8 +56,7 @@ pub(super) struct Run {
 
 impl Create {
     pub(super) fn run(self, store: &Store) -> Result<i32> {
-        let created = self.common.create(store, Launch::AtGate, true)?;
-        self.common.hand_over(store, &created)?;
+        self.common.create(store, Launch::AtGate, true)?;
         Ok(0)
     }
 }
@@ -66,31 +64,29 @@ impl Create {
 impl Run {
     pub(super) fn run(self, store: &Store) -> Result<i32> {
         if self.detach {
-            let created = self.common.create(store, Launch::Now, true)?;
-            self.common.hand_over(store, &created)?;
+            self.common.create(store, Launch::Now, true)?;
             return Ok(0);
         }
         let foreground = terminal::Foreground::prepare()?;
-        let created = self.common.create(store, Launch::Now, false)?;
-        self.common.hand_over(store, &created)?;
+        let made = self.common.create(store, Launch::Now, false)?;
         let console = match self.common.console_socket {
             Some(_) => None,
-            None => created.console.as_ref(),
+            None => made.process.console.as_ref(),
         };
-        let ended = foreground.wait(&created.pidfd, console);
-        let deleted = match self.keep {
+        let ended = foreground.wait(&made.process.pidfd, console);
+        let removed = match self.keep {
             true => Ok(()),
-            false => container::remove_ended(store, &self.common.id, &created),
+            false => made.remove(),
         };
         match ended {
-            Ok(exit) => deleted.map(|()| exit.code()),
-            Err(e) => Err(e.and_cleanup(deleted)),
+            Ok(exit) => removed.map(|()| exit.code()),
+            Err(e) => Err(e.and_cleanup(removed)),
         }
     }
 }
 
 impl Common {
-    fn create(&self, store: &Store, launch: Launch, detached: bool) -> Result<Created> {
+    fn create(&self, store: &Store, launch: Launch, detached: bool) -> Result<Made> {
         let bundle = absolute(&self.bundle)?;
         let spec = load::load(&bundle)?;
         let wants = spec
@@ -117,34 +113,38 @@ impl Common {
             spec: &spec,
             overlay: None,
             sources: BTreeMap::new(),
-            stdio: if wants_terminal {
-                Stdio::Terminal
-            } else {
-                Stdio::Inherit
+            stdio: match wants_terminal {
+                true => Stdio::Terminal,
+                false => Stdio::Inherit,
             },
+            keyring: !self.no_new_keyring,
         };
-        container::create(store, &request, launch)
-    }
-
-    /// Gives the terminal and the pid to whom the caller said; if that is not possible the container is removed again.
-    fn hand_over(&self, store: &Store, created: &Created) -> Result<()> {
-        let given = match (&self.console_socket, &created.console) {
-            (Some(socket), Some(console)) => terminal::send(socket, console.as_fd()),
-            _ => Ok(()),
-        };
-        given
-            .and_then(|()| write_pid_file(self.pid_file.as_deref(), created.pid))
-            .map_err(|e| {
-                let deleted = container::delete(store, &self.id, true);
-                let _ = process::wait(&created.pidfd);
-                e.and_cleanup(deleted)
-            })
+        let made = container::create(store, &request, launch)?;
+        match hand_over(
+            &made.process,
+            self.console_socket.as_deref(),
+            self.pid_file.as_deref(),
+        ) {
+            Ok(()) => Ok(made),
+            Err(e) => Err(container::end(&made.process.pidfd, e).and_cleanup(made.remove())),
+        }
     }
 }
 
+/// Gives the terminal and the pid of a new process to whom the caller said.
+pub(super) fn hand_over(
+    process: &Created,
+    console_socket: Option<&Path>,
+    pid_file: Option<&Path>,
+) -> Result<()> {
+    if let (Some(socket), Some(console)) = (console_socket, &process.console) {
+        terminal::send(socket, console.as_fd())?;
+    }
+    pid_file.map_or(Ok(()), |path| write_pid_file(path, process.pid))
+}
+
 /// Writes the pid in one step, so that a reader never sees half of it.
-pub(super) fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let step = || format!("write --pid-file {}", path.display());
     let name = path.file_name().ok_or_else(|| Error::new(step()))?;
     let new = path.with_file_name(format!(".{}.new", name.to_string_lossy()));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
-use super::bundle::write_pid_file;
+use super::bundle::hand_over;
 use super::terminal;
 use crate::container::{self, ExecRequest, Stdio};
 use crate::error::{Error, Result};
@@ -106,10 +106,12 @@ impl Exec {
             false => Some(terminal::Foreground::prepare()?),
         };
         let created = container::exec(store, &request)?;
-        if let (Some(socket), Some(console)) = (&self.console_socket, &created.console) {
-            terminal::send(socket, std::os::fd::AsFd::as_fd(console))?;
-        }
-        write_pid_file(self.pid_file.as_deref(), created.pid)?;
+        hand_over(
+            &created,
+            self.console_socket.as_deref(),
+            self.pid_file.as_deref(),
+        )
+        .map_err(|e| container::end(&created.pidfd, e))?;
         let Some(foreground) = foreground else {
             return Ok(0);
         };

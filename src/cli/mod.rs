@@ -91,14 +91,25 @@ pub fn main() -> i32 {
         eprintln!("runp: {e}");
         return 1;
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            let _ = e.print();
+            return i32::from(e.use_stderr());
+        }
+    };
     let global = arguments.global;
+    // As runc: a program may well exit with 1 itself.
+    let failure = match &arguments.command {
+        Command::Exec(_) => 255,
+        _ => 1,
+    };
     let result = logging::start(&global)
         .and_then(|()| check(&global))
         .and_then(|()| run(&global, arguments.command));
     result.unwrap_or_else(|e| {
         logging::report(&global, &e);
-        1
+        failure
     })
 }
 

@@ -9,46 +9,45 @@ use super::gate::Gate;
 use super::program::Program;
 use super::protocol::{self, ChildEnd, ParentEnd};
 use super::{Stdio, sysctl};
-use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Rootfs;
 use crate::security::credentials;
-use crate::spec::plan::{Namespace, Plan};
-use crate::sys::{net, process};
+use crate::spec::plan::{Namespace, Plan, Process};
+use crate::state::ContainerId;
+use crate::sys::{keyring, net, process};
 
 /// Becomes the container; ends the process if that is not possible.
 pub(super) fn run(
     prepared: &Prepared<'_>,
-    cgroup: &Cgroup,
     parent: &ParentEnd,
     channel: &ChildEnd,
     gate: Option<&Gate>,
 ) -> Infallible {
-    let error = match set_up(prepared, cgroup, parent, channel) {
-        Ok(program) => execute(&program, channel, gate),
-        Err(e) => {
-            protocol::fail(channel, &e);
-            e
-        }
-    };
-    log::debug!("{error}");
+    match set_up(prepared, parent, channel, gate) {
+        Ok(program) => execute(&program, &prepared.plan.process, channel, gate),
+        Err(e) => fail(channel, &e),
+    }
+}
+
+/// Tells the parent, and ends.
+pub(super) fn fail(channel: &ChildEnd, error: &Error) -> Infallible {
+    protocol::fail(channel, error);
     process::exit(1)
 }
 
 fn set_up(
     prepared: &Prepared<'_>,
-    cgroup: &Cgroup,
     parent: &ParentEnd,
     channel: &ChildEnd,
+    gate: Option<&Gate>,
 ) -> Result<Program> {
     let plan = prepared.plan;
-    // Otherwise its death would not end the conversation.
-    parent.close_in_child();
-    channel.wait_for_go()?;
+    begin(parent, channel)?;
     // From here on its limits hold, and whoever empties the cgroup ends this process.
-    cgroup.join()?;
-    process::reset_signals().context(|| "reset signals")?;
-    rustix::process::setsid().context(|| "setsid")?;
+    prepared.cgroup.join()?;
+    if prepared.request.keyring {
+        join_keyring(prepared.request.id)?;
+    }
     rustix::process::umask(rustix::fs::Mode::empty());
 
     prepared.namespaces.enter()?;
@@ -58,13 +57,23 @@ fn set_up(
     }
     enter_root(prepared)?;
     sysctl::write(&plan.sysctl)?;
-    match &prepared.request.stdio {
-        Stdio::Inherit => {}
-        Stdio::Files(files) => console::stdio(files.each_ref().map(AsFd::as_fd))?,
-        Stdio::Terminal => console::attach(channel, plan.process.console_size, true)?,
-    }
-    credentials::apply(&plan.process)?;
-    Program::find(&plan.process)
+    set_stdio(&prepared.request.stdio, &plan.process, channel, true)?;
+    become_user(&plan.process, channel, gate)
+}
+
+/// Waits for the parent, and takes back what it gave this process that a program must not inherit.
+pub(super) fn begin(parent: &ParentEnd, channel: &ChildEnd) -> Result<()> {
+    // Otherwise its death would not end the conversation.
+    parent.close_in_child();
+    let go = channel.wait_for_go()?;
+    process::reset_signals(go.ignored).context(|| "reset signals")
+}
+
+/// A session keyring of the container's own: the caller's keys are not for it.
+pub(super) fn join_keyring(id: &ContainerId) -> Result<()> {
+    let name = std::ffi::CString::new(format!("_ses.{id}"))
+        .map_err(|_| Error::new("name the session keyring"))?;
+    keyring::join_session(&name).context(|| "join a session keyring")
 }
 
 fn name_host(plan: &Plan) -> Result<()> {
@@ -94,10 +103,70 @@ fn enter_root(prepared: &Prepared<'_>) -> Result<()> {
     rootfs.map_or(Ok(()), |rootfs| rootfs.enter(prepared.layout))
 }
 
-/// Tells that nothing else is left, and becomes the program; returns why that failed, after telling who waits.
-fn execute(program: &Program, channel: &ChildEnd, gate: Option<&Gate>) -> Error {
+/// Sets standard input, output and error. `first` is the container's first process, whose terminal is `/dev/console`.
+pub(super) fn set_stdio(
+    stdio: &Stdio,
+    process: &Process,
+    channel: &ChildEnd,
+    first: bool,
+) -> Result<()> {
+    match stdio {
+        Stdio::Inherit => {}
+        Stdio::Files(files) => console::set_stdio(files.each_ref().map(AsFd::as_fd))?,
+        Stdio::Terminal => console::open(channel, process.console_size, first)?,
+    }
+    console::give_stdio(process.uid)
+}
+
+/// Lets go of everything that is the host's, becomes the user, and finds the program.
+pub(super) fn become_user(
+    process: &Process,
+    channel: &ChildEnd,
+    gate: Option<&Gate>,
+) -> Result<Program> {
+    // Before anything of the image is read: a link in it could lead through a descriptor (CVE-2024-21626).
+    let mut keep = vec![0, 1, 2, channel.as_fd().as_raw_fd()];
+    keep.extend(gate.map(|gate| gate.as_fd().as_raw_fd()));
+    keep.sort_unstable();
+    process::close_all_but(&keep).context(|| "close_range")?;
+    credentials::apply(process)?;
+    Program::find(process)
+}
+
+/// Makes the process that executes the program, in the pid namespace that the caller's children get: only now, when it has
+/// nothing of the host any more, it is seen in there.
+pub(super) fn move_and_execute(
+    program: &Program,
+    process: &Process,
+    channel: &ChildEnd,
+) -> Infallible {
+    let made = process::clone3(libc::CLONE_PARENT as u64, None, || {
+        match channel.wait_for_go() {
+            Ok(_) => execute(program, process, channel, None),
+            Err(e) => fail(channel, &e),
+        }
+    });
+    let told = made
+        .context(|| "clone3 into the pid namespace")
+        .and_then(|child| channel.moved(child.pid));
+    match told {
+        Ok(()) => process::exit(0),
+        Err(e) => fail(channel, &e),
+    }
+}
+
+/// Makes a session of its own, tells that nothing else is left, and becomes the program.
+fn execute(
+    program: &Program,
+    process: &Process,
+    channel: &ChildEnd,
+    gate: Option<&Gate>,
+) -> Infallible {
     let become_program = || -> Result<Infallible> {
-        close_files(channel, gate)?;
+        rustix::process::setsid().context(|| "setsid")?;
+        if process.terminal {
+            console::take()?;
+        }
         channel.ready()?;
         let Some(gate) = gate else {
             return Err(program.execute());
@@ -108,18 +177,7 @@ fn execute(program: &Program, channel: &ChildEnd, gate: Option<&Gate>) -> Error 
         Err(error)
     };
     match become_program() {
-        Ok(never) => match never {},
-        Err(e) => {
-            protocol::fail(channel, &e);
-            e
-        }
+        Ok(never) => never,
+        Err(e) => fail(channel, &e),
     }
-}
-
-/// Closes everything but the standard three and the two that lead out, which execve closes.
-fn close_files(channel: &ChildEnd, gate: Option<&Gate>) -> Result<()> {
-    let mut keep = vec![0, 1, 2, channel.as_fd().as_raw_fd()];
-    keep.extend(gate.map(|gate| gate.as_fd().as_raw_fd()));
-    keep.sort_unstable();
-    process::close_all_but(&keep).context(|| "close_range")
 }

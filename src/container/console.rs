@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{OFlags, makedev};
+use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::Winsize;
@@ -12,9 +13,9 @@ use super::protocol::ChildEnd;
 use crate::error::{Context, Error, Result};
 use crate::sys::path::{self, Make};
 
-/// Opens a new terminal, sends its master end to the parent and makes the other end this session's terminal and its
-/// standard input, output and error. `first` is the container's first process, whose terminal is `/dev/console`.
-pub(super) fn attach(parent: &ChildEnd, size: Option<(u16, u16)>, first: bool) -> Result<()> {
+/// Opens a new terminal, sends its master end to the parent, and makes the other end standard input, output and error.
+/// `first` is the container's first process, whose terminal is `/dev/console`.
+pub(super) fn open(parent: &ChildEnd, size: Option<(u16, u16)>, first: bool) -> Result<()> {
     let root = root()?;
     let master = open_master(&root)?;
     // By descriptor: a name in /dev/pts could be something else by now (CVE-2025-52565).
@@ -33,16 +34,45 @@ pub(super) fn attach(parent: &ChildEnd, size: Option<(u16, u16)>, first: bool) -
         bind_console(&root, &slave).context(|| "bind the terminal to /dev/console")?;
     }
     parent.console(master.as_fd())?;
-    rustix::process::ioctl_tiocsctty(&slave).context(|| "make it the controlling terminal")?;
-    stdio([slave.as_fd(); 3])
+    set_stdio([slave.as_fd(); 3])
+}
+
+/// Makes the terminal that is standard input the controlling one of this session, which is new.
+pub(super) fn take() -> Result<()> {
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+        .context(|| "make it the controlling terminal")
 }
 
 /// Makes these the standard input, output and error.
-pub(super) fn stdio(files: [BorrowedFd<'_>; 3]) -> Result<()> {
+pub(super) fn set_stdio(files: [BorrowedFd<'_>; 3]) -> Result<()> {
     let step = || "set standard input, output and error";
     rustix::stdio::dup2_stdin(files[0]).context(step)?;
     rustix::stdio::dup2_stdout(files[1]).context(step)?;
     rustix::stdio::dup2_stderr(files[2]).context(step)
+}
+
+/// Gives standard input, output and error to the user who will use them: `/dev/stdout` opens the file once more, which needs
+/// permission. The null device is everybody's, and a file that cannot be given away is left as it is.
+pub(super) fn give_stdio(uid: u32) -> Result<()> {
+    if uid == 0 {
+        return Ok(());
+    }
+    let step = || format!("give standard input, output and error to user {uid}");
+    for file in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        let stat = rustix::fs::fstat(file).context(step)?;
+        if stat.st_uid == uid || stat.st_rdev == makedev(1, 3) {
+            continue;
+        }
+        match rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(uid)), None) {
+            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+            Err(e) => return Err(Error::sys(step(), e)),
+        }
+    }
+    Ok(())
 }
 
 fn root() -> Result<OwnedFd> {
@@ -50,19 +80,19 @@ fn root() -> Result<OwnedFd> {
     rustix::fs::open("/", flags, rustix::fs::Mode::empty()).context(|| "open /")
 }
 
+/// The multiplexer of the devpts that is mounted on /dev/pts: in there is nothing that an image could have put.
 fn open_master(root: &OwnedFd) -> Result<OwnedFd> {
-    let ptmx = Path::new("/dev/pts/ptmx");
-    let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let master = path::open(root, ptmx, flags).map_err(|e| {
-        Error::sys("open /dev/pts/ptmx", e)
-            .hint("a terminal needs a devpts mount on /dev/pts, as the default config.json has it")
-    })?;
-    let stat = rustix::fs::fstat(&master).context(|| "stat /dev/pts/ptmx")?;
-    if stat.st_rdev != makedev(5, 2) {
-        return Err(Error::new(
-            "/dev/pts/ptmx is not the terminal multiplexer (CVE-2025-52565)",
-        ));
+    let hint = "a terminal needs a devpts mount on /dev/pts, as the default config.json has it";
+    let pts = path::handle(root, Path::new("/dev/pts"))
+        .map_err(|e| Error::sys("open /dev/pts", e).hint(hint))?;
+    let file_system = rustix::fs::fstatfs(&pts).context(|| "statfs /dev/pts")?;
+    if file_system.f_type != libc::DEVPTS_SUPER_MAGIC as libc::__fsword_t {
+        return Err(Error::new("/dev/pts is no devpts (CVE-2025-52565)").hint(hint));
     }
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let master = path::open_beneath(&pts, Path::new("ptmx"), flags).map_err(|e| {
+        Error::sys("open /dev/pts/ptmx", e).hint("is it mounted with ptmxmode=0666?")
+    })?;
     unlockpt(&master).context(|| "unlock the terminal")?;
     Ok(master)
 }

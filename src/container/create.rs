@@ -1,20 +1,19 @@
 //! The parent's side of making a container: decides everything, records it, makes one process, and lets it go.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
-use rustix::process::{Signal, pidfd_send_signal};
 
+use super::conversation::Conversation;
 use super::gate::Gate;
-use super::protocol::{self, ChildEnd, ParentEnd, Report};
-use super::{Created, Request, child, namespaces, remove};
+use super::protocol::{self, Go};
+use super::remove::{self, Made};
+use super::{Created, Request, child, namespaces};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::Plan;
 use crate::spec::validate;
 use crate::state::{Entry, Identity, Record, Store, boot_id};
-use crate::sys::process::{self, Child, Exit};
 
 /// When a container's program is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +29,7 @@ pub enum Launch {
 /// # Errors
 /// All that is wrong with its configuration, before anything exists; afterwards the step that the kernel refused, and then
 /// nothing of the container is left.
-pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Created> {
+pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Made> {
     let step = || format!("create container {:?}", request.id.as_str());
     let plan = validate::plan(request)?;
     check_root(&plan).context(step)?;
@@ -38,25 +37,34 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Cr
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
     let intent = intent(request, &plan)?;
     let entry = store.create(request.id, &intent).context(step)?;
+    let cgroup = match layout.create(&plan.cgroup) {
+        Ok(cgroup) => cgroup,
+        // One that is in use is somebody else's: only what was made here is removed.
+        Err(e) => return Err(e.and_cleanup(entry.remove()).step(step())),
+    };
     let prepared = Prepared {
         request,
         plan: &plan,
         layout: &layout,
         namespaces,
+        cgroup: &cgroup,
     };
-    make(&prepared, &entry, intent, launch)
-        .map_err(|e| {
-            let removed = layout
-                .open(&plan.cgroup.path)
-                .and_then(|cgroup| remove::remove(entry, &cgroup, None));
-            e.and_cleanup(removed)
-        })
-        .context(step)
+    match make(&prepared, &entry, intent, launch) {
+        Ok(process) => Ok(Made {
+            process,
+            entry: entry.unlock()?,
+            cgroup,
+        }),
+        Err(e) => Err(e
+            .and_cleanup(remove::remove(entry, &cgroup, None))
+            .step(step())),
+    }
 }
 
 /// What the first process finds ready in its copy of the parent's memory.
 #[derive(Debug)]
 pub(super) struct Prepared<'a> {
+    pub(super) cgroup: &'a Cgroup,
     pub(super) request: &'a Request<'a>,
     pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
@@ -119,53 +127,20 @@ fn make(
         Launch::Now => None,
         Launch::AtGate => Some(Gate::bind(&entry.gate())?),
     };
-    let cgroup = prepared.layout.create(&prepared.plan.cgroup)?;
     let (parent, child) = protocol::channel()?;
-    let first = first_process(prepared, &cgroup, &parent, child, gate)?;
-    let begun = begin(prepared, entry, &mut record, &first)
-        .and_then(|()| parent.go())
-        .and_then(|()| match launch {
-            Launch::Now => receive_start(&parent, &first, &cgroup),
-            Launch::AtGate => receive_ready(&parent, &first, &cgroup),
-        });
-    match begun {
-        Ok(console) => Ok(Created {
-            pid: first.pid,
-            pidfd: first.pidfd,
-            console,
-            cgroup,
-        }),
-        Err(e) => Err(reap(&first, e)),
-    }
-}
-
-/// Ends a first process whose start failed, and gives the error back.
-pub(super) fn reap(first: &Child, error: Error) -> Error {
-    // It may have ended by itself already, and it must be reaped either way.
-    let _ = pidfd_send_signal(&first.pidfd, Signal::KILL);
-    match process::wait(&first.pidfd) {
-        Ok(_) | Err(rustix::io::Errno::CHILD) => error,
-        Err(e) => error.and_cleanup(Err(Error::sys("wait for the first process", e))),
-    }
-}
-
-fn first_process(
-    prepared: &Prepared<'_>,
-    cgroup: &Cgroup,
-    parent: &ParentEnd,
-    child: ChildEnd,
-    gate: Option<Gate>,
-) -> Result<Child> {
-    let run = || -> Infallible { child::run(prepared, cgroup, parent, &child, gate.as_ref()) };
-    prepared.namespaces.clone(cgroup.clone_fd(), run)
-}
-
-/// What the first process waits for.
-fn begin(prepared: &Prepared<'_>, entry: &Entry, record: &mut Record, first: &Child) -> Result<()> {
-    namespaces::map_ids(first.pid, &prepared.plan.namespaces)?;
-    set_oom_score_adj(first.pid, prepared.plan.process.oom_score_adj)?;
-    record.init = Some(Identity::of(first.pid)?);
-    entry.write(record)
+    let run = || -> Infallible { child::run(prepared, &parent, &child, gate.as_ref()) };
+    let first = prepared.namespaces.clone(prepared.cgroup.clone_fd(), run)?;
+    // The child's copy is the only one from now on: its end is the end of the conversation.
+    drop(child);
+    let plan = prepared.plan;
+    Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
+        namespaces::map_ids(pid, &plan.namespaces)?;
+        set_oom_score_adj(pid, plan.process.oom_score_adj)?;
+        let (identity, ignored) = Identity::with_ignored_signals(pid)?;
+        record.init = Some(identity);
+        entry.write(&record)?;
+        Ok(Go { ignored })
+    })
 }
 
 /// Writes `process.oomScoreAdj`, proc(5).
@@ -175,49 +150,4 @@ pub(super) fn set_oom_score_adj(pid: i32, score: Option<i32>) -> Result<()> {
         Error::sys(format!("set process.oomScoreAdj to {score}"), e)
             .hint("lowering it needs CAP_SYS_RESOURCE")
     })
-}
-
-/// Waits until only execve is left; returns the terminal's master end if there is one.
-fn receive_ready(parent: &ParentEnd, first: &Child, cgroup: &Cgroup) -> Result<Option<OwnedFd>> {
-    let mut console = None;
-    loop {
-        match parent.receive()? {
-            Report::Console(master) => console = Some(master),
-            Report::Ready => return Ok(console),
-            Report::Failed(e) => return Err(e),
-            Report::End => return Err(death(first, cgroup)),
-        }
-    }
-}
-
-/// Waits until the program has been executed.
-pub(super) fn receive_start(
-    parent: &ParentEnd,
-    first: &Child,
-    cgroup: &Cgroup,
-) -> Result<Option<OwnedFd>> {
-    let console = receive_ready(parent, first, cgroup)?;
-    match parent.receive()? {
-        Report::End => Ok(console),
-        Report::Failed(e) => Err(e),
-        other => Err(Error::new(format!(
-            "unexpected message {other:?} after Ready"
-        ))),
-    }
-}
-
-/// What is to be said of a first process that ended before it could say anything itself.
-fn death(first: &Child, cgroup: &Cgroup) -> Error {
-    let exit = process::wait(&first.pidfd);
-    let out_of_memory = cgroup.oom_kills().is_ok_and(|kills| kills > 0);
-    match exit {
-        Ok(Exit::Signal(9)) if out_of_memory => {
-            Error::new("the kernel killed the container's first process: out of memory")
-                .hint("linux.resources.memory.limit is too small to start the container: raise it")
-        }
-        Ok(exit) => Error::new(format!(
-            "the container's first process ended before its program was executed: {exit:?}"
-        )),
-        Err(e) => Error::sys("wait for the container's first process", e),
-    }
 }

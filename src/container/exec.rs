@@ -1,19 +1,24 @@
 //! Another process in a running container: `runp exec`.
+//!
+//! A process outside joins everything of the container, drops its rights and its files, and only then makes the one that
+//! appears in the container's pid namespace: whoever watches `/proc` in there, with CAP_SYS_PTRACE too, never finds a
+//! process that has anything of the host (CVE-2016-9962).
 
-use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use super::console;
-use super::create::{reap, receive_start, set_oom_score_adj};
+use super::child::{become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
+use super::conversation::Conversation;
+use super::create::set_oom_score_adj;
 use super::program::Program;
-use super::protocol::{self, ChildEnd, ParentEnd};
-use super::{Created, Stdio, namespaces, remove};
+use super::protocol::{self, ChildEnd, Go, ParentEnd};
+use super::status::status;
+use super::{Created, Launch, Stdio, namespaces, remove};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::security::credentials;
 use crate::spec::plan::Process;
-use crate::state::{ContainerId, Status, Store};
+use crate::state::{ContainerId, Identity, Status, Store};
 use crate::sys::process;
 
 /// What to run in a container.
@@ -37,10 +42,10 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
     let step = || format!("exec in container {:?}", request.id.as_str());
     let entry = store.look(request.id)?;
     let record = entry.record()?;
-    let layout = Layout::detect().context(step)?;
-    let cgroup = layout.open(&record.cgroup)?;
-    let status = entry.status(&record, || cgroup.is_frozen())?;
-    match status {
+    let cgroup = Layout::detect()
+        .and_then(|layout| layout.open(&record.cgroup))
+        .context(step)?;
+    match status(&entry, &record, || cgroup.is_frozen())? {
         Status::Running | Status::Created => {}
         Status::Paused if request.ignore_paused => {}
         Status::Paused => {
@@ -52,25 +57,19 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
         return Err(Error::new(step()).hint("it is stopped"));
     };
     let pid = record.init.map_or(0, |init| init.pid);
-    let user = has_own_user_namespace(pid).context(step)?;
-    let (parent, child) = protocol::channel()?;
-    let first = namespaces::clone_beside(init.as_fd(), cgroup.clone_fd(), || {
-        run(request, &init, user, &cgroup, &parent, &child)
-    })
-    .context(step)?;
-    drop(child);
-    let started = set_oom_score_adj(first.pid, request.process.oom_score_adj)
-        .and_then(|()| parent.go())
-        .and_then(|()| receive_start(&parent, &first, &cgroup));
-    match started {
-        Ok(console) => Ok(Created {
-            pid: first.pid,
-            pidfd: first.pidfd,
-            console,
-            cgroup,
-        }),
-        Err(e) => Err(reap(&first, e).step(step())),
-    }
+    let container = Container {
+        init,
+        cgroup: &cgroup,
+        has_user_namespace: has_own_user_namespace(pid).context(step)?,
+    };
+    run(request, &container).context(step)
+}
+
+/// The container that a process joins.
+struct Container<'a> {
+    init: OwnedFd,
+    cgroup: &'a Cgroup,
+    has_user_namespace: bool,
 }
 
 fn has_own_user_namespace(pid: i32) -> Result<bool> {
@@ -83,48 +82,37 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
     Ok(inode("self")? != inode(&pid.to_string())?)
 }
 
-/// The child's side.
-fn run(
-    request: &ExecRequest<'_>,
-    init: &OwnedFd,
-    user: bool,
-    cgroup: &Cgroup,
-    parent: &ParentEnd,
-    channel: &ChildEnd,
-) -> Infallible {
-    let error = match set_up(request, init, user, cgroup, parent, channel) {
-        Ok(program) => program.execute(),
-        Err(e) => e,
-    };
-    protocol::fail(channel, &error);
-    process::exit(1)
+fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
+    let (parent, child) = protocol::channel()?;
+    let first = process::clone3(0, container.cgroup.clone_fd(), || {
+        match set_up(request, container, &parent, &child) {
+            Ok(program) => move_and_execute(&program, request.process, &child),
+            Err(e) => fail(&child, &e),
+        }
+    })
+    .context(|| "clone3")?;
+    drop(child);
+    Conversation::new(parent, container.cgroup, first).follow(Launch::Now, |pid| {
+        set_oom_score_adj(pid, request.process.oom_score_adj)?;
+        let (_, ignored) = Identity::with_ignored_signals(pid)?;
+        Ok(Go { ignored })
+    })
 }
 
+/// The child's side, outside the container's pid namespace: in there nobody sees it.
 fn set_up(
     request: &ExecRequest<'_>,
-    init: &OwnedFd,
-    user: bool,
-    cgroup: &Cgroup,
+    container: &Container<'_>,
     parent: &ParentEnd,
     channel: &ChildEnd,
 ) -> Result<Program> {
-    parent.close_in_child();
-    channel.wait_for_go()?;
-    cgroup.join()?;
-    process::reset_signals().context(|| "reset signals")?;
-    rustix::process::setsid().context(|| "setsid")?;
-    namespaces::enter_beside(init.as_fd(), user)?;
-    if user {
+    begin(parent, channel)?;
+    container.cgroup.join()?;
+    join_keyring(request.id)?;
+    namespaces::join_process(container.init.as_fd(), container.has_user_namespace)?;
+    if container.has_user_namespace {
         credentials::become_root()?;
     }
-    match &request.stdio {
-        Stdio::Inherit => {}
-        Stdio::Files(files) => console::stdio(files.each_ref().map(AsFd::as_fd))?,
-        Stdio::Terminal => console::attach(channel, request.process.console_size, false)?,
-    }
-    credentials::apply(request.process)?;
-    let program = Program::find(request.process)?;
-    process::close_all_but(&[0, 1, 2, channel.as_fd().as_raw_fd()]).context(|| "close_range")?;
-    channel.ready()?;
-    Ok(program)
+    set_stdio(&request.stdio, request.process, channel, false)?;
+    become_user(request.process, channel, None)
 }

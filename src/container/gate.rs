@@ -1,7 +1,9 @@
 //! Between `create` and `start`: the created container's first process listens on a socket in its state directory.
 //!
 //! A socket and not a fifo, so that `start` learns how execve ended: the connection is close-on-exec, and carries the
-//! error if there was one. A container whose first process died refuses the connection at once.
+//! error if there was one. Both ends of the socket are the kernel's: a container whose program was executed, or whose
+//! first process died, refuses the connection at once, whatever files are left. So a connection that says nothing only
+//! asks whether the container still waits.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,6 +18,11 @@ use rustix::net::{
 use super::protocol::{ParentEnd, Report};
 use crate::error::{Context, Error, Result};
 
+/// What `start` says.
+const START: &[u8] = b"S";
+/// How many may ask at the same time before they have to wait.
+const BACKLOG: i32 = 128;
+
 /// The listening end, made by `create` and inherited by the container's first process.
 #[derive(Debug)]
 pub(super) struct Gate(OwnedFd);
@@ -24,17 +31,25 @@ impl Gate {
     /// Makes the socket in the container's state directory.
     pub(super) fn bind(path: &Path) -> Result<Self> {
         let step = || format!("listen on {}", path.display());
-        let gate = socket().context(step)?;
+        let gate = socket(SocketFlags::empty()).context(step)?;
         let (_dir, address) = address(path)?;
         bind(&gate, &address).context(step)?;
-        listen(&gate, 1).context(step)?;
+        listen(&gate, BACKLOG).context(step)?;
         Ok(Self(gate))
     }
 
     /// Waits for `start`. The connection tells it what becomes of execve.
     pub(super) fn wait(&self) -> Result<OwnedFd> {
-        rustix::io::retry_on_intr(|| accept_with(&self.0, SocketFlags::CLOEXEC))
-            .context(|| "wait for start")
+        let step = || "wait for start";
+        loop {
+            let connection =
+                rustix::io::retry_on_intr(|| accept_with(&self.0, SocketFlags::CLOEXEC))
+                    .context(step)?;
+            let said = crate::sys::socket::receive(&connection).context(step)?;
+            if said.is_some_and(|(message, _)| message == START) {
+                return Ok(connection);
+            }
+        }
     }
 }
 
@@ -44,30 +59,61 @@ impl AsFd for Gate {
     }
 }
 
-/// Lets a created container execute its program, and waits until it has.
-pub(super) fn open(path: &Path) -> Result<()> {
-    let connection = socket().context(|| "socket")?;
+/// Whether a container waits there.
+pub(super) fn is_waiting(path: &Path) -> bool {
+    if !path.exists() {
+        return false;
+    }
+    let asked = socket(SocketFlags::NONBLOCK)
+        .context(|| "socket")
+        .and_then(|socket| {
+            let (_dir, address) = address(path)?;
+            connect(&socket, &address).context(|| "connect")
+        });
+    match asked {
+        Ok(()) => true,
+        // So many ask that it has not come to this one yet.
+        Err(e) => e.errno() == Some(libc::EAGAIN),
+    }
+}
+
+/// A created container that was told to execute its program.
+#[derive(Debug)]
+pub(super) struct Opened(OwnedFd);
+
+/// Tells a created container to execute its program.
+pub(super) fn open(path: &Path) -> Result<Opened> {
+    let step = || format!("connect to {}", path.display());
+    let connection = socket(SocketFlags::empty()).context(|| "socket")?;
     let (_dir, address) = address(path)?;
     connect(&connection, &address).map_err(|e| match e {
         Errno::CONNREFUSED => Error::new("the container's first process is gone")
             .hint("it was killed before start; delete the container and create it again"),
-        e => Error::sys(format!("connect to {}", path.display()), e),
+        e => Error::sys(step(), e),
     })?;
+    crate::sys::socket::send(&connection, START, None).context(step)?;
     rustix::fs::unlink(path).context(|| format!("remove {}", path.display()))?;
-    match ParentEnd::from(connection).receive()? {
-        Report::End => Ok(()),
-        Report::Failed(e) => Err(e),
-        other => Err(Error::new(format!(
-            "unexpected message {other:?} at the gate"
-        ))),
+    Ok(Opened(connection))
+}
+
+impl Opened {
+    /// Waits until it has executed it.
+    pub(super) fn wait(self) -> Result<()> {
+        match ParentEnd::from(self.0).receive()? {
+            Report::End => Ok(()),
+            Report::Failed(e) => Err(e),
+            other => Err(Error::new(format!(
+                "unexpected message {other:?} at the gate"
+            ))),
+        }
     }
 }
 
-fn socket() -> rustix::io::Result<OwnedFd> {
+fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
     socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
+        SocketFlags::CLOEXEC | flags,
         None,
     )
 }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use rustix::process::{Pid, Signal, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
+use super::status::status;
 use super::{gate, remove};
-use crate::cgroup::Layout;
+use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Entry, Record, Status, Store};
 
@@ -44,8 +46,13 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<()> {
     let entry = store.open(id)?;
     let record = entry.record()?;
     let step = || format!("start container {:?}", id.as_str());
-    match entry.status(&record, || Ok(false))? {
-        Status::Created => gate::open(&entry.gate()).context(step),
+    match status(&entry, &record, || Ok(false))? {
+        Status::Created => {
+            let opened = gate::open(&entry.gate()).context(step)?;
+            // Its execve may take any time: whoever wants to kill or delete it meanwhile must be able to.
+            drop(entry);
+            opened.wait().context(step)
+        }
         status => Err(Error::new(step()).hint(format!(
             "it is {}: only a created container can be started",
             status.as_str()
@@ -58,33 +65,48 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<()> {
 /// # Errors
 /// When it does not run, or the kernel refuses.
 pub fn kill(store: &Store, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
-    let entry = store.open(id)?;
-    let record = entry.record()?;
+    let record = store.look(id)?.record()?;
     let step = || format!("send signal {signal} to container {:?}", id.as_str());
     if all {
         let layout = Layout::detect()?;
-        for pid in layout.open(&record.cgroup)?.pids().context(step)? {
-            signal_pid(pid, signal).context(step)?;
+        let cgroup = layout.open(&record.cgroup)?;
+        for pid in cgroup.pids().context(step)? {
+            signal_member(&cgroup, pid, signal).context(step)?;
         }
         return Ok(());
     }
     let Some(init) = remove::first_process(&record)? else {
         return Err(Error::new(step()).hint("container not running"));
     };
+    if signal == 0 {
+        return Ok(());
+    }
     pidfd_send_signal(&init, raw_signal(signal)?).context(step)?;
-    // A container that shares its pid namespace does not end with its first process.
-    if signal == libc::SIGKILL && shares_pids(&record) {
-        Layout::detect()?.open(&record.cgroup)?.kill()?;
+    if signal == libc::SIGKILL {
+        let cgroup = Layout::detect()?.open(&record.cgroup)?;
+        match shares_pids(&record) {
+            // Its other processes do not end with the first one.
+            true => cgroup.kill()?,
+            // Frozen by the v1 freezer it would not die.
+            false => cgroup.thaw()?,
+        }
     }
     Ok(())
 }
 
-fn signal_pid(pid: i32, signal: i32) -> Result<()> {
-    let Some(process) = Pid::from_raw(pid) else {
-        return Ok(());
+/// Signals a process of the cgroup: the one that still is in it after it was opened, and no other that got its pid.
+fn signal_member(cgroup: &Cgroup, pid: i32, signal: i32) -> Result<()> {
+    let opened = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let process = match opened {
+        Some(Ok(process)) => process,
+        None | Some(Err(Errno::SRCH)) => return Ok(()),
+        Some(Err(e)) => return Err(Error::sys(format!("pidfd_open {pid}"), e)),
     };
-    match rustix::process::kill_process(process, raw_signal(signal)?) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+    if signal == 0 || !cgroup.pids()?.contains(&pid) {
+        return Ok(());
+    }
+    match pidfd_send_signal(&process, raw_signal(signal)?) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(e) => Err(Error::sys(format!("kill {pid}"), e)),
     }
 }
@@ -131,7 +153,7 @@ pub fn list(store: &Store) -> Result<Vec<(ContainerId, Result<State>)>> {
 
 fn look(entry: &Entry) -> Result<State> {
     let record = entry.record()?;
-    let status = entry.status(&record, || {
+    let status = status(entry, &record, || {
         Layout::detect()?.open(&record.cgroup)?.is_frozen()
     })?;
     let pid = match status {

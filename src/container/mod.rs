@@ -2,6 +2,7 @@
 
 mod child;
 mod console;
+mod conversation;
 mod create;
 mod exec;
 mod gate;
@@ -11,6 +12,7 @@ mod program;
 mod protocol;
 mod remove;
 pub mod self_exe;
+mod status;
 mod sysctl;
 
 use std::collections::BTreeMap;
@@ -19,13 +21,13 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 
-use crate::cgroup::Cgroup;
 use crate::state::ContainerId;
 
+pub use conversation::end;
 pub use create::{Launch, create};
 pub use exec::{ExecRequest, exec};
 pub use lifecycle::{State, kill, list, processes, start, state};
-pub use remove::{delete, remove_ended};
+pub use remove::{Made, delete};
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct Request<'a> {
     pub sources: BTreeMap<usize, OwnedFd>,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
+    /// Gets a session keyring of its own, keyrings(7), instead of the caller's.
+    pub keyring: bool,
 }
 
 /// The writable layer of a container's root, on the host.
@@ -65,15 +69,13 @@ pub enum Stdio {
     Terminal,
 }
 
-/// A container whose first process exists.
+/// A process in a container, made by the caller.
 #[derive(Debug)]
 pub struct Created {
-    /// Its first process, in the caller's pid namespace. The caller is its parent and must wait for it.
+    /// In the caller's pid namespace. The caller is its parent and must wait for it.
     pub pid: i32,
     /// The same process as a file: readable once it has ended.
     pub pidfd: OwnedFd,
     /// The terminal's master end, with [`Stdio::Terminal`].
     pub console: Option<OwnedFd>,
-    /// The cgroup that it is in.
-    pub cgroup: Cgroup,
 }

@@ -205,7 +205,8 @@ fn explain_clone(errno: rustix::io::Errno) -> Error {
     }
 }
 
-/// As long as it lives the caller's children are made in another pid namespace.
+/// As long as it lives the caller's children are made in another pid namespace. The first process of a container must be in
+/// it from the beginning, because the procfs that it mounts is that of its own pid namespace.
 struct ChildrensPid(OwnedFd);
 
 impl ChildrensPid {
@@ -283,22 +284,10 @@ fn line(map: &IdMap) -> String {
     format!("{} {} {}\n", map.container_id, map.host_id, map.size)
 }
 
-/// Runs `child` as a process in all namespaces of the process that `pidfd` is.
-pub(super) fn clone_beside(
-    pidfd: BorrowedFd<'_>,
-    cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce() -> Infallible,
-) -> Result<Child> {
-    let own = own_namespace("pid_for_children")?;
-    ns::join_process(pidfd, ThreadNameSpaceType::PROCESS_ID)
-        .context(|| "join the container's pid namespace")?;
-    let _back = ChildrensPid(own);
-    process::clone3(0, cgroup, child).map_err(explain_clone)
-}
-
-/// In a child of [`clone_beside`]: joins everything else of that process.
-pub(super) fn enter_beside(pidfd: BorrowedFd<'_>, user: bool) -> Result<()> {
+/// Joins all namespaces of the process that `pidfd` is, the pid namespace for the caller's children only.
+pub(super) fn join_process(pidfd: BorrowedFd<'_>, user: bool) -> Result<()> {
     let mut kinds = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION

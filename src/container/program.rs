@@ -4,12 +4,12 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::spec::plan::Process;
-use crate::sys::process::{self, StringArray, execve};
+use crate::sys::process::{StringArray, execve};
 
 /// An image's `/etc/passwd` may be anything, endless too; more of it than this is not read.
 const PASSWD_MAX: usize = 1 << 20;
@@ -130,7 +130,14 @@ fn home(uid: u32) -> CString {
 fn read_passwd() -> rustix::io::Result<Vec<u8>> {
     // Not blocking: it may be a fifo.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open("/etc/passwd", flags, Mode::empty())?;
+    // Not through a link of procfs, which could lead out of the container.
+    let file = openat2(
+        CWD,
+        "/etc/passwd",
+        flags,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    )?;
     let stat = rustix::fs::fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
@@ -138,8 +145,6 @@ fn read_passwd() -> rustix::io::Result<Vec<u8>> {
     let mut text = vec![0; PASSWD_MAX.min(stat.st_size.try_into().unwrap_or(PASSWD_MAX))];
     let length = rustix::io::read(&file, &mut text)?;
     text.truncate(length);
-    // Closed with all the others, just before execve.
-    process::leak(file);
     Ok(text)
 }
 

@@ -6,6 +6,8 @@
 //!   |---- Go ------------------------------->|
 //!   |                                        | mounts, devices, credentials
 //!   |<--- Console + the terminal's master ---|   only with a terminal
+//!   |<--- Moved: pid -----------------------|   exec only: set up to the last, it made the process that is seen in
+//!   |---- Go ------------------------------->|   the container's pid namespace, and is gone; that one goes on
 //!   |<--- Ready -----------------------------|   nothing but execve is left
 //!   |                                        | (create only: waits for `start` at the gate)
 //!   |<--- end of file -----------------------|   execve closed the socket
@@ -22,8 +24,16 @@ use crate::sys::{process, socket};
 
 const GO: u8 = b'G';
 const CONSOLE: u8 = b'C';
+const MOVED: u8 = b'M';
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
+
+/// What the parent says before the child goes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Go {
+    /// Signals that the child ignores because the caller of runp did: bit n - 1 is signal n. No program inherits that.
+    pub(super) ignored: u32,
+}
 
 /// The parent's end.
 #[derive(Debug)]
@@ -38,6 +48,8 @@ pub(super) struct ChildEnd(OwnedFd);
 pub(super) enum Report {
     /// The master end of its terminal.
     Console(OwnedFd),
+    /// This process, a child of the parent's, goes on in its place.
+    Moved(i32),
     /// Nothing but execve is left to do.
     Ready,
     /// It failed, and exits.
@@ -54,8 +66,9 @@ pub(super) fn channel() -> Result<(ParentEnd, ChildEnd)> {
 
 impl ParentEnd {
     /// Lets the child begin.
-    pub(super) fn go(&self) -> Result<()> {
-        match socket::send(&self.0, &[GO], None) {
+    pub(super) fn go(&self, go: Go) -> Result<()> {
+        let message = [&[GO][..], &go.ignored.to_ne_bytes()].concat();
+        match socket::send(&self.0, &message, None) {
             // The child died before it began; what it was killed by is told when it is waited for.
             Err(rustix::io::Errno::PIPE) => Ok(()),
             result => result.context(|| "send to the container's first process"),
@@ -76,6 +89,9 @@ impl ParentEnd {
         match (message.split_first(), fd) {
             (Some((&CONSOLE, [])), Some(console)) => Ok(Report::Console(console)),
             (Some((&READY, [])), None) => Ok(Report::Ready),
+            (Some((&MOVED, &[a, b, c, d])), None) => {
+                Ok(Report::Moved(i32::from_ne_bytes([a, b, c, d])))
+            }
             (Some((&FAILED, error)), None) => serde_json::from_slice(error)
                 .map(Report::Failed)
                 .map_err(|e| Error::new(format!("{}: {e}", step()))),
@@ -89,20 +105,30 @@ impl ParentEnd {
 
 impl ChildEnd {
     /// Waits until the parent says Go; a parent that died first is an error.
-    pub(super) fn wait_for_go(&self) -> Result<()> {
-        match socket::receive(&self.0).context(|| "receive from the parent")? {
-            Some((message, None)) if message == [GO] => Ok(()),
-            Some(message) => Err(Error::new(format!(
+    pub(super) fn wait_for_go(&self) -> Result<Go> {
+        let message = socket::receive(&self.0).context(|| "receive from the parent")?;
+        let Some((message, _)) = message else {
+            return Err(Error::new(
+                "the parent died before the container was recorded",
+            ));
+        };
+        match message[..] {
+            [GO, a, b, c, d] => Ok(Go {
+                ignored: u32::from_ne_bytes([a, b, c, d]),
+            }),
+            _ => Err(Error::new(format!(
                 "unexpected message {message:?} before Go"
             ))),
-            None => Err(Error::new(
-                "the parent died before the container was recorded",
-            )),
         }
     }
 
     pub(super) fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
         socket::send(&self.0, &[CONSOLE], Some(master)).context(|| "send the terminal")
+    }
+
+    pub(super) fn moved(&self, pid: i32) -> Result<()> {
+        let message = [&[MOVED][..], &pid.to_ne_bytes()].concat();
+        socket::send(&self.0, &message, None).context(|| "send to the parent")
     }
 
     pub(super) fn ready(&self) -> Result<()> {

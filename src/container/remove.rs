@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Created;
+use super::status::status;
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Entry, Record, Status, Store, boot_id};
@@ -15,33 +16,58 @@ use crate::state::{ContainerId, Entry, Record, Status, Store, boot_id};
 /// The kernel ends a killed process in well under this, whatever it does; more is a kernel that hangs.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A container that the caller has made, and the process that runs in it.
+#[derive(Debug)]
+pub struct Made {
+    /// Its first process.
+    pub process: Created,
+    pub(super) entry: Entry,
+    pub(super) cgroup: Cgroup,
+}
+
+impl Made {
+    /// Removes the container, whose first process the caller has waited for. If somebody else has removed it already, a
+    /// container that got its name since is left alone.
+    ///
+    /// # Errors
+    /// When something cannot be removed; [`delete`] can try again.
+    pub fn remove(self) -> Result<()> {
+        let id = self.entry.id().clone();
+        let entry = match self.entry.lock() {
+            Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
+            entry => entry?,
+        };
+        remove(entry, &self.cgroup, None).context(|| format!("delete container {:?}", id.as_str()))
+    }
+}
+
 /// Removes a container: `runp delete`. With `force` a running one is killed first, and one that does not exist is no error.
 ///
 /// # Errors
 /// When it runs and `force` is not given, or when something cannot be removed; it can be tried again then.
 pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
+    let step = || format!("delete container {:?}", id.as_str());
+    if force {
+        kill_unlocked(store, id).context(step)?;
+    }
     let entry = match store.open(id) {
         Err(e) if force && e.errno() == Some(libc::ENOENT) => return Ok(()),
         entry => entry?,
     };
     let layout = Layout::detect()?;
     let record = match entry.read() {
-        Ok(record) => record,
-        // Torn, or of another version.
+        Ok(Some(record)) => Some(record),
+        Ok(None) => return remove_cut_short(entry, &layout).context(step),
+        // Torn, or of another version: it was made, and where it is the intent tells, or its name.
         Err(e) if force => {
             log::warn!("{e}");
             entry.read_intent().unwrap_or_default()
         }
         Err(e) => return Err(e),
     };
-    let step = || format!("delete container {:?}", id.as_str());
-    let path = match &record {
-        Some(record) => record.cgroup.clone(),
-        None => Path::new(cgroup::HOME).join(id.as_str()),
-    };
     if let Some(record) = &record
         && !force
-        && entry.status(record, || Ok(false))? == Status::Running
+        && status(&entry, record, || Ok(false))? == Status::Running
     {
         return Err(Error::new(step()).hint(format!(
             "it runs: stop it first, or: runp delete --force {id}"
@@ -51,7 +77,36 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
     if let Some(init) = &init {
         kill(init).context(step)?;
     }
+    let path = match &record {
+        Some(record) => record.cgroup.clone(),
+        None => Path::new(cgroup::HOME).join(id.as_str()),
+    };
     remove(entry, &layout.open(&path)?, init.as_ref()).context(step)
+}
+
+/// Kills the first process without waiting for who holds the lock: that one may itself wait for the container.
+fn kill_unlocked(store: &Store, id: &ContainerId) -> Result<()> {
+    let record = match store.look(id).and_then(|entry| entry.read()) {
+        Ok(Some(record)) => record,
+        // What is wrong with it is told once it is locked.
+        Ok(None) | Err(_) => return Ok(()),
+    };
+    let Some(init) = first_process(&record)? else {
+        return Ok(());
+    };
+    kill(&init)?;
+    // A frozen one would not die.
+    Layout::detect()?.open(&record.cgroup)?.thaw()
+}
+
+/// Removes a container whose creation was cut short before its record was written. Whether its cgroup was made by then
+/// nobody knows: it is removed if nothing is in it, and never emptied.
+fn remove_cut_short(entry: Entry, layout: &Layout) -> Result<()> {
+    if let Ok(Some(intent)) = entry.read_intent() {
+        // A first process that is not recorded ends by itself, because its parent has.
+        layout.open(&intent.cgroup)?.remove_when_empty()?;
+    }
+    entry.remove()
 }
 
 /// Kills everything in the container's cgroup, and removes the cgroup and the state directory, in this order: as long as
@@ -66,19 +121,6 @@ pub(super) fn remove(entry: Entry, cgroup: &Cgroup, init: Option<&OwnedFd>) -> R
         cgroup.remove()?;
     }
     entry.remove()
-}
-
-/// Removes a container whose first process the caller has waited for.
-///
-/// # Errors
-/// When something cannot be removed; [`delete`] can try again.
-pub fn remove_ended(store: &Store, id: &ContainerId, created: &Created) -> Result<()> {
-    let entry = match store.open(id) {
-        // Somebody else was faster.
-        Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
-        entry => entry?,
-    };
-    remove(entry, &created.cgroup, None).context(|| format!("delete container {:?}", id.as_str()))
 }
 
 /// The container's first process, if it is still there.

@@ -42,11 +42,14 @@ pub fn seal() -> Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl PR_SET_DUMPABLE")
 }
 
-/// On a read-only mount, or a memfd with all its seals.
+/// On our own read-only mount, or a memfd with all its seals.
 fn is_sealed() -> Result<bool> {
     let stat = rustix::fs::statfs(SELF).context(|| format!("statfs {SELF}"))?;
     if stat.f_flags as u64 & StatVfsMountFlags::RDONLY.bits() != 0 {
-        return Ok(true);
+        // A read-only file system of the host can be made writable again at any time. Our own mount is that of a file, and in no
+        // namespace: the way to it from its root is "/", which no file's path is anywhere else.
+        let path = rustix::fs::readlink(SELF, Vec::new()).context(|| format!("readlink {SELF}"))?;
+        return Ok(path.as_c_str() == c"/");
     }
     // A memfd is a file of tmpfs.
     if stat.f_type != libc::TMPFS_MAGIC {

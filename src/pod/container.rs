@@ -84,9 +84,13 @@ impl Pod<'_> {
             overlay: Some(overlay),
             sources: self.sources(plan)?,
             stdio: Stdio::Files([stdin, stdout, stderr]),
+            keyring: true,
         };
-        let created = container::create(self.store, &request, Launch::Now)?;
-        Ok(Run { created, output })
+        let made = container::create(self.store, &request, Launch::Now)?;
+        Ok(Run {
+            created: made.process,
+            output,
+        })
     }
 
     fn sources(&self, plan: &ContainerPlan) -> Result<BTreeMap<usize, OwnedFd>> {

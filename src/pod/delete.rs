@@ -115,7 +115,7 @@ fn remove(pods: &Pods, store: &Store, pod: PodDir) -> Result<()> {
             let data = Data::at(pods.data(pod.name()));
             let names = data.container_names()?;
             let names = names.iter().map(String::as_str);
-            remove_all(store, &name, names, &format!("/runp/{name}"), &data)?;
+            remove_all(store, &name, names, &super::plan::cgroup(&name), &data)?;
         }
     }
     pod.remove()

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::{attach, clone_mount, host_handle};
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::{Device, DeviceNode};
+use crate::sys::mount::{Change, NOEXEC, NOSUID, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
 use crate::sys::process::leak;
 
@@ -105,7 +106,13 @@ fn bind(dir: BorrowedFd<'_>, name: &OsStr, device: &Device) -> Result<()> {
             .hint("in a user namespace a device can only be bound from the host"));
     }
     let target = path::make(dir, Path::new(name), Make::File).context(|| "make its mount point")?;
+    // The host's own file: its mode and owner are not the container's to change.
+    let protected = Change {
+        set: RDONLY | NOSUID | NOEXEC,
+        ..Change::default()
+    };
     clone_mount(host, false)
+        .and_then(|mount| mount_setattr(mount, c"", false, protected).map(|()| mount))
         .and_then(|mount| attach(mount, &target))
         .context(|| "bind the host's")
 }

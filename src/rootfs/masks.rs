@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::mounts::file_system;
 use super::{attach, clone_mount, host_handle};
 use crate::error::{Context, Error, Result};
-use crate::sys::mount::{Change, RDONLY, mount_setattr};
+use crate::sys::mount::{Change, NOEXEC, NOSUID, RDONLY, mount_setattr};
 use crate::sys::path;
 use crate::sys::process::leak;
 
@@ -22,12 +22,18 @@ pub(super) fn hide(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
         let Some(target) = existing(root, path).context(step)? else {
             continue;
         };
-        let null = match null {
-            Some(null) => null,
-            None => *null.insert(host_null()?),
+        let mask = match null {
+            Some(Null::Attached(null)) => clone_mount(null, false).context(step)?,
+            Some(Null::Detached(null)) => null,
+            None => host_null()?,
         };
+        null = Some(Null::Detached(mask));
         // A file cannot be mounted on a directory (move_mount(2): EINVAL), so the kernel tells which it is.
-        match clone_mount(null, false).and_then(|mount| attach(mount, target)) {
+        match attach(mask, target) {
+            Ok(()) => {
+                null = Some(Null::Attached(mask));
+                continue;
+            }
             Err(Errno::INVAL) => {}
             result => {
                 result.context(step)?;
@@ -41,6 +47,14 @@ pub(super) fn hide(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
         attach(mask, target).context(step)?;
     }
     Ok(())
+}
+
+/// The read-only mount of the null device.
+enum Null {
+    /// Not used yet: it can be attached, and not be copied (before Linux 6.15).
+    Detached(BorrowedFd<'static>),
+    /// It can be copied.
+    Attached(BorrowedFd<'static>),
 }
 
 /// Makes what is at these paths, and all that is mounted below, read-only.
@@ -70,15 +84,23 @@ fn existing(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Option<Borr
     }
 }
 
-/// The host's `/dev/null`, verified: an image's could be anything (CVE-2025-31133).
+/// A mount of the host's `/dev/null`, verified: an image's could be anything (CVE-2025-31133). It is read-only, because it is
+/// the host's own file, whose mode the container's root could change; a device can be written all the same.
 fn host_null() -> Result<BorrowedFd<'static>> {
     let null = host_handle(Path::new("/dev/null")).context(|| "open the host's /dev/null")?;
     let stat = fstat(null).context(|| "stat the host's /dev/null")?;
     let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-    match is_device && stat.st_rdev == makedev(1, 3) {
-        true => Ok(null),
-        false => Err(Error::new("the host's /dev/null is not the null device")),
+    if !is_device || stat.st_rdev != makedev(1, 3) {
+        return Err(Error::new("the host's /dev/null is not the null device"));
     }
+    let step = || "make a read-only mount of /dev/null";
+    let mount = clone_mount(null, false).context(step)?;
+    let protected = Change {
+        set: RDONLY | NOSUID | NOEXEC,
+        ..Change::default()
+    };
+    mount_setattr(mount, c"", false, protected).context(step)?;
+    Ok(mount)
 }
 
 fn empty_directory() -> Result<BorrowedFd<'static>> {

@@ -20,7 +20,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, ope
 use crate::cgroup::Layout;
 use crate::container::Overlay;
 use crate::error::{Context, Error, Result};
-use crate::spec::plan::{Mount, MountKind, Plan, Propagation};
+use crate::spec::plan::{Mount, Plan};
 use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
 use crate::sys::process::leak;
@@ -40,17 +40,14 @@ impl<'a> Rootfs<'a> {
     /// # Errors
     /// When the root or a source does not exist or cannot be mounted.
     pub fn open(plan: &'a Plan, overlay: Option<&Overlay>) -> Result<Self> {
-        // Slave: nothing that is mounted here reaches the host, and unmounting on the host goes through.
-        let slave = Change {
-            propagation: libc::MS_SLAVE,
-            ..Change::default()
-        };
-        mount_setattr(CWD, c"/", true, slave).context(|| "make / a slave mount")?;
+        // Private or slave: nothing that is mounted here reaches the host.
+        let cut_off = mounts::propagation(plan.root.propagation);
+        mount_setattr(CWD, c"/", true, cut_off).context(|| "set linux.rootfsPropagation")?;
         let root = match overlay {
             Some(overlay) => mounts::overlay(&plan.root.path, overlay)?,
             None => open_root(&plan.root.path)?,
         };
-        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
         move_mount(root, c"", CWD, &plan.root.path, onto)
             .context(|| format!("mount the root on {}", plan.root.path.display()))?;
         Ok(Self {
@@ -66,11 +63,15 @@ impl<'a> Rootfs<'a> {
     /// With the mount, device or path at which it stopped.
     pub fn enter(self, layout: &Layout) -> Result<()> {
         let plan = self.plan;
+        let mut read_only = Vec::new();
         for (mount, source) in plan.mounts.iter().zip(&self.sources) {
-            mounts::mount(self.root, mount, source, plan, layout)?;
+            read_only.extend(mounts::mount(self.root, mount, source, plan, layout)?);
         }
-        if !binds_dev(&plan.mounts) {
+        if !plan.mounts.iter().any(Mount::binds_dev) {
             devices::make(self.root, &plan.devices)?;
+        }
+        for tree in read_only {
+            mounts::make_read_only(tree)?;
         }
         make_cwd(self.root, &plan.process.cwd)?;
         masks::hide(self.root, &plan.masked_paths)?;
@@ -89,11 +90,6 @@ impl<'a> Rootfs<'a> {
             };
             mount_setattr(self.root, c"", false, change).context(|| "make the root read-only")?;
         }
-        if root.propagation != Propagation::Private {
-            let change = mounts::propagation(root.propagation);
-            mount_setattr(self.root, c"", true, change)
-                .context(|| "set linux.rootfsPropagation")?;
-        }
         Ok(())
     }
 }
@@ -108,13 +104,6 @@ fn open_root(path: &Path) -> Result<BorrowedFd<'static>> {
             .hint("root.path names the directory that holds the container's root file system")
     })?;
     Ok(leak(tree))
-}
-
-/// A `/dev` that is bound from the host has its devices, and nothing must be made on the host.
-fn binds_dev(mounts: &[Mount]) -> bool {
-    let is_dev = |mount: &&Mount| mount.destination.as_path() == Path::new("/dev");
-    let last = mounts.iter().rev().find(is_dev);
-    last.is_some_and(|mount| matches!(mount.kind, MountKind::Bind { .. }))
 }
 
 /// The working directory is made if the image does not have it, as runc does.

@@ -17,7 +17,7 @@ use crate::cgroup::Layout;
 use crate::container::Overlay;
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::{Attributes, BindSource, Mount, MountKind, Namespace, Plan, Propagation};
-use crate::sys::mount::{Change, mount_setattr};
+use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
 use crate::sys::process::leak;
 
@@ -62,15 +62,17 @@ fn open_source(index: usize, mount: &Mount) -> Result<Source> {
     })
 }
 
-/// Mounts one entry at its destination, which is made if it is missing.
+/// Mounts one entry at its destination, which is made if it is missing. Gives the mount back if it is to be made read-only
+/// once everything has been made in it.
 pub(super) fn mount(
     root: BorrowedFd<'_>,
     mount: &Mount,
     source: &Source,
     plan: &Plan,
     layout: &Layout,
-) -> Result<()> {
+) -> Result<Option<BorrowedFd<'static>>> {
     let step = || format!("mount {} on {}", mount.kind, mount.destination.display());
+    let later = is_read_only_tmpfs(mount);
     let tree = match (&mount.kind, source) {
         (MountKind::Cgroup, _) => {
             return cgroupfs::mount(
@@ -79,7 +81,8 @@ pub(super) fn mount(
                 plan.namespaces.cgroup != Namespace::Inherit,
                 layout.view(&plan.cgroup.path),
             )
-            .context(step);
+            .context(step)
+            .map(|()| None);
         }
         (_, Source::Tree(tree)) => {
             if mount.attributes != Attributes::default() {
@@ -95,7 +98,10 @@ pub(super) fn mount(
             },
             Source::New,
         ) => {
-            let attributes = mount.attributes.set;
+            let attributes = match later {
+                true => mount.attributes.set & !RDONLY,
+                false => mount.attributes.set,
+            };
             file_system(fstype, source.as_deref(), parameters, attributes).context(step)?
         }
         (MountKind::Bind { .. }, Source::New) => return Err(Error::new(step())),
@@ -106,7 +112,25 @@ pub(super) fn mount(
     })
     .context(step)?;
     attach(tree, target).context(step)?;
-    after_attach(tree, mount).context(step)
+    after_attach(tree, mount).context(step)?;
+    Ok(later.then_some(tree))
+}
+
+/// Makes a mount that [`mount`] gave back read-only.
+pub(super) fn make_read_only(tree: BorrowedFd<'_>) -> Result<()> {
+    let change = Change {
+        set: RDONLY,
+        ..Change::default()
+    };
+    mount_setattr(tree, c"", false, change).context(|| "make a tmpfs read-only")
+}
+
+/// A tmpfs is new and empty: mount points and devices are made in it before it is read-only.
+fn is_read_only_tmpfs(mount: &Mount) -> bool {
+    let MountKind::FileSystem { fstype, .. } = &mount.kind else {
+        return false;
+    };
+    fstype.as_c_str() == c"tmpfs" && mount.attributes.set & RDONLY != 0
 }
 
 /// What takes effect on a whole tree, or only once it is attached.
@@ -130,23 +154,23 @@ pub(super) fn target(
 ) -> Result<BorrowedFd<'static>> {
     let destination = mount.destination.as_path();
     let step = || "open the mount point in the root";
-    let linked = match path::handle_without_links(root, destination) {
-        Err(Errno::NOENT) => false,
-        Err(Errno::LOOP) => true,
+    match path::handle_without_links(root, destination) {
+        Err(Errno::NOENT | Errno::LOOP) => {}
         handle => return handle.map(leak).context(step),
-    };
+    }
     let kind = match is_directory().context(step)? {
         true => Make::Directory,
         false => Make::File,
     };
-    let target = match linked {
-        true => path::make(root, destination, kind),
-        false => path::make_missing(root, destination, kind),
-    };
-    let target = target.map(leak).map_err(explain_target)?;
-    if linked {
-        check_link(root, mount, target)?;
+    match path::make_without_links(root, destination, kind) {
+        Err(Errno::LOOP) => {}
+        made => return made.map(leak).map_err(explain_target),
     }
+    // Only now a link of the image is followed, and what it leads to is checked before it is used.
+    let target = path::make(root, destination, kind)
+        .map(leak)
+        .map_err(explain_target)?;
+    check_link(root, mount, target)?;
     Ok(target)
 }
 
@@ -164,6 +188,10 @@ fn check_link(root: BorrowedFd<'_>, mount: &Mount, target: BorrowedFd<'_>) -> Re
         _ => {}
     }
     let real = path::real_path(root, target).context(|| "find where the mount point is")?;
+    if real == Path::new("/dev") {
+        return Err(Error::new("a symbolic link of the image leads to /dev")
+            .hint("mount on /dev itself, so that its devices are made where they belong"));
+    }
     crate::spec::over_proc(&real, &mount.kind).map_err(|why| {
         Error::new(format!(
             "a symbolic link of the image leads to {}: {why}",

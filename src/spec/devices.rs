@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime as oci;
 
 use super::field::Field;
-use super::plan::{Device, DeviceNode, Mount, MountKind};
+use super::plan::{Device, DeviceNode, Mount};
 
 /// runtime-spec, config-linux.md, "Default Devices": path, major and minor number of a character device.
 ///
@@ -43,7 +43,7 @@ pub(crate) fn plan_devices(
             field.item(index).at("path").refuse(duplicate);
         }
     }
-    if mounts.iter().any(binds_dev) {
+    if mounts.iter().any(Mount::binds_dev) {
         return Vec::new();
     }
     let default = DEFAULT
@@ -57,10 +57,6 @@ pub(crate) fn plan_devices(
             gid: 0,
         });
     default.chain(own.iter().cloned()).collect()
-}
-
-fn binds_dev(mount: &Mount) -> bool {
-    mount.destination == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. })
 }
 
 fn plan_device(device: &oci::LinuxDevice, field: &mut Field<'_>) -> Device {

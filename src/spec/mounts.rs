@@ -86,7 +86,7 @@ fn plan_mount(
 ) -> Mount {
     let destination = plan_destination(mount.destination(), &mut field.at("destination"));
     refuse_id_maps(mount, field);
-    let (kind, options) = plan_kind(mount, &destination, bundle, file, field);
+    let (kind, options) = plan_kind(mount, bundle, file, field);
     if let Err(reason) = over_proc(&destination, &kind) {
         field.at("destination").refuse_and_hint(
             reason,
@@ -131,7 +131,6 @@ fn refuse_id_maps(mount: &oci::Mount, field: &mut Field<'_>) {
 
 fn plan_kind(
     mount: &oci::Mount,
-    destination: &Path,
     bundle: &Path,
     file: Option<BindSource>,
     field: &mut Field<'_>,
@@ -161,7 +160,7 @@ fn plan_kind(
             let kind = MountKind::FileSystem {
                 fstype: plan_fstype(fstype, &mut field.at("type")),
                 source: file_system_source(mount, &mut field.at("source")),
-                parameters: read_only(fstype, destination, &options, parameters),
+                parameters: read_only(fstype, &options, parameters),
             };
             (kind, options)
         }
@@ -195,15 +194,14 @@ fn bind_source(mount: &oci::Mount, bundle: &Path, field: &mut Field<'_>) -> Bind
 
 /// Adds `ro` for a superblock of the container's own, see [`SHARED_SUPERBLOCK`].
 ///
-/// Not for `/dev`: its nodes are made first, the mount is made read-only afterwards.
+/// Not for a tmpfs, `/dev` among them: what is mounted and made in it comes first, the mount is made read-only afterwards.
 fn read_only(
     fstype: &str,
-    destination: &Path,
     options: &Options,
     mut parameters: Vec<(CString, Option<CString>)>,
 ) -> Vec<(CString, Option<CString>)> {
     let readonly = options.attributes.set & MOUNT_ATTR_RDONLY != 0;
-    if readonly && !SHARED_SUPERBLOCK.contains(&fstype) && destination != Path::new("/dev") {
+    if readonly && !SHARED_SUPERBLOCK.contains(&fstype) && fstype != "tmpfs" {
         parameters.insert(0, (c"ro".into(), None));
     }
     parameters
@@ -382,15 +380,10 @@ mod tests {
     #[test]
     fn read_only_superblocks_are_the_containers_own() {
         for (fstype, destination, options, expected) in [
-            (
-                "tmpfs",
-                "/a",
-                json!(["size=1k", "ro"]),
-                vec!["ro", "size=1k"],
-            ),
+            ("tmpfs", "/a", json!(["size=1k", "ro"]), vec!["size=1k"]),
             ("tmpfs", "/a", json!(["ro", "rw"]), vec![]),
-            ("tmpfs", "/a", json!(["sync", "ro"]), vec!["ro", "sync"]),
             ("tmpfs", "/dev", json!(["ro"]), vec![]),
+            ("ext4", "/a", json!(["sync", "ro"]), vec!["ro", "sync"]),
             ("ext4", "/a", json!(["ro"]), vec!["ro"]),
             ("sysfs", "/sys", json!(["ro"]), vec![]),
             (

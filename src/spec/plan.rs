@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup;
 
@@ -84,7 +84,7 @@ pub struct Root {
     pub path: PathBuf,
     /// `root.readonly`.
     pub readonly: bool,
-    /// `linux.rootfsPropagation`; private unless it says otherwise.
+    /// `linux.rootfsPropagation`: private or slave, which it is unless it says otherwise.
     pub propagation: Propagation,
 }
 
@@ -120,6 +120,14 @@ pub struct Mount {
 pub struct Attributes {
     pub set: u64,
     pub clear: u64,
+}
+
+impl Mount {
+    /// Whether it binds the host's `/dev`, which has its devices: nothing must be made in it.
+    pub fn binds_dev(&self) -> bool {
+        self.destination.as_path() == Path::new("/dev")
+            && matches!(self.kind, MountKind::Bind { .. })
+    }
 }
 
 /// What a mount is made of.

@@ -192,6 +192,7 @@ fn plan(spec: &Spec) -> Option<Plan> {
         overlay: None,
         sources: Default::default(),
         stdio: Stdio::Inherit,
+        keyring: true,
     };
     match super::plan(&request) {
         Ok(plan) => Some(plan),

@@ -72,6 +72,7 @@ pub(crate) fn plan_with_sources(config: &Value, sources: BTreeMap<usize, OwnedFd
         overlay: None,
         sources,
         stdio: Stdio::Inherit,
+        keyring: true,
     })
 }
 

@@ -127,16 +127,21 @@ fn plan_root(spec: &oci::Spec, bundle: &Path, field: &mut Field<'_>) -> Root {
 /// runtime-spec, config-linux.md, "Rootfs Mount Propagation"; the recursive names are runc's.
 fn plan_propagation(name: &str, field: &mut Field<'_>) -> Propagation {
     match name {
-        "" | "private" | "rprivate" => Propagation::Private,
-        "slave" | "rslave" => Propagation::Slave,
-        "shared" | "rshared" => Propagation::Shared,
-        "unbindable" | "runbindable" => Propagation::Unbindable,
+        "private" | "rprivate" => Propagation::Private,
+        "" | "slave" | "rslave" => Propagation::Slave,
+        "shared" | "rshared" | "unbindable" | "runbindable" => {
+            field.refuse_and_hint(
+                format_args!("{name:?} is not supported yet"),
+                "private and slave are",
+            );
+            Propagation::Slave
+        }
         other => {
             field.refuse_and_hint(
                 format_args!("{other:?} is no propagation"),
                 "one of private, slave, shared, unbindable",
             );
-            Propagation::Private
+            Propagation::Slave
         }
     }
 }
@@ -219,7 +224,7 @@ mod tests {
         let plan = plan(&config()).unwrap();
         assert_eq!(plan.root.path, Path::new("/bundle/rootfs"));
         assert!(plan.root.readonly);
-        assert_eq!(plan.root.propagation, Propagation::Private);
+        assert_eq!(plan.root.propagation, Propagation::Slave);
         assert_eq!(plan.hostname.as_deref(), Some("runc"));
         assert_eq!(plan.domainname, None);
         assert_eq!(
@@ -371,6 +376,7 @@ mod tests {
             overlay: None,
             sources: Default::default(),
             stdio: crate::container::Stdio::Inherit,
+            keyring: true,
         };
         assert_eq!(
             super::plan(&request).unwrap_err().to_string(),

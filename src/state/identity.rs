@@ -24,10 +24,22 @@ impl Identity {
     /// # Errors
     /// When there is none.
     pub fn of(pid: i32) -> Result<Self> {
+        Self::with_ignored_signals(pid).map(|(identity, _)| identity)
+    }
+
+    /// The process that has this pid now, and the signals 1 to 31 that it ignores: bit n - 1 is signal n.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn with_ignored_signals(pid: i32) -> Result<(Self, u32)> {
         let stat = read_stat(pid).context(|| format!("read /proc/{pid}/stat"))?;
-        let (_, start_time) =
+        let stat =
             parse_stat(&stat).ok_or_else(|| Error::new(format!("parse /proc/{pid}/stat")))?;
-        Ok(Self { pid, start_time })
+        let identity = Self {
+            pid,
+            start_time: stat.start_time,
+        };
+        Ok((identity, stat.ignored))
     }
 
     /// Whether it still runs: a zombie does not.
@@ -35,8 +47,8 @@ impl Identity {
         read_stat(self.pid)
             .ok()
             .and_then(|stat| parse_stat(&stat))
-            .is_some_and(|(state, start_time)| {
-                start_time == self.start_time && !matches!(state, 'Z' | 'X')
+            .is_some_and(|stat| {
+                stat.start_time == self.start_time && !matches!(stat.state, 'Z' | 'X')
             })
     }
 
@@ -70,13 +82,23 @@ fn read_small(path: &str) -> rustix::io::Result<String> {
     Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
-/// State and start time. The name before them may hold anything, `)` too: what counts is after the last one.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
+/// Fields 3, 22 and 33 of `/proc/<pid>/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    start_time: u64,
+    ignored: u32,
+}
+
+/// The name before the other fields may hold anything, `)` too: what counts is after the last one.
+fn parse_stat(stat: &str) -> Option<Stat> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((state, start_time))
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        start_time: fields.nth(18)?.parse().ok()?,
+        ignored: fields.nth(10)?.parse().ok()?,
+    })
 }
 
 /// This boot of the machine, random(4): state of another boot is worthless.
@@ -96,10 +118,14 @@ mod tests {
 
     #[test]
     fn reads_past_a_hostile_name() {
-        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
+        let rest = "S 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 777 23 24 25 26 27 28 29 30 31 32 4096 34";
         assert_eq!(
             parse_stat(&format!("1 (a) b) Z 9) {rest}")),
-            Some(('S', 777))
+            Some(Stat {
+                state: 'S',
+                start_time: 777,
+                ignored: 4096
+            })
         );
         assert_eq!(parse_stat("1 (a"), None);
         assert_eq!(parse_stat("1 (a) S 1"), None);

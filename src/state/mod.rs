@@ -35,9 +35,10 @@ impl FromStr for ContainerId {
 
     fn from_str(id: &str) -> Result<Self> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-        if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(legal) {
+        let reserved = [".", "..", store::PODS];
+        if id.is_empty() || id.len() > 1024 || reserved.contains(&id) || !id.chars().all(legal) {
             return Err(Error::new(format!("invalid container id {id:?}")).hint(
-                "1 to 1024 of the characters A-Z a-z 0-9 _ + - . and neither \".\" nor \"..\"",
+                "1 to 1024 of the characters A-Z a-z 0-9 _ + - . and not \".\", \"..\" or \"pods\"",
             ));
         }
         Ok(Self(id.into()))
@@ -73,7 +74,17 @@ mod tests {
         for good in ["a", "A-b_c+d.e", "..."] {
             assert!(good.parse::<ContainerId>().is_ok(), "{good:?}");
         }
-        for bad in ["", ".", "..", "a/b", "a b", "a\n", "ä", &"x".repeat(1025)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "pods",
+            "a/b",
+            "a b",
+            "a\n",
+            "ä",
+            &"x".repeat(1025),
+        ] {
             assert!(bad.parse::<ContainerId>().is_err(), "{bad:?}");
         }
     }

@@ -1,13 +1,14 @@
 //! Containers' directories: made, locked, read, written and removed.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdir, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::{ContainerId, Record, Status, boot_id};
+use super::{ContainerId, Record};
 use crate::error::{Context, Error, Result};
 
 /// What was to be made, written once, before anything was: what remains to go by if the record is torn.
@@ -59,13 +60,13 @@ impl Store {
             ),
             e => Error::sys(format!("make directory {}", path.display()), e),
         })?;
-        let written = Entry::open(id, path.clone())
-            .and_then(Entry::lock)
-            .and_then(|entry| entry.write_intent(intent).map(|()| entry));
-        written.map_err(|e| {
-            let removed = fs::remove_dir_all(&path);
-            e.and_cleanup(removed.context(|| format!("remove {}", path.display())))
-        })
+        let mut entry = Entry::open(id, path)?;
+        // That nobody removed it meanwhile shows when the intent is written.
+        entry.flock()?;
+        match entry.write_intent(intent) {
+            Ok(()) => Ok(entry),
+            Err(e) => Err(e.and_cleanup(entry.remove())),
+        }
     }
 
     /// Opens a container and locks it: waits while another runp works on it.
@@ -96,7 +97,6 @@ impl Store {
         };
         let mut ids: Vec<ContainerId> = entries
             .filter_map(|entry| entry.ok())
-            .filter(|entry| entry.file_name() != PODS)
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect();
@@ -111,9 +111,6 @@ pub(crate) const PODS: &str = "pods";
 /// Makes a directory that only its owner may enter, whatever the umask; its parents too when they are missing.
 fn make_private_dir(path: &Path, root: &Path) -> rustix::io::Result<()> {
     let mode = Mode::from_raw_mode(0o700);
-    if path.file_name() == Some(PODS.as_ref()) {
-        return Err(Errno::EXIST);
-    }
     match mkdir(path, mode) {
         Err(Errno::NOENT) => {
             use std::os::unix::fs::DirBuilderExt;
@@ -128,11 +125,18 @@ fn make_private_dir(path: &Path, root: &Path) -> rustix::io::Result<()> {
     }
 }
 
+fn does_not_exist(id: &ContainerId) -> Error {
+    Error::sys(
+        format!("container {:?} does not exist", id.as_str()),
+        Errno::NOENT,
+    )
+}
+
 impl Entry {
     fn open(id: &ContainerId, path: PathBuf) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| match e {
-            Errno::NOENT => Error::sys(format!("container {:?} does not exist", id.as_str()), e),
+            Errno::NOENT => does_not_exist(id),
             e => Error::sys(format!("open {}", path.display()), e),
         })?;
         Ok(Self {
@@ -143,10 +147,35 @@ impl Entry {
         })
     }
 
-    fn lock(mut self) -> Result<Self> {
+    /// Waits while another runp works on the container.
+    ///
+    /// # Errors
+    /// `ENOENT` when that one removed it: a container of the same name that was made since is another one.
+    pub fn lock(mut self) -> Result<Self> {
+        self.flock()?;
+        let stat =
+            rustix::fs::fstat(&self.dir).context(|| format!("look at {}", self.path.display()))?;
+        match stat.st_nlink {
+            0 => Err(does_not_exist(&self.id)),
+            _ => Ok(self),
+        }
+    }
+
+    fn flock(&mut self) -> Result<()> {
         rustix::io::retry_on_intr(|| flock(&self.dir, FlockOperation::LockExclusive))
             .context(|| format!("lock {}", self.path.display()))?;
         self.locked = true;
+        Ok(())
+    }
+
+    /// Lets others work on the container, and keeps its directory open, so that it is known again.
+    ///
+    /// # Errors
+    /// As flock(2).
+    pub fn unlock(mut self) -> Result<Self> {
+        flock(&self.dir, FlockOperation::Unlock)
+            .context(|| format!("unlock {}", self.path.display()))?;
+        self.locked = false;
         Ok(self)
     }
 
@@ -194,16 +223,12 @@ impl Entry {
         Ok(())
     }
 
-    /// Reads the record, or the intent while there is no record; `None` if there is neither: whoever made the directory died
-    /// before anything else.
+    /// Reads the record; `None` before the container's first process was recorded.
     ///
     /// # Errors
     /// When it cannot be read, or is not one of ours.
     pub fn read(&self) -> Result<Option<Record>> {
-        match self.read_file(RECORD)? {
-            None => self.read_intent(),
-            record => Ok(record),
-        }
+        self.read_file(RECORD)
     }
 
     /// Reads what was to be made.
@@ -216,9 +241,17 @@ impl Entry {
 
     fn read_file(&self, name: &str) -> Result<Option<Record>> {
         let path = self.path.join(name);
-        let json = match fs::read(&path) {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let read = openat(&self.dir, name, flags, Mode::empty()).and_then(|file| {
+            let mut json = Vec::new();
+            match fs::File::from(file).read_to_end(&mut json) {
+                Ok(_) => Ok(json),
+                Err(e) => Err(Errno::from_io_error(&e).unwrap_or(Errno::IO)),
+            }
+        });
+        let json = match read {
             Ok(json) => json,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(Error::sys(format!("read {}", path.display()), e)),
         };
         let broken = |why: String| {
@@ -234,12 +267,16 @@ impl Entry {
         }
     }
 
-    /// The record of a container that must be whole.
+    /// The record, or the intent while there is no record.
     ///
     /// # Errors
-    /// As [`Entry::read`], and when its creation was cut short.
+    /// As [`Entry::read`], and when there is neither: whoever made the directory died before anything else.
     pub fn record(&self) -> Result<Record> {
-        self.read()?.ok_or_else(|| {
+        let record = match self.read()? {
+            None => self.read_intent()?,
+            record => record,
+        };
+        record.ok_or_else(|| {
             Error::new(format!(
                 "the creation of container {:?} was cut short",
                 self.id.as_str()
@@ -251,33 +288,8 @@ impl Entry {
         })
     }
 
-    /// What the container does now. `frozen` is asked only when it runs.
-    ///
-    /// # Errors
-    /// When the boot id or the freezer cannot be read.
-    pub fn status(&self, record: &Record, frozen: impl FnOnce() -> Result<bool>) -> Result<Status> {
-        let Some(init) = record.init else {
-            return Ok(if self.is_busy() {
-                Status::Creating
-            } else {
-                Status::Stopped
-            });
-        };
-        if record.boot_id != boot_id()? || !init.is_alive() {
-            return Ok(Status::Stopped);
-        }
-        if self.gate().exists() {
-            return Ok(Status::Created);
-        }
-        Ok(if frozen()? {
-            Status::Paused
-        } else {
-            Status::Running
-        })
-    }
-
     /// Whether another runp holds the lock.
-    fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         if self.locked {
             return false;
         }

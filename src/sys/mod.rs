@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod entry;
+pub mod keyring;
 pub mod mount;
 pub mod net;
 pub mod ns;

@@ -4,7 +4,7 @@
 //! too, so that nothing that an image or another container puts there leads to the host (CVE-2021-30465).
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -53,7 +53,7 @@ pub fn handle_without_links(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// As readlink(2); `EXDEV` when it is not below the root.
 pub fn real_path(root: impl AsFd, handle: impl AsFd) -> Result<PathBuf> {
-    let name = |fd: std::os::fd::BorrowedFd<'_>| -> Result<PathBuf> {
+    let name = |fd: BorrowedFd<'_>| -> Result<PathBuf> {
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
         let name = rustix::fs::readlink(link, Vec::new())?;
         Ok(OsStr::from_bytes(name.as_bytes()).into())
@@ -95,29 +95,31 @@ fn open_as(dir: impl AsFd, path: &Path, flags: OFlags, resolve: ResolveFlags) ->
 /// `ENOTDIR` where a file is.
 pub fn make(root: impl AsFd, path: &Path, kind: Make) -> Result<OwnedFd> {
     match handle(&root, path) {
-        Err(Errno::NOENT) => make_missing(root, path, kind),
+        Err(Errno::NOENT) => make_missing(root.as_fd(), path, kind, handle),
         result => result,
     }
 }
 
-/// As [`make`], for a path of which [`handle`] said that it is missing.
+/// As [`make`], for a path that is missing, except that no symbolic link is followed.
 ///
 /// # Errors
-/// As [`make`].
-pub fn make_missing(root: impl AsFd, path: &Path, kind: Make) -> Result<OwnedFd> {
+/// As [`make`]; `ELOOP` for a symbolic link anywhere in the path.
+pub fn make_without_links(root: impl AsFd, path: &Path, kind: Make) -> Result<OwnedFd> {
+    make_missing(root.as_fd(), path, kind, handle_without_links)
+}
+
+fn make_missing<'a>(
+    root: BorrowedFd<'a>,
+    path: &Path,
+    kind: Make,
+    open: fn(BorrowedFd<'a>, &Path) -> Result<OwnedFd>,
+) -> Result<OwnedFd> {
     let parts = parts(path);
-    let (mut at, mut made) = deepest(&root, &parts)?;
+    let (mut at, mut made) = deepest(root, &parts, open)?;
     while let Some(part) = parts.get(made) {
         let name = CString::new(part.as_bytes()).map_err(|_| Errno::INVAL)?;
-        at = make_one(
-            &at,
-            &name,
-            if made + 1 == parts.len() {
-                kind
-            } else {
-                Make::Directory
-            },
-        )?;
+        let is_last = made + 1 == parts.len();
+        at = make_one(&at, &name, if is_last { kind } else { Make::Directory })?;
         made += 1;
     }
     Ok(at)
@@ -158,16 +160,20 @@ fn parts(path: &Path) -> Vec<&OsStr> {
 }
 
 /// A handle to the longest beginning of the path that exists, and how many parts it has.
-fn deepest(root: impl AsFd, parts: &[&OsStr]) -> Result<(OwnedFd, usize)> {
+fn deepest<'a>(
+    root: BorrowedFd<'a>,
+    parts: &[&OsStr],
+    open: fn(BorrowedFd<'a>, &Path) -> Result<OwnedFd>,
+) -> Result<(OwnedFd, usize)> {
     for length in (1..parts.len()).rev() {
         let path: PathBuf = parts[..length].iter().collect();
-        match handle(&root, &path) {
+        match open(root, &path) {
             Ok(handle) => return Ok((handle, length)),
             Err(Errno::NOENT) => {}
             Err(e) => return Err(e),
         }
     }
-    Ok((handle(root, Path::new("/"))?, 0))
+    Ok((open(root, Path::new("/"))?, 0))
 }
 
 #[cfg(test)]

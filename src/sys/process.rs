@@ -275,14 +275,18 @@ pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Empties the signal mask and takes back that the Rust runtime ignores SIGPIPE: what execve(2) hands on to the program.
+/// Empties the signal mask and gives the signals of `ignored` (bit n - 1 is signal n) their default effect again: what
+/// execve(2) hands on to the program.
 ///
 /// # Errors
-/// As sigprocmask(2).
-pub fn reset_signals() -> std::result::Result<(), nix::errno::Errno> {
+/// As sigaction(2) and sigprocmask(2).
+pub fn reset_signals(ignored: u32) -> std::result::Result<(), nix::errno::Errno> {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-    // SAFETY: SIG_DFL is not a handler, so there is no code of ours that could run at a bad moment.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    for number in (1..32).filter(|number| ignored & (1 << (number - 1)) != 0) {
+        let number = Signal::try_from(number)?;
+        // SAFETY: SIG_DFL is not a handler, so there is no code of ours that could run at a bad moment.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
     SigSet::empty().thread_set_mask()
 }
 

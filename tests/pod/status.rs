@@ -239,7 +239,7 @@ fn limits_are_in_the_cgroups_below_the_pods() {
     assert!(
         dir.parent()
             .unwrap()
-            .ends_with(format!("runp/{}", pod.name)),
+            .ends_with(format!("runp/pod@{}", pod.name)),
         "{}",
         dir.display()
     );

@@ -47,6 +47,11 @@ pub struct PodPlan {
     pub warnings: Vec<String>,
 }
 
+/// The cgroup of the pod of this name. `@` is in no container's id, so that it is never the cgroup of a container.
+pub fn cgroup(pod: &str) -> String {
+    format!("{}/pod@{pod}", crate::cgroup::HOME)
+}
+
 /// Whose namespace of one kind the pod's containers have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shared {
@@ -69,7 +74,7 @@ pub struct SandboxPlan {
     pub ipc: Shared,
     /// `Container`, `Pod` with `shareProcessNamespace`, `Host` with `hostPID`.
     pub pid: Shared,
-    /// `/runp/<pod>`, the parent of pause's and every container's cgroup.
+    /// `/runp/pod@<pod>`, the parent of pause's and every container's cgroup.
     pub cgroup: String,
     /// The pod's effective limits.
     pub resources: LinuxResources,
@@ -283,7 +288,7 @@ fn sandbox(name: &str, spec: &k8s::PodSpec, node: &Node) -> SandboxPlan {
             (_, Some(true)) => Shared::Pod,
             _ => Shared::Container,
         },
-        cgroup: format!("/runp/{name}"),
+        cgroup: cgroup(name),
         resources: resources::pod(spec),
     }
 }
@@ -358,6 +363,7 @@ impl Context<'_> {
             overlay: None,
             sources: BTreeMap::new(),
             stdio: Stdio::Inherit,
+            keyring: true,
         };
         spec::plan(&request).map(drop)
     }

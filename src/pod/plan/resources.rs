@@ -71,10 +71,12 @@ pub(super) fn apply(resources: &mut LinuxResources, container: &Container) {
 }
 
 fn set_cpu(cpu: &mut LinuxCpu, amounts: &Amounts) {
+    // Without a request there is none: Kubernetes' least one would keep pods from machines without a cpu controller.
     let milli = u64::try_from(amounts.cpu_request).unwrap_or(0);
-    cpu.set_shares(Some(
-        (milli.saturating_mul(1024) / 1000).clamp(LEAST_SHARES, 262_144),
-    ));
+    if milli > 0 {
+        let shares = milli.saturating_mul(1024) / 1000;
+        cpu.set_shares(Some(shares.clamp(LEAST_SHARES, 262_144)));
+    }
     if let Some(milli) = amounts.cpu_limit {
         let quota = milli.saturating_mul(i64::try_from(PERIOD).unwrap_or(i64::MAX)) / 1000;
         cpu.set_quota(Some(quota.max(LEAST_QUOTA)));

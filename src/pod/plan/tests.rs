@@ -97,7 +97,10 @@ fn a_plain_container_has_the_defaults_of_cri() {
             json("null")
         );
     }
-    assert_eq!(config(&plan, "/linux/cgroupsPath"), json(r#""/runp/p/c""#));
+    assert_eq!(
+        config(&plan, "/linux/cgroupsPath"),
+        json(r#""/runp/pod@p/c""#)
+    );
     assert_eq!(config(&plan, "/hostname"), json("null"));
     assert_eq!(config(&plan, "/root/readonly"), json("false"));
     assert_eq!(
@@ -450,7 +453,7 @@ fn dev_shm_is_the_pods_the_hosts_or_a_volume() {
 #[test]
 fn resources_become_cgroup_values() {
     for (resources, expected, score) in [
-        ("{}", r#"{"cpu": {"shares": 2}}"#, Some(1000)),
+        ("{}", r#"{"cpu": {}}"#, Some(1000)),
         (
             "{limits: {cpu: 500m, memory: 64Mi}}",
             r#"{"cpu": {"shares": 512, "quota": 50000, "period": 100000}, "memory": {"limit": 67108864}}"#,
@@ -466,11 +469,7 @@ fn resources_become_cgroup_values() {
             r#"{"cpu": {"shares": 2, "quota": 1000, "period": 100000}}"#,
             Some(999),
         ),
-        (
-            "{requests: {memory: 1Gi}}",
-            r#"{"cpu": {"shares": 2}}"#,
-            Some(3),
-        ),
+        ("{requests: {memory: 1Gi}}", r#"{"cpu": {}}"#, Some(3)),
     ] {
         let plan = planned("", &format!("    resources: {resources}"));
         let mut found = config(&plan, "/linux/resources");
@@ -729,7 +728,7 @@ fn the_text_says_what_happens_in_which_order() {
     let text = render_text(&plan);
     for part in [
         "pod p\n  restart policy  Always\n  grace period    30 s\n  QoS class       Burstable\n",
-        "  pause holds     network, ipc, uts\n  of the host     none\n  per container   mount, cgroup, pid\n  cgroup          /runp/p\n",
+        "  pause holds     network, ipc, uts\n  of the host     none\n  per container   mount, cgroup, pid\n  cgroup          /runp/pod@p\n",
         "\nvolumes\n  v        emptyDir on disk, mode 0777\n  dev-shm  emptyDir in memory, mode 1777, at most 64 MiB\n",
         "\norder\n  1.  volumes\n  2.  sandbox: pause with its namespaces\n  3.  init i, to its end with success\n  4.  apps c, together\n",
         "\ninit container i\n  runs        sh -c 'echo > /opt/x'\n",

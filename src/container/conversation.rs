@@ -1,0 +1,117 @@
+//! The parent's side of the conversation with a process that it has made in a container: see [`super::protocol`].
+
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::protocol::{Go, ParentEnd, Report};
+use super::{Created, Launch};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Result};
+use crate::sys::process::{self, Child, Exit};
+
+/// One process, and what it says. Whatever goes wrong, it does not outlive the conversation.
+#[derive(Debug)]
+pub(super) struct Conversation<'a> {
+    parent: ParentEnd,
+    cgroup: &'a Cgroup,
+    process: Child,
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(parent: ParentEnd, cgroup: &'a Cgroup, process: Child) -> Self {
+        Self {
+            parent,
+            cgroup,
+            process,
+        }
+    }
+
+    /// Lets the process begin, and follows it until its program is executed, or until it waits for that. `before` is called
+    /// with its pid each time before it may go on.
+    pub(super) fn follow(
+        mut self,
+        launch: Launch,
+        before: impl FnMut(i32) -> Result<Go>,
+    ) -> Result<Created> {
+        match self.follow_process(launch, before) {
+            Ok(console) => Ok(Created {
+                pid: self.process.pid,
+                pidfd: self.process.pidfd,
+                console,
+            }),
+            Err(e) => Err(self.reap(e)),
+        }
+    }
+
+    fn follow_process(
+        &mut self,
+        launch: Launch,
+        mut before: impl FnMut(i32) -> Result<Go>,
+    ) -> Result<Option<OwnedFd>> {
+        self.parent.go(before(self.process.pid)?)?;
+        let mut console = None;
+        loop {
+            match self.parent.receive()? {
+                Report::Console(master) => console = Some(master),
+                Report::Moved(pid) => {
+                    self.replace(pid)?;
+                    self.parent.go(before(pid)?)?;
+                }
+                Report::Ready if launch == Launch::AtGate => return Ok(console),
+                Report::Ready => break,
+                Report::Failed(e) => return Err(e),
+                Report::End => return Err(self.death()),
+            }
+        }
+        match self.parent.receive()? {
+            Report::End => Ok(console),
+            Report::Failed(e) => Err(e),
+            other => Err(Error::new(format!(
+                "unexpected message {other:?} after Ready"
+            ))),
+        }
+    }
+
+    /// Goes on with the process that the present one has made, which ends.
+    fn replace(&mut self, pid: i32) -> Result<()> {
+        let step = || format!("pidfd_open {pid}");
+        let raw = Pid::from_raw(pid).ok_or_else(|| Error::new(step()))?;
+        // A child of this process: its pid is its own until it is waited for.
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(step)?;
+        let before = std::mem::replace(&mut self.process, Child { pid, pidfd });
+        process::wait(&before.pidfd)
+            .map(drop)
+            .context(|| "wait for the process that set the container up")
+    }
+
+    /// What is to be said of a process that ended before it could say anything itself.
+    fn death(&self) -> Error {
+        let exit = process::wait(&self.process.pidfd);
+        let out_of_memory = self.cgroup.oom_kills().is_ok_and(|kills| kills > 0);
+        match exit {
+            Ok(Exit::Signal(9)) if out_of_memory => Error::new(
+                "the kernel killed the container's first process: out of memory",
+            )
+            .hint("linux.resources.memory.limit is too small to start the container: raise it"),
+            Ok(exit) => Error::new(format!(
+                "the container's first process ended before its program was executed: {exit:?}"
+            )),
+            Err(e) => Error::sys("wait for the container's first process", e),
+        }
+    }
+
+    fn reap(self, error: Error) -> Error {
+        end(&self.process.pidfd, error)
+    }
+}
+
+/// Kills and reaps a child for which there is no use any more, and gives the error back that is the reason.
+pub fn end(pidfd: &OwnedFd, error: Error) -> Error {
+    // It may have ended by itself already, and it must be reaped either way.
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    match process::wait(pidfd) {
+        Ok(_) | Err(rustix::io::Errno::CHILD) => error,
+        Err(e) => error.and_cleanup(Err(Error::sys("wait for the killed process", e))),
+    }
+}
