@@ -176,6 +176,7 @@ macro_rules! context_for_errno {
 context_for_errno!(rustix::io::Errno, nix::errno::Errno, std::io::Error);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -158,6 +158,7 @@ fn home_in(passwd: &[u8], uid: u32) -> Option<CString> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

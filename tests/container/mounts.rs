@@ -76,7 +76,14 @@ fn bind_mounts_have_each_option() {
         .bundle("c")
         .sh("sleep 1000")
         .with("/root/readonly", json!(false));
-    let each: [(&str, &[&str], &[&str], &[&str]); 7] = [
+    // Where, with which options, what the mount then has and lacks.
+    type Row = (
+        &'static str,
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+    let each: [Row; 7] = [
         (
             "/opt/rw",
             &["bind"],

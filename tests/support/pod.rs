@@ -174,8 +174,7 @@ impl<'a> Pod<'a> {
         self.until(&format!("{container} is running"), |pod| {
             !container_status(pod, container)["state"]["running"].is_null()
         });
-        let pid = eventually("the container has a pid", || self.try_pid(container));
-        pid
+        eventually("the container has a pid", || self.try_pid(container))
     }
 
     /// The first process of a container, an ordinary OCI container with the id `<pod>.<container>`.
@@ -194,15 +193,14 @@ impl<'a> Pod<'a> {
         let pid = self.until_running(container);
         let net = process::namespace(pid, "net");
         let containers: Vec<i32> = self.pids();
-        let pause = process::all()
+        process::all()
             .find(|p| {
                 !containers.contains(p)
                     && process::namespace(*p, "net") == net
                     && fs::read_to_string(format!("/proc/{p}/cgroup"))
                         .is_ok_and(|c| c.contains("pause"))
             })
-            .expect("a pause process in the pod's network namespace");
-        pause
+            .expect("a pause process in the pod's network namespace")
     }
 
     /// The first processes of all running containers of the pod, as `list` tells.
