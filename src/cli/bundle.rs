@@ -71,11 +71,11 @@ impl Run {
             return Ok(0);
         }
         let foreground = terminal::Foreground::prepare()?;
-        let created = self.common.create(store, Launch::Now, false)?;
+        let mut created = self.common.create(store, Launch::Now, false)?;
         self.common.hand_over(store, &created)?;
         let console = match self.common.console_socket {
             Some(_) => None,
-            None => created.console.as_ref(),
+            None => created.console.take(),
         };
         let ended = foreground.wait(&created.pidfd, console);
         let deleted = match self.keep {

@@ -105,7 +105,7 @@ impl Exec {
             true => None,
             false => Some(terminal::Foreground::prepare()?),
         };
-        let created = container::exec(store, &request)?;
+        let mut created = container::exec(store, &request)?;
         if let (Some(socket), Some(console)) = (&self.console_socket, &created.console) {
             terminal::send(socket, std::os::fd::AsFd::as_fd(console))?;
         }
@@ -115,7 +115,7 @@ impl Exec {
         };
         let console = match self.console_socket {
             Some(_) => None,
-            None => created.console.as_ref(),
+            None => created.console.take(),
         };
         let exit = foreground.wait(&created.pidfd, console)?;
         Ok(exit.code())
