@@ -14,8 +14,8 @@ use serde_json::json;
 
 use crate::support::{Bundle, Case, Done, Need, eventually};
 
-/// `command` under a terminal of its own, script(1).
-fn under_a_terminal(case: &Case, arguments: &[&str]) -> Command {
+/// The runtime with these arguments, for a shell.
+fn words(case: &Case, arguments: &[&str]) -> String {
     let runtime = case.runtime();
     let words: Vec<_> = std::iter::once(runtime.get_program())
         .chain(runtime.get_args())
@@ -23,24 +23,20 @@ fn under_a_terminal(case: &Case, arguments: &[&str]) -> Command {
         .chain(arguments.iter().copied())
         .map(|w| format!("'{w}'"))
         .collect();
-    let mut command = Command::new("script");
-    command.args([
-        "--quiet",
-        "--return",
-        "--command",
-        &words.join(" "),
-        "/dev/null",
-    ]);
-    command
+    words.join(" ")
 }
 
-/// What was printed, without what script(1) echoes of the end of its own input.
+/// Runs a shell script under a terminal of its own, script(1), in which nothing is typed.
+fn under_a_terminal(case: &Case, script: &str) -> Done {
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", script, "/dev/null"]);
+    let (stdin, _open) = pipe().unwrap();
+    command.stdin(stdin);
+    case.finish(command)
+}
+
 fn lines(done: &Done) -> Vec<&str> {
-    let noise = ['^', '@', 'D', '\u{8}'];
-    let text = done
-        .stdout
-        .trim_matches(|c: char| noise.contains(&c) || c.is_whitespace());
-    text.lines().map(str::trim).collect()
+    done.stdout.lines().map(str::trim).collect()
 }
 
 #[test]
@@ -49,12 +45,8 @@ fn run_with_a_terminal_gives_the_program_one() {
     let c = case.bundle("c").with("/process/terminal", json!(true)).sh(
         "tty; test -t 0 && test -t 1 && test -t 2 && echo all; stat -c %t:%T /dev/console; exit 5",
     );
-    let done = case
-        .finish(under_a_terminal(
-            &case,
-            &["run", "--bundle", c.path.to_str().unwrap(), &c.id],
-        ))
-        .code(5);
+    let run = ["run", "--bundle", c.path.to_str().unwrap(), &c.id];
+    let done = under_a_terminal(&case, &words(&case, &run)).code(5);
     let lines = lines(&done);
     assert_eq!(lines[1], "all", "{done:?}");
     assert!(lines[0].starts_with("/dev/"), "{done:?}");
@@ -70,19 +62,9 @@ fn exec_with_a_terminal_gives_the_program_one() {
     let Some(case) = Case::new(&[]) else { return };
     let c = case.bundle("c").sh("sleep 1000");
     c.run_detached().ok();
-    let done = case
-        .finish(under_a_terminal(
-            &case,
-            &[
-                "exec",
-                "-t",
-                &c.id,
-                "sh",
-                "-c",
-                "test -t 0 && echo tty; exit 6",
-            ],
-        ))
-        .code(6);
+    let script = "test -t 0 && echo tty; exit 6";
+    let exec = words(&case, &["exec", "-t", &c.id, "sh", "-c", script]);
+    let done = under_a_terminal(&case, &exec).code(6);
     assert_eq!(lines(&done), ["tty"]);
     c.exec(&[], &["sh", "-c", "test -t 0"]).code(1);
     c.delete_force().ok();
@@ -344,25 +326,11 @@ fn output_of_a_program_that_outlives_the_process_holds_nobody_up() {
 fn our_terminal_is_as_before() {
     let Some(case) = Case::new(&[]) else { return };
     let c = host(&case);
-    let runtime = case.runtime();
-    let words: Vec<_> = std::iter::once(runtime.get_program())
-        .chain(runtime.get_args())
-        .map(|w| w.to_str().unwrap())
-        .collect();
-    let (runtime, id) = (words.join(" "), &c.id);
-    let script = format!(
-        "stty -g; {runtime} exec -t {id} true; stty -g; {runtime} exec -t {id} /none; stty -g"
-    );
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &script, "/dev/null"]);
-    let (stdin, _open) = pipe().unwrap(); // script(1) types nothing
-    command.stdin(stdin);
-    let done = case.finish(command);
-    let modes: Vec<_> = done
-        .stdout
-        .lines()
-        .filter(|l| l.matches(':').count() > 30)
-        .collect();
+    let exec = words(&case, &["exec", "-t", &c.id]);
+    let script = format!("stty -g; {exec} true; stty -g; {exec} /none; stty -g");
+    let done = under_a_terminal(&case, &script);
+    let is_modes = |line: &&str| line.matches(':').count() > 30;
+    let modes: Vec<_> = lines(&done).into_iter().filter(is_modes).collect();
     assert_eq!(modes.len(), 3, "{done:?}");
     assert!(modes.iter().all(|m| *m == modes[0]), "{done:?}");
 }
