@@ -123,10 +123,15 @@ impl Pod<'_> {
         let image = root(plan);
         let like = fs::metadata(&image).context(|| format!("look at image {}", image.display()))?;
         let step = || format!("make {} like {}", overlay.upper.display(), image.display());
-        std::os::unix::fs::chown(&overlay.upper, Some(like.uid()), Some(like.gid()))
-            .context(step)?;
-        let mode = fs::Permissions::from_mode(like.mode() & 0o7777);
-        fs::set_permissions(&overlay.upper, mode).context(step)?;
+        let made = fs::metadata(&overlay.upper).context(step)?;
+        if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
+            std::os::unix::fs::chown(&overlay.upper, Some(like.uid()), Some(like.gid()))
+                .context(step)?;
+        }
+        if made.mode() != like.mode() {
+            let mode = fs::Permissions::from_mode(like.mode() & 0o7777);
+            fs::set_permissions(&overlay.upper, mode).context(step)?;
+        }
         Ok(overlay)
     }
 

@@ -2,6 +2,7 @@
 
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 
@@ -45,11 +46,12 @@ struct Attach {
 /// # Errors
 /// `EPERM` without `CAP_BPF` (before Linux 5.8: `CAP_SYS_ADMIN`), `EINVAL` if the kernel refuses the program.
 pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<()> {
-    let program = load(program).map_err(|errno| {
-        Error::sys("load the device program", errno).hint(
-            "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
-        )
-    })?;
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = match last.take() {
+        Some(loaded) if loaded.0 == program => loaded,
+        _ => (program.to_vec(), load(program).map_err(explain_load)?),
+    };
+    let (_, program) = last.insert(loaded);
     let attach = Attach {
         target_fd: cgroup.as_fd().as_raw_fd().cast_unsigned(),
         attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
@@ -62,6 +64,16 @@ pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<(
             .hint("a program of a cgroup above may forbid others (BPF_F_ALLOW_OVERRIDE)")
     })?;
     Ok(())
+}
+
+/// The program that was loaded last. The containers of a pod mostly have the same rules, and checking and translating a
+/// program takes the kernel half a millisecond.
+static LAST: Mutex<Option<(Vec<[u8; 8]>, OwnedFd)>> = Mutex::new(None);
+
+fn explain_load(errno: Errno) -> Error {
+    Error::sys("load the device program", errno).hint(
+        "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
+    )
 }
 
 /// The kernel gives up checking a program when a signal arrives, SIGCHLD for one, and wants to be asked again.
