@@ -68,10 +68,10 @@ impl Run {
             return Ok(0);
         }
         let foreground = terminal::Foreground::prepare()?;
-        let made = self.common.create(store, Launch::Now, false)?;
+        let mut made = self.common.create(store, Launch::Now, false)?;
         let console = match self.common.console_socket {
             Some(_) => None,
-            None => made.process.console.as_ref(),
+            None => made.process.console.take(),
         };
         let ended = foreground.wait(&made.process.pidfd, console);
         let removed = match self.keep {

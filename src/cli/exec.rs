@@ -105,7 +105,7 @@ impl Exec {
             true => None,
             false => Some(terminal::Foreground::prepare()?),
         };
-        let created = container::exec(store, &request)?;
+        let mut created = container::exec(store, &request)?;
         hand_over(
             &created,
             self.console_socket.as_deref(),
@@ -117,7 +117,7 @@ impl Exec {
         };
         let console = match self.console_socket {
             Some(_) => None,
-            None => created.console.as_ref(),
+            None => created.console.take(),
         };
         let exit = foreground.wait(&created.pidfd, console)?;
         Ok(exit.code())

@@ -1,0 +1,236 @@
+//! One direction of a terminal: from one file to another through a bounded buffer, one step when poll(2) says so.
+
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::{Errno, Result};
+use rustix::pipe::PIPE_BUF;
+use rustix::termios::isatty;
+
+/// Bytes that a terminal in raw mode takes without blocking once poll calls it writable (drivers/tty: `WAKEUP_CHARS`,
+/// `TTYB_ALIGN_MASK`). One that turns newlines into two characters may block for so much until it is read again.
+const TERMINAL_BUF: usize = 256;
+
+/// A copy that does not block, also if the files are not set to non-blocking: it holds back what the destination has no
+/// room for, and reads no more until that is written.
+pub(super) struct Copy<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    buffer: [u8; PIPE_BUF],
+    /// What is read and not yet written.
+    held: Range<usize>,
+    /// Bytes that one write may have.
+    at_once: usize,
+    has_ended: bool,
+}
+
+/// Why a copy goes no further.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// There is no more to read.
+    Source,
+    /// Nobody takes it any more.
+    Destination,
+}
+
+impl<'a> Copy<'a> {
+    pub(super) fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
+        Self {
+            from,
+            to,
+            buffer: [0; PIPE_BUF],
+            held: 0..0,
+            at_once: match isatty(to) {
+                true => TERMINAL_BUF,
+                false => PIPE_BUF,
+            },
+            has_ended: false,
+        }
+    }
+
+    /// What must be ready before the next [`Self::step`]. `None` when there will be none.
+    pub(super) fn awaits(&self) -> Option<PollFd<'a>> {
+        match (self.is_empty(), self.has_ended) {
+            (false, _) => Some(PollFd::from_borrowed_fd(self.to, PollFlags::OUT)),
+            (true, false) => Some(PollFd::from_borrowed_fd(self.from, PollFlags::IN)),
+            (true, true) => None,
+        }
+    }
+
+    /// Whether all that was read is written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// One read or one write. Says when that was the last.
+    pub(super) fn step(&mut self) -> Option<End> {
+        let (done, end) = match self.is_empty() {
+            true => (self.read(), End::Source),
+            false => (self.write(), End::Destination),
+        };
+        match (done, &end) {
+            (Err(Errno::AGAIN | Errno::INTR), _) => return None,
+            (Ok(count), _) if count > 0 => return None,
+            _ => {}
+        }
+        self.has_ended = true;
+        self.held = 0..0;
+        Some(end)
+    }
+
+    /// Puts these bytes behind the last of the source, which has ended.
+    pub(super) fn append(&mut self, last: &[u8]) {
+        let count = last.len().min(PIPE_BUF);
+        self.buffer[..count].copy_from_slice(&last[..count]);
+        self.held = 0..count;
+    }
+
+    /// Reads once, into the empty buffer. 0 is the end.
+    ///
+    /// # Errors
+    /// As read(2).
+    pub(super) fn read(&mut self) -> Result<usize> {
+        let count = rustix::io::read(self.from, &mut self.buffer)?;
+        self.held = 0..count;
+        Ok(count)
+    }
+
+    fn write(&mut self) -> Result<usize> {
+        let end = self.held.end.min(self.held.start + self.at_once);
+        let count = rustix::io::write(self.to, &self.buffer[self.held.start..end])?;
+        self.held.start += count;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::fs::File;
+    use std::io::{PipeReader, Read, Write, pipe};
+    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use rustix::event::{Timespec, poll};
+    use rustix::fs::{OFlags, fcntl_setfl};
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+    use super::*;
+
+    /// Takes steps as long as poll says so; how the copy ended, if it did.
+    fn pump(copy: &mut Copy<'_>) -> Option<End> {
+        let now = Timespec::default();
+        while let Some(file) = copy.awaits() {
+            if poll(&mut [file], Some(&now)).unwrap() == 0 {
+                return None;
+            }
+            if let Some(end) = copy.step() {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn read_available(from: &PipeReader, bytes: usize) -> Vec<u8> {
+        let mut read = vec![0; bytes];
+        let count = rustix::io::read(from, &mut read).unwrap();
+        read.truncate(count);
+        read
+    }
+
+    #[test]
+    fn copies_all_to_the_end() {
+        let (from, mut writer) = pipe().unwrap();
+        let (mut reader, to) = pipe().unwrap();
+        writer.write_all(b"abc").unwrap();
+        let mut copy = Copy::new(from.as_fd(), to.as_fd());
+        assert_eq!(pump(&mut copy), None);
+        drop(writer);
+        assert_eq!(pump(&mut copy), Some(End::Source));
+        assert!(copy.awaits().is_none(), "nothing is left to do");
+        copy.append(b"!");
+        assert_eq!(pump(&mut copy), None);
+        assert!(copy.awaits().is_none());
+        drop(to);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc!");
+    }
+
+    /// `pump` would hang if a step blocked.
+    fn assert_loses_nothing(is_nonblocking: bool) {
+        let (from, mut writer) = UnixStream::pair().map(|(a, b)| (b, a)).unwrap();
+        let (reader, to) = pipe().unwrap();
+        if is_nonblocking {
+            fcntl_setfl(&to, OFlags::NONBLOCK).unwrap();
+        }
+        let sent: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+        let source = sent.clone();
+        let sender = std::thread::spawn(move || writer.write_all(&source).unwrap());
+        let mut copy = Copy::new(from.as_fd(), to.as_fd());
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            pump(&mut copy);
+            let mut files = [PollFd::new(&reader, PollFlags::IN)];
+            if poll(&mut files, Some(&Timespec::default())).unwrap() > 0 {
+                received.extend(read_available(&reader, 5000)); // frees a page and a bit
+            }
+        }
+        sender.join().unwrap();
+        assert!(received == sent);
+    }
+
+    #[test]
+    fn loses_nothing_when_a_blocking_destination_is_full() {
+        assert_loses_nothing(false);
+    }
+
+    #[test]
+    fn loses_nothing_when_a_nonblocking_destination_is_full() {
+        assert_loses_nothing(true);
+    }
+
+    #[test]
+    fn holds_back_while_there_is_no_room() {
+        let (from, mut writer) = UnixStream::pair().map(|(a, b)| (b, a)).unwrap();
+        let (_reader, to) = pipe().unwrap();
+        let mut copy = Copy::new(from.as_fd(), to.as_fd());
+        writer.set_nonblocking(true).unwrap();
+        while writer.write(&[0; 4096]).is_ok() {
+            assert_eq!(pump(&mut copy), None);
+        }
+        assert_eq!(copy.awaits().unwrap().as_fd().as_raw_fd(), to.as_raw_fd());
+    }
+
+    #[test]
+    fn ends_when_nobody_reads() {
+        let (from, mut writer) = pipe().unwrap();
+        let (reader, to) = pipe().unwrap();
+        writer.write_all(b"abc").unwrap();
+        drop(reader);
+        let mut copy = Copy::new(from.as_fd(), to.as_fd());
+        assert_eq!(pump(&mut copy), Some(End::Destination));
+        assert!(copy.awaits().is_none());
+    }
+
+    /// Ended by the test runner's patience if a write to the full terminal blocks.
+    #[test]
+    fn a_terminal_that_nobody_reads_does_not_block() {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master: OwnedFd = openpt(flags).unwrap();
+        unlockpt(&master).unwrap();
+        let terminal = ioctl_tiocgptpeer(&master, flags).unwrap();
+        let mut modes = tcgetattr(&terminal).unwrap();
+        modes.make_raw();
+        tcsetattr(&terminal, OptionalActions::Now, &modes).unwrap();
+        let newlines = tempfile::tempfile().unwrap();
+        (&newlines).write_all(&[b'\n'; 1 << 20]).unwrap();
+        let from = File::open(format!("/proc/self/fd/{}", newlines.as_raw_fd())).unwrap();
+        let mut copy = Copy::new(from.as_fd(), terminal.as_fd());
+        assert_eq!(pump(&mut copy), None);
+        assert!(!copy.is_empty());
+    }
+}
