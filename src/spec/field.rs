@@ -1,7 +1,7 @@
 //! A place in the configuration, and what is wrong with it. All errors are collected, none stops the search.
 
 use std::ffi::{CString, OsStr};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -10,47 +10,89 @@ use crate::error::Error;
 /// A field of the configuration: its JSON path, and where its errors go.
 ///
 /// A refused value is still returned, somehow: nobody uses it, because a plan with errors is not given out.
-pub(crate) struct Field<'e> {
-    path: String,
-    errors: &'e mut Vec<Error>,
+pub(crate) struct Field<'a> {
+    place: Place<'a>,
+    errors: &'a mut Vec<Error>,
 }
 
-impl<'e> Field<'e> {
-    pub(crate) fn new(path: impl Into<String>, errors: &'e mut Vec<Error>) -> Self {
+/// The path of a field. It is only written out if something is wrong there.
+struct Place<'a> {
+    parent: Option<&'a Place<'a>>,
+    step: Step<'a>,
+}
+
+enum Step<'a> {
+    Name(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Name(name) if self.is_first() => f.write_str(name),
+            Step::Name(name) => write!(f, ".{name}"),
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Key(key) => write!(f, "[{key:?}]"),
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Whether nothing is written before it: the root of the configuration has no name.
+    fn is_first(&self) -> bool {
+        self.parent
+            .is_none_or(|parent| parent.parent.is_none() && matches!(parent.step, Step::Name("")))
+    }
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn new(path: &'a str, errors: &'a mut Vec<Error>) -> Self {
         Self {
-            path: path.into(),
+            place: Place {
+                parent: None,
+                step: Step::Name(path),
+            },
             errors,
         }
     }
 
-    fn child(&mut self, path: String) -> Field<'_> {
-        Field::new(path, self.errors)
+    fn child<'b>(&'b mut self, step: Step<'b>) -> Field<'b> {
+        Field {
+            place: Place {
+                parent: Some(&self.place),
+                step,
+            },
+            errors: self.errors,
+        }
     }
 
     /// `self.name`
-    pub(crate) fn at(&mut self, name: &str) -> Field<'_> {
-        let dot = if self.path.is_empty() { "" } else { "." };
-        self.child(format!("{}{dot}{name}", self.path))
+    pub(crate) fn at<'b>(&'b mut self, name: &'b str) -> Field<'b> {
+        self.child(Step::Name(name))
     }
 
     /// `self[index]`
     pub(crate) fn item(&mut self, index: usize) -> Field<'_> {
-        self.child(format!("{}[{index}]", self.path))
+        self.child(Step::Index(index))
     }
 
     /// `self["key"]`
-    pub(crate) fn key(&mut self, key: &str) -> Field<'_> {
-        self.child(format!("{}[{key:?}]", self.path))
+    pub(crate) fn key<'b>(&'b mut self, key: &'b str) -> Field<'b> {
+        self.child(Step::Key(key))
     }
 
     pub(crate) fn refuse(&mut self, reason: impl Display) {
         self.errors
-            .push(Error::new(format!("{}: {reason}", self.path)));
+            .push(Error::new(format!("{}: {reason}", self.place)));
     }
 
     pub(crate) fn refuse_and_hint(&mut self, reason: impl Display, hint: impl Into<String>) {
         self.errors
-            .push(Error::new(format!("{}: {reason}", self.path)).hint(hint));
+            .push(Error::new(format!("{}: {reason}", self.place)).hint(hint));
     }
 
     /// The value for the kernel, whose strings end at the first NUL.

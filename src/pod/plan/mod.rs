@@ -212,6 +212,8 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     let volumes = mounts::volumes(spec);
 
     let context = Context {
+        base: serde_json::from_str(BASE)
+            .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
         manifest,
         options,
         spec,
@@ -300,6 +302,8 @@ fn short(name: &str) -> String {
 }
 
 struct Context<'a> {
+    /// What a container starts from that has no bundle.
+    base: Spec,
     manifest: &'a Manifest,
     options: &'a PlanOptions,
     spec: &'a k8s::PodSpec,
@@ -327,8 +331,7 @@ impl Context<'_> {
         let from_bundle = config.is_some();
         let mut spec = match config {
             Some(spec) => spec,
-            None => serde_json::from_str(BASE)
-                .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
+            None => self.base.clone(),
         };
         let privileged = container
             .security_context
