@@ -111,7 +111,7 @@ impl Common {
             id: &self.id,
             bundle,
             spec: &spec,
-            overlay: None,
+            root: None,
             sources: BTreeMap::new(),
             stdio: match wants_terminal {
                 true => Stdio::Terminal,

@@ -92,7 +92,10 @@ fn name_host(plan: &Plan) -> Result<()> {
 fn enter_root(prepared: &Prepared<'_>) -> Result<()> {
     let plan = prepared.plan;
     let rootfs = match plan.namespaces.mount {
-        Namespace::New => Some(Rootfs::open(plan, prepared.request.overlay.as_ref())?),
+        Namespace::New => {
+            let root = prepared.request.root.as_ref().map(AsRawFd::as_raw_fd);
+            Some(Rootfs::open(plan, root)?)
+        }
         Namespace::Join(_) | Namespace::Inherit => None,
     };
     if prepared.namespaces.has_user_namespace() {

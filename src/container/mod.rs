@@ -38,8 +38,8 @@ pub struct Request<'a> {
     pub bundle: PathBuf,
     /// The configuration.
     pub spec: &'a Spec,
-    /// Writes go to an overlay over `root.path`, which stays as it is.
-    pub overlay: Option<Overlay>,
+    /// A detached mount that is its root, instead of `root.path` itself: a writable layer over that, for example.
+    pub root: Option<OwnedFd>,
     /// By index into `spec.mounts`: a detached mount (open_tree(2) `OPEN_TREE_CLONE`) to attach instead of binding
     /// `source`, for sources that were resolved safely beforehand (a subPath, CVE-2021-25741).
     pub sources: BTreeMap<usize, OwnedFd>,
@@ -47,15 +47,6 @@ pub struct Request<'a> {
     pub stdio: Stdio,
     /// Gets a session keyring of its own, keyrings(7), instead of the caller's.
     pub keyring: bool,
-}
-
-/// The writable layer of a container's root, on the host.
-#[derive(Debug, Clone)]
-pub struct Overlay {
-    /// Takes the writes.
-    pub upper: PathBuf,
-    /// overlayfs' scratch directory: empty, on the same file system as `upper`.
-    pub work: PathBuf,
 }
 
 /// Standard input, output and error of a container's process.

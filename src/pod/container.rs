@@ -17,8 +17,9 @@ use super::store::{Data, PodDir};
 use super::tree;
 use super::volumes::Volumes;
 use crate::cgroup::{Cgroup, Layout};
-use crate::container::{self, Created, Launch, Overlay, Request, Stdio};
+use crate::container::{self, Created, Launch, Request, Stdio};
 use crate::error::{Context, Error, Result};
+use crate::rootfs;
 use crate::state::{ContainerId, Store};
 
 /// What the containers of a pod are made of.
@@ -44,7 +45,8 @@ pub struct Run {
 }
 
 impl Pod<'_> {
-    /// Starts a container in the namespaces that the process `pause` holds. `restart` numbers its log file.
+    /// Starts a container in the namespaces that the process `pause` holds. `restart` numbers its log file;
+    /// `root` is a fresh one that was made in time, see [`Self::fresh_root`].
     ///
     /// # Errors
     /// Why it did not start; then nothing of it is left but its log.
@@ -53,12 +55,13 @@ impl Pod<'_> {
         plan: &ContainerPlan,
         restart: u32,
         pause: i32,
+        root: Option<OwnedFd>,
     ) -> std::result::Result<Run, (StartFailure, Error)> {
         if let Some(error) = &plan.config_error {
             let error = Error::new(error.clone());
             return Err((StartFailure::CreateContainerConfigError, error));
         }
-        self.create(plan, restart, pause).map_err(|e| {
+        self.create(plan, restart, pause, root).map_err(|e| {
             let failure = match e.is_of_program() {
                 true => StartFailure::StartError,
                 false => StartFailure::CreateContainerError,
@@ -67,12 +70,21 @@ impl Pod<'_> {
         })
     }
 
-    fn create(&self, plan: &ContainerPlan, restart: u32, pause: i32) -> Result<Run> {
+    fn create(
+        &self,
+        plan: &ContainerPlan,
+        restart: u32,
+        pause: i32,
+        root: Option<OwnedFd>,
+    ) -> Result<Run> {
         let id = container_id(&self.plan.name, &plan.name)?;
         // The previous run's record and cgroup.
         container::delete(self.store, &id, true)?;
         let spec = with_pause(&plan.spec, pause);
-        let overlay = self.fresh_root(plan)?;
+        let root = match root {
+            Some(root) => root,
+            None => self.fresh_root(plan)?,
+        };
         let (output, pipes) = Output::open(&self.dir.logs(&plan.name), restart)?;
         let [stdout, stderr] = pipes;
         let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -81,7 +93,7 @@ impl Pod<'_> {
             id: &id,
             bundle: plan.bundle.clone(),
             spec: &spec,
-            overlay: Some(overlay),
+            root: Some(root),
             sources: self.sources(plan)?,
             stdio: Stdio::Files([stdin, stdout, stderr]),
             keyring: true,
@@ -109,30 +121,29 @@ impl Pod<'_> {
     }
 
     /// An empty writable layer over the image: what the run before wrote is gone.
-    fn fresh_root(&self, plan: &ContainerPlan) -> Result<Overlay> {
+    ///
+    /// # Errors
+    /// When the layer cannot be made.
+    pub fn fresh_root(&self, plan: &ContainerPlan) -> Result<OwnedFd> {
         let dir = self.data.containers().join(&plan.name);
         self.remove_root(plan)?;
-        let overlay = Overlay {
-            upper: dir.join("upper"),
-            work: dir.join("work"),
-        };
-        for dir in [&dir, &overlay.upper, &overlay.work] {
+        let (upper, work) = (dir.join("upper"), dir.join("work"));
+        for dir in [&dir, &upper, &work] {
             fs::create_dir(dir).context(|| format!("make directory {}", dir.display()))?;
         }
         // The root directory that the container sees is the upper one.
         let image = root(plan);
         let like = fs::metadata(&image).context(|| format!("look at image {}", image.display()))?;
-        let step = || format!("make {} like {}", overlay.upper.display(), image.display());
-        let made = fs::metadata(&overlay.upper).context(step)?;
+        let step = || format!("make {} like {}", upper.display(), image.display());
+        let made = fs::metadata(&upper).context(step)?;
         if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
-            std::os::unix::fs::chown(&overlay.upper, Some(like.uid()), Some(like.gid()))
-                .context(step)?;
+            std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid())).context(step)?;
         }
         if made.mode() != like.mode() {
             let mode = fs::Permissions::from_mode(like.mode() & 0o7777);
-            fs::set_permissions(&overlay.upper, mode).context(step)?;
+            fs::set_permissions(&upper, mode).context(step)?;
         }
-        Ok(overlay)
+        rootfs::overlay(&image, &upper, &work)
     }
 
     fn remove_root(&self, plan: &ContainerPlan) -> Result<()> {

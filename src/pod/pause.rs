@@ -59,11 +59,17 @@ impl Holds<'_> {
     }
 }
 
-/// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line.
+/// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line. `meanwhile` runs while it gets
+/// ready.
 ///
 /// # Errors
 /// What the child could not do, with its step; then the process is gone and reaped.
-pub fn start(name: &str, holds: Holds<'_>, cgroup: &Cgroup) -> Result<Child> {
+pub fn start(
+    name: &str,
+    holds: Holds<'_>,
+    cgroup: &Cgroup,
+    meanwhile: impl FnOnce(),
+) -> Result<Child> {
     let program = program_in_memory().context(|| "put the pause program into memory")?;
     let name = CString::new(name).map_err(|e| Error::new(format!("pod name {name:?}: {e}")))?;
     let args = StringArray::new(vec![c"pause".into(), name]);
@@ -81,6 +87,7 @@ pub fn start(name: &str, holds: Holds<'_>, cgroup: &Cgroup) -> Result<Child> {
     })
     .context(|| "clone3")?;
     drop(theirs);
+    meanwhile();
     match wait_until_ready(&ours, &child) {
         Ok(()) => Ok(child),
         Err(error) => {

@@ -13,21 +13,27 @@ use crate::cgroup::{self, Layout, Limits};
 use crate::error::{Context, Error, Result};
 use crate::sys::process::Child;
 
-/// Makes the pod's cgroup with its limits, and a pause process in it that holds the pod's namespaces.
+/// Makes the pod's cgroup with its limits, and a pause process in it that holds the pod's namespaces. `meanwhile` runs while
+/// that gets ready.
 ///
 /// # Errors
 /// The step that the kernel refused; then nothing of the sandbox is left.
-pub fn start(pod: &str, plan: &SandboxPlan) -> Result<Child> {
+pub fn start(pod: &str, plan: &SandboxPlan, meanwhile: impl FnOnce()) -> Result<Child> {
     let layout = Layout::detect()?;
     let mut errors = Vec::new();
     let limits = Limits::from_resources(&plan.resources, "resources", &mut errors);
     Error::all("the pod's cgroup", errors)?;
     layout.create(&cgroup::Plan::around(&plan.cgroup, limits))?;
-    let started = start_pause(pod, plan, &layout).context(|| "start pause");
+    let started = start_pause(pod, plan, &layout, meanwhile).context(|| "start pause");
     started.map_err(|e| e.and_cleanup(remove_cgroup(&plan.cgroup)))
 }
 
-fn start_pause(pod: &str, plan: &SandboxPlan, layout: &Layout) -> Result<Child> {
+fn start_pause(
+    pod: &str,
+    plan: &SandboxPlan,
+    layout: &Layout,
+    meanwhile: impl FnOnce(),
+) -> Result<Child> {
     // Without rules for devices: pause has no way to open a file.
     let path = pause_cgroup(&plan.cgroup);
     let cgroup = layout.create(&cgroup::Plan::around(path, Limits::default()))?;
@@ -36,7 +42,7 @@ fn start_pause(pod: &str, plan: &SandboxPlan, layout: &Layout) -> Result<Child> 
         ipc: plan.ipc == Shared::Pod,
         pid: plan.pid == Shared::Pod,
     };
-    pause::start(pod, holds, &cgroup)
+    pause::start(pod, holds, &cgroup, meanwhile)
 }
 
 /// `_` is in no container's name, so that this is never a container's cgroup.

@@ -21,7 +21,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::container::{self, Output};
 use super::control::{self, Listener, Request};
 use super::journal::{self, Entry, Journal};
-use super::lifecycle::{Action, Event, Index, Pod as Life, StartFailure, Time};
+use super::lifecycle::{Action, Event, Index, Kind, Pod as Life, StartFailure, Time};
 use super::logs::Stream;
 use super::plan::{PodPlan, Shared};
 use super::store::{Data, PodDir, PodName, Pods, Record};
@@ -75,6 +75,8 @@ pub struct Supervisor<'a> {
     connections: BTreeMap<u64, OwnedFd>,
     pause: Option<Child>,
     containers: Vec<Slot>,
+    /// The root of the container whose turn is next, made while pause or the container before it starts.
+    next_root: Option<(Index, OwnedFd)>,
     next_check: Option<Time>,
 }
 
@@ -145,6 +147,7 @@ impl<'a> Supervisor<'a> {
                 connections: BTreeMap::new(),
                 pause: None,
                 containers: plan.containers.iter().map(|_| Slot::default()).collect(),
+                next_root: None,
                 next_check: None,
                 dir,
                 data,
@@ -195,6 +198,9 @@ impl<'a> Supervisor<'a> {
                 self.happens(answer, watch);
             }
         }
+        if let Event::Started { container, .. } = event {
+            self.prepare_after(container);
+        }
     }
 
     /// A pod whose journal does not fit on the disk goes on: its containers can do nothing for it.
@@ -239,7 +245,12 @@ impl<'a> Supervisor<'a> {
     }
 
     fn start_sandbox(&mut self) -> Event {
-        match sandbox::start(&self.plan.name, &self.plan.sandbox) {
+        let mut root = None;
+        let started = sandbox::start(&self.plan.name, &self.plan.sandbox, || {
+            root = self.prepare_root(Index(0));
+        });
+        self.next_root = root;
+        match started {
             Ok(pause) => {
                 let pid = pause.pid;
                 self.pause = Some(pause);
@@ -267,14 +278,15 @@ impl<'a> Supervisor<'a> {
         if let Some(output) = self.containers[container.0].output.take() {
             output.close(self.clock.now());
         }
-        let pod = container::Pod {
-            plan: self.plan,
-            store: self.store,
-            dir: &self.dir,
-            data: &self.data,
+        let root = match self.next_root.take() {
+            Some((index, root)) if index == container => Some(root),
+            other => {
+                self.next_root = other;
+                None
+            }
         };
         let started = match &self.pause {
-            Some(pause) => pod.start(plan, restart, pause.pid),
+            Some(pause) => self.pod().start(plan, restart, pause.pid, root),
             None => Err((
                 StartFailure::CreateContainerError,
                 Error::new("the pod has no sandbox"),
@@ -301,6 +313,41 @@ impl<'a> Supervisor<'a> {
                 reason,
                 message: error.to_string(),
             },
+        }
+    }
+
+    fn pod(&self) -> container::Pod<'_> {
+        container::Pod {
+            plan: self.plan,
+            store: self.store,
+            dir: &self.dir,
+            data: &self.data,
+        }
+    }
+
+    /// Makes the root of the container whose turn comes after this init container, which runs meanwhile: if it succeeds,
+    /// as most do, the next one starts the sooner.
+    fn prepare_after(&mut self, container: Index) {
+        let next = Index(container.0 + 1);
+        let is_init = self.plan.containers[container.0].kind == Kind::Init;
+        let is_prepared = self
+            .next_root
+            .as_ref()
+            .is_some_and(|(index, _)| *index == next);
+        if is_init && !is_prepared {
+            self.next_root = self.prepare_root(next);
+        }
+    }
+
+    fn prepare_root(&self, container: Index) -> Option<(Index, OwnedFd)> {
+        let plan = self.plan.containers.get(container.0)?;
+        match self.pod().fresh_root(plan) {
+            Ok(root) => Some((container, root)),
+            Err(e) => {
+                // It is tried again, and told, when its turn comes.
+                log::debug!("{e}");
+                None
+            }
         }
     }
 
@@ -505,6 +552,7 @@ impl<'a> Supervisor<'a> {
 
     /// Everything but the pod's directory goes.
     fn finish(mut self) -> Result<(PodDir, Life)> {
+        self.next_root = None;
         let now = self.clock.now();
         for slot in &mut self.containers {
             if let Some(output) = slot.output.take() {

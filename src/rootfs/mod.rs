@@ -7,9 +7,10 @@ mod cgroupfs;
 mod devices;
 mod masks;
 mod mounts;
+mod overlay;
 
 use std::ffi::{CStr, OsStr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -18,12 +19,13 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree};
 
 use crate::cgroup::Layout;
-use crate::container::Overlay;
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::{Mount, Plan};
 use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
-use crate::sys::process::leak;
+use crate::sys::process::{inherited, leak};
+
+pub use overlay::overlay;
 
 /// What a container's root is made of, opened before the process changes its user.
 #[derive(Debug)]
@@ -35,16 +37,17 @@ pub struct Rootfs<'a> {
 
 impl<'a> Rootfs<'a> {
     /// Cuts the mount namespace off from the host, attaches the root in it and opens what is bound from the host, as
-    /// long as the caller may still walk the host's directories.
+    /// long as the caller may still walk the host's directories. `prepared` is a detached mount to take instead of a copy of
+    /// `root.path`.
     ///
     /// # Errors
     /// When the root or a source does not exist or cannot be mounted.
-    pub fn open(plan: &'a Plan, overlay: Option<&Overlay>) -> Result<Self> {
+    pub fn open(plan: &'a Plan, prepared: Option<RawFd>) -> Result<Self> {
         // Private or slave: nothing that is mounted here reaches the host.
         let cut_off = mounts::propagation(plan.root.propagation);
         mount_setattr(CWD, c"/", true, cut_off).context(|| "set linux.rootfsPropagation")?;
-        let root = match overlay {
-            Some(overlay) => mounts::overlay(&plan.root.path, overlay)?,
+        let root = match prepared {
+            Some(root) => inherited(root),
             None => open_root(&plan.root.path)?,
         };
         let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;

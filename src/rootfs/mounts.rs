@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType};
@@ -14,7 +13,6 @@ use rustix::mount::{
 
 use super::{attach, cgroupfs};
 use crate::cgroup::Layout;
-use crate::container::Overlay;
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::{Attributes, BindSource, Mount, MountKind, Namespace, Plan, Propagation};
 use crate::sys::mount::{Change, RDONLY, mount_setattr};
@@ -259,7 +257,7 @@ pub(super) fn file_system(
 }
 
 /// A file system says what is wrong with its options in words, which are read from its context (fsopen(2)).
-fn explain(context: BorrowedFd<'_>, step: &str, errno: Errno) -> Error {
+pub(super) fn explain(context: BorrowedFd<'_>, step: &str, errno: Errno) -> Error {
     let error = Error::sys(step, errno);
     let mut buffer = [0; 512];
     match rustix::io::read(context, &mut buffer) {
@@ -273,39 +271,6 @@ fn explain(context: BorrowedFd<'_>, step: &str, errno: Errno) -> Error {
         }
         Err(_) => error,
     }
-}
-
-/// The container's writable layer over its root.
-pub(super) fn overlay(lower: &Path, overlay: &Overlay) -> Result<BorrowedFd<'static>> {
-    let parameter = |key: &CStr, path: &Path| {
-        CString::new(path.as_os_str().as_bytes()).map(|value| (key.to_owned(), Some(value)))
-    };
-    let parameters = parameter(c"upperdir", &overlay.upper)
-        .and_then(|upper| Ok((upper, parameter(c"workdir", &overlay.work)?)))
-        .and_then(|(upper, work)| {
-            Ok(vec![
-                (c"lowerdir".into(), Some(escape_lower(lower)?)),
-                upper,
-                work,
-            ])
-        })
-        .map_err(|_| Error::new("a path of the overlay holds a NUL byte"))?;
-    // Nothing of the layer must survive a crash, so nothing is synced: unmounting would wait for the whole disk.
-    let parameters = [parameters, vec![(c"volatile".into(), None)]].concat();
-    file_system(c"overlay", Some(c"overlay"), &parameters, 0)
-        .context(|| format!("mount an overlay over {}", lower.display()))
-}
-
-/// In `lowerdir` a colon separates directories and a backslash escapes it (overlayfs documentation).
-fn escape_lower(path: &Path) -> std::result::Result<CString, std::ffi::NulError> {
-    let mut escaped = Vec::new();
-    for &byte in path.as_os_str().as_bytes() {
-        if matches!(byte, b':' | b'\\') {
-            escaped.push(b'\\');
-        }
-        escaped.push(byte);
-    }
-    CString::new(escaped)
 }
 
 /// The change that gives a mount this propagation.

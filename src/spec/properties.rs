@@ -189,7 +189,7 @@ fn plan(spec: &Spec) -> Option<Plan> {
         id: &"c".parse().unwrap(),
         bundle: "/bundle".into(),
         spec,
-        overlay: None,
+        root: None,
         sources: Default::default(),
         stdio: Stdio::Inherit,
         keyring: true,

@@ -69,7 +69,7 @@ pub(crate) fn plan_with_sources(config: &Value, sources: BTreeMap<usize, OwnedFd
         id: &"c".parse().unwrap(),
         bundle: "/bundle".into(),
         spec: &spec,
-        overlay: None,
+        root: None,
         sources,
         stdio: Stdio::Inherit,
         keyring: true,

@@ -373,7 +373,7 @@ mod tests {
             id: &"c".parse().unwrap(),
             bundle: "bundle".into(),
             spec: &spec,
-            overlay: None,
+            root: None,
             sources: Default::default(),
             stdio: crate::container::Stdio::Inherit,
             keyring: true,

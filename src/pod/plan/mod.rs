@@ -363,7 +363,7 @@ impl Context<'_> {
             id: &id,
             bundle: bundle.to_owned(),
             spec,
-            overlay: None,
+            root: None,
             sources: BTreeMap::new(),
             stdio: Stdio::Inherit,
             keyring: true,
