@@ -47,11 +47,26 @@ struct Attach {
 /// `EPERM` without `CAP_BPF` (before Linux 5.8: `CAP_SYS_ADMIN`), `EINVAL` if the kernel refuses the program.
 pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<()> {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    let loaded = match last.take() {
-        Some(loaded) if loaded.0 == program => loaded,
-        _ => (program.to_vec(), load(program).map_err(explain_load)?),
-    };
-    let (_, program) = last.insert(loaded);
+    if let Some((instructions, loaded)) = last.as_ref()
+        && instructions == program
+        && attach(&cgroup, loaded).is_ok()
+    {
+        return Ok(());
+    }
+    // No program is attached twice to one cgroup, which may be there from before: then it is another one that says the same.
+    let loaded = load(program).map_err(|errno| {
+        Error::sys("load the device program", errno).hint(
+            "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
+        )
+    })?;
+    let (_, loaded) = last.insert((program.to_vec(), loaded));
+    attach(cgroup, loaded).map_err(|errno| {
+        Error::sys("attach the device program", errno)
+            .hint("a program of a cgroup above may forbid others (BPF_F_ALLOW_OVERRIDE)")
+    })
+}
+
+fn attach(cgroup: impl AsFd, program: &OwnedFd) -> std::result::Result<(), Errno> {
     let attach = Attach {
         target_fd: cgroup.as_fd().as_raw_fd().cast_unsigned(),
         attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
@@ -59,22 +74,12 @@ pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<(
         attach_flags: ALLOW_MULTI,
     };
     // SAFETY: `attach` is laid out as the kernel's union for this command and points to nothing.
-    unsafe { bpf(PROG_ATTACH, &attach) }.map_err(|errno| {
-        Error::sys("attach the device program", errno)
-            .hint("a program of a cgroup above may forbid others (BPF_F_ALLOW_OVERRIDE)")
-    })?;
-    Ok(())
+    unsafe { bpf(PROG_ATTACH, &attach) }.map(drop)
 }
 
 /// The program that was loaded last. The containers of a pod mostly have the same rules, and checking and translating a
 /// program takes the kernel half a millisecond.
 static LAST: Mutex<Option<(Vec<[u8; 8]>, OwnedFd)>> = Mutex::new(None);
-
-fn explain_load(errno: Errno) -> Error {
-    Error::sys("load the device program", errno).hint(
-        "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
-    )
-}
 
 /// The kernel gives up checking a program when a signal arrives, SIGCHLD for one, and wants to be asked again.
 fn load(program: &[[u8; 8]]) -> std::result::Result<OwnedFd, Errno> {

@@ -5,6 +5,7 @@ mod errors;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod neighbours;
 mod process;
 mod security;
 mod terminal;
