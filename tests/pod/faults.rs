@@ -3,21 +3,26 @@
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::sh;
 use crate::support::pod::container_status;
 use crate::support::{Case, Need, Pod, eventually, process};
 
-/// The process that supervises the test's only pod: started by the test, and in no cgroup of the pod's.
-fn supervisor(case: &Case) -> i32 {
-    let has_token = |pid: i32, file: &str| {
-        fs::read(format!("/proc/{pid}/{file}"))
-            .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&case.token))
-    };
-    eventually("a supervisor", || {
-        process::all().find(|pid| has_token(*pid, "environ") && !has_token(*pid, "cgroup"))
-    })
+/// The process that supervises the pod, as its journal tells. Not any process of the test's that looks like it: one that
+/// made a container for it, or detached it, may still be about to end.
+fn supervisor(case: &Case, pod: &Pod<'_>) -> i32 {
+    let journal = case
+        .state_root()
+        .join("pods")
+        .join(&pod.name)
+        .join("journal");
+    let text = fs::read_to_string(journal).unwrap();
+    let entries = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut pids = entries.filter_map(|entry| entry["supervisor"]["pid"].as_i64());
+    pids.next_back().unwrap().try_into().unwrap()
 }
 
 fn kill(pid: i32) {
@@ -41,7 +46,7 @@ fn a_killed_supervisor() {
     pod.run_detached();
     let app = pod.until_running("app");
     pod.pause("app");
-    kill(supervisor(&case));
+    kill(supervisor(&case, &pod));
 
     // Either the app went with it, or it still runs: the status says which.
     let status = pod.status();
@@ -74,7 +79,7 @@ fn a_supervisor_killed_while_an_init_runs() {
     );
     pod.run_detached();
     let init = pod.until_running("init");
-    kill(supervisor(&case));
+    kill(supervisor(&case, &pod));
     let status = pod.status();
     let says_running = !container_status(&status, "init")["state"]["running"].is_null();
     assert_eq!(says_running, process::runs(init), "{status:#}");
@@ -95,17 +100,15 @@ fn killed_pause_supervisor_and_container_at_once() {
     );
     pod.run_detached();
     let (pause, app) = (pod.pause("app"), pod.until_running("app"));
-    kill(supervisor(&case));
+    kill(supervisor(&case, &pod));
     for pid in [app, pause] {
         if process::runs(pid) {
             kill(pid);
         }
     }
-    let status = pod.status();
-    assert!(
-        container_status(&status, "app")["state"]["running"].is_null(),
-        "{status:#}"
-    );
+    pod.until("the truth is told", |pod| {
+        container_status(pod, "app")["state"]["running"].is_null()
+    });
     pod.delete_force().ok();
     case.assert_nothing_left();
 }
@@ -148,7 +151,7 @@ fn a_torn_journal() {
     pod.run_detached();
     pod.until_running("app");
     let dir = case.state_root().join("pods").join(&pod.name);
-    kill(supervisor(&case));
+    kill(supervisor(&case, &pod));
     // The last line was cut in the middle of its write.
     for entry in fs::read_dir(&dir).unwrap().flatten() {
         if entry.file_name().to_string_lossy().contains("journal") {
