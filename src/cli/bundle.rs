@@ -117,6 +117,7 @@ impl Common {
                 true => Stdio::Terminal,
                 false => Stdio::Inherit,
             },
+            no_pivot: false,
             keyring: !self.no_new_keyring,
         };
         let made = container::create(store, &request, launch)?;

@@ -94,7 +94,7 @@ fn enter_root(prepared: &Prepared<'_>) -> Result<()> {
     let rootfs = match plan.namespaces.mount {
         Namespace::New => {
             let root = prepared.request.root.as_ref().map(AsRawFd::as_raw_fd);
-            Some(Rootfs::open(plan, root)?)
+            Some(Rootfs::open(plan, root, &prepared.trees)?)
         }
         Namespace::Join(_) | Namespace::Inherit => None,
     };

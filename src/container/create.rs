@@ -8,9 +8,10 @@ use super::conversation::Conversation;
 use super::gate::Gate;
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, namespaces};
+use super::{Created, Request, child, id_maps, namespaces};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
+use crate::rootfs::Trees;
 use crate::spec::plan::Plan;
 use crate::spec::validate;
 use crate::state::{Entry, Identity, Record, Store, boot_id};
@@ -35,6 +36,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
+    let trees = Trees::open(&plan, request.root.is_some()).context(step)?;
     let intent = intent(request, &plan)?;
     let entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
@@ -46,6 +48,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         request,
         plan: &plan,
         layout: &layout,
+        trees,
         namespaces,
         cgroup: &cgroup,
     };
@@ -68,6 +71,7 @@ pub(super) struct Prepared<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
+    pub(super) trees: Trees,
     pub(super) namespaces: namespaces::Entry<'a>,
 }
 
@@ -134,7 +138,7 @@ fn make(
     drop(child);
     let plan = prepared.plan;
     Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
-        namespaces::map_ids(pid, &plan.namespaces)?;
+        id_maps::write(pid, &plan.namespaces)?;
         set_oom_score_adj(pid, plan.process.oom_score_adj)?;
         let (identity, ignored) = Identity::with_ignored_signals(pid)?;
         record.init = Some(identity);

@@ -59,6 +59,7 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
     let pid = record.init.map_or(0, |init| init.pid);
     let container = Container {
         init,
+        pid,
         cgroup: &cgroup,
         has_user_namespace: has_own_user_namespace(pid).context(step)?,
     };
@@ -68,6 +69,7 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
 /// The container that a process joins.
 struct Container<'a> {
     init: OwnedFd,
+    pid: i32,
     cgroup: &'a Cgroup,
     has_user_namespace: bool,
 }
@@ -109,7 +111,11 @@ fn set_up(
     begin(parent, channel)?;
     container.cgroup.join()?;
     join_keyring(request.id)?;
-    namespaces::join_process(container.init.as_fd(), container.has_user_namespace)?;
+    namespaces::join_process(
+        container.init.as_fd(),
+        container.pid,
+        container.has_user_namespace,
+    )?;
     if container.has_user_namespace {
         credentials::become_root()?;
     }

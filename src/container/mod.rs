@@ -6,6 +6,7 @@ mod conversation;
 mod create;
 mod exec;
 mod gate;
+mod id_maps;
 mod lifecycle;
 mod namespaces;
 mod program;
@@ -43,6 +44,8 @@ pub struct Request<'a> {
     /// By index into `spec.mounts`: a detached mount (open_tree(2) `OPEN_TREE_CLONE`) to attach instead of binding
     /// `source`, for sources that were resolved safely beforehand (a subPath, CVE-2021-25741).
     pub sources: BTreeMap<usize, OwnedFd>,
+    /// Enters its root by chroot(2) instead of pivot_root(2): where the caller's root is an initramfs.
+    pub no_pivot: bool,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
     /// Gets a session keyring of its own, keyrings(7), instead of the caller's.

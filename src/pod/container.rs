@@ -96,6 +96,7 @@ impl Pod<'_> {
             root: Some(root),
             sources: self.sources(plan)?,
             stdio: Stdio::Files([stdin, stdout, stderr]),
+            no_pivot: false,
             keyring: true,
         };
         let made = container::create(self.store, &request, Launch::Now)?;

@@ -192,6 +192,7 @@ fn plan(spec: &Spec) -> Option<Plan> {
         root: None,
         sources: Default::default(),
         stdio: Stdio::Inherit,
+        no_pivot: false,
         keyring: true,
     };
     match super::plan(&request) {

@@ -71,6 +71,7 @@ pub(crate) fn plan_with_sources(config: &Value, sources: BTreeMap<usize, OwnedFd
         spec: &spec,
         root: None,
         sources,
+        no_pivot: false,
         stdio: Stdio::Inherit,
         keyring: true,
     })

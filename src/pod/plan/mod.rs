@@ -366,6 +366,7 @@ impl Context<'_> {
             root: None,
             sources: BTreeMap::new(),
             stdio: Stdio::Inherit,
+            no_pivot: false,
             keyring: true,
         };
         spec::plan(&request).map(drop)
