@@ -3,6 +3,7 @@
 mod cgroups;
 mod errors;
 mod lifecycle;
+mod mount_features;
 mod mounts;
 mod namespaces;
 mod neighbours;
