@@ -1,5 +1,6 @@
 //! What every test stands on: a throwaway world, the runtime under test, a census of what is left behind.
 
+pub(crate) mod alone;
 pub(crate) mod bundle;
 pub(crate) mod case;
 pub(crate) mod census;
