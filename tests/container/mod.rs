@@ -7,5 +7,6 @@ mod mounts;
 mod namespaces;
 mod neighbours;
 mod process;
+mod reliability;
 mod security;
 mod terminal;
