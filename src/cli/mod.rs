@@ -12,6 +12,7 @@ mod query;
 mod table;
 mod terminal;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,7 @@ use crate::error::{Context, Error, Result};
 use crate::spec;
 use crate::state::Store;
 use crate::sys::entry;
+use crate::sys::start::{self, Stack};
 
 /// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
 #[derive(Debug, Parser)]
@@ -95,12 +97,17 @@ enum Command {
 }
 
 /// Verbs that make processes in containers.
-const SEALED: [&str; 3] = ["create", "run", "exec"];
+const SEALED: [&[u8]; 3] = [b"create", b"run", b"exec"];
+
+/// What is done before the C library starts.
+pub extern "C" fn before_main(stack: Stack) {
+    // Before anything is parsed, because it executes the program again. A container that is called "run" costs time, no more.
+    start::seal(stack, &SEALED);
+}
 
 /// Runs the program's arguments and returns its exit status.
 pub fn main() -> i32 {
-    // Before anything is parsed, because it executes the program again. A container that is called "run" costs time, no more.
-    let sealed = match std::env::args_os().any(|arg| SEALED.iter().any(|verb| arg == *verb)) {
+    let sealed = match std::env::args_os().any(|arg| SEALED.contains(&arg.as_bytes())) {
         true => self_exe::seal(),
         false => Ok(()),
     };
