@@ -79,9 +79,11 @@ fn find(name: &[u8], search: Option<&[u8]>) -> Result<CString> {
         return match executable(path) {
             Ok(()) => c_path(path),
             // As execve(2) says it: callers look for these words.
-            Err(Errno::ISDIR) => Err(Error::sys(format!("exec {}", path.display()), Errno::ACCESS)
-                .hint("it is a directory")
-                .of_program()),
+            Err(Errno::ISDIR) => Err(
+                Error::sys(format!("exec {}", path.display()), Errno::ACCESS)
+                    .hint("it is a directory")
+                    .of_program(),
+            ),
             Err(e) => Err(Error::sys(format!("exec {}", path.display()), e)
                 .hint("it must be an executable file in the container's root file system")
                 .of_program()),
