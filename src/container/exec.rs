@@ -32,6 +32,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio,
     /// Even if the container is paused: it runs once the container is resumed.
     pub ignore_paused: bool,
+    /// How many descriptors of the caller from 3 on it inherits.
+    pub files: u16,
 }
 
 /// Runs a program in a running container. When it returns, the program has been executed.
@@ -114,5 +116,5 @@ fn set_up(
         credentials::become_root()?;
     }
     set_stdio(&request.stdio, request.process, channel, false)?;
-    become_user(request.process, channel, None)
+    become_user(request.process, request.files, channel, None)
 }

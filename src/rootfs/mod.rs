@@ -7,6 +7,7 @@ mod cgroupfs;
 mod devices;
 mod masks;
 mod mounts;
+mod move_root;
 mod overlay;
 
 use std::ffi::{CStr, OsStr};
@@ -25,6 +26,7 @@ use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
 use crate::sys::process::{inherited, leak};
 
+pub use move_root::move_root;
 pub use overlay::overlay;
 
 /// What a container's root is made of, opened before the process changes its user.
@@ -60,11 +62,15 @@ impl<'a> Rootfs<'a> {
         })
     }
 
-    /// Makes everything in the root and enters it: afterwards `/` is the container's.
+    /// Makes everything in the root and enters it by `pivot`: afterwards `/` is the container's.
     ///
     /// # Errors
     /// With the mount, device or path at which it stopped.
-    pub fn enter(self, layout: &Layout) -> Result<()> {
+    pub fn enter(
+        self,
+        layout: &Layout,
+        pivot: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
         let plan = self.plan;
         let mut read_only = Vec::new();
         for (mount, source) in plan.mounts.iter().zip(&self.sources) {
@@ -131,7 +137,10 @@ fn make_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> Result<()> {
 
 /// Makes `root` the root and detaches the old one. The old root ends up mounted over the new one, where `.` still is, so
 /// that no directory for it is needed (pivot_root(2), NOTES).
-fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+///
+/// # Errors
+/// The kernel's; `EINVAL` where the old root is an initial RAM disk.
+pub fn pivot(root: BorrowedFd<'_>) -> Result<()> {
     let step = || "pivot_root";
     rustix::process::fchdir(root).context(step)?;
     rustix::process::pivot_root(c".", c".").context(step)?;

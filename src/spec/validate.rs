@@ -16,7 +16,8 @@ use crate::cgroup;
 use crate::container::Request;
 use crate::error::{Error, Result};
 
-/// The newest minor version of the runtime-spec 1 that we know.
+/// The newest version of the runtime-spec that we know: `1.MINOR`.
+pub const VERSION: &str = "1.3.0";
 const MINOR: u64 = 3;
 /// sethostname(2), in bytes.
 const MAX_HOSTNAME: usize = 64;
@@ -376,7 +377,7 @@ mod tests {
             root: None,
             sources: Default::default(),
             stdio: crate::container::Stdio::Inherit,
-            keyring: true,
+            options: crate::container::Options::default(),
         };
         assert_eq!(
             super::plan(&request).unwrap_err().to_string(),

@@ -2,10 +2,12 @@
 
 mod cgroups;
 mod errors;
+mod inherited;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod neighbours;
+mod notify;
 mod process;
 mod reliability;
 mod security;
