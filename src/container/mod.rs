@@ -8,6 +8,7 @@ mod exec;
 mod gate;
 mod lifecycle;
 mod namespaces;
+mod pause;
 mod program;
 mod protocol;
 mod remove;
@@ -27,6 +28,7 @@ pub use conversation::end;
 pub use create::{Launch, create};
 pub use exec::{ExecRequest, exec};
 pub use lifecycle::{State, kill, list, processes, start, state};
+pub use pause::{pause, resume};
 pub use remove::{Made, delete};
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.

@@ -6,6 +6,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod neighbours;
+mod pause;
 mod process;
 mod security;
 mod terminal;
