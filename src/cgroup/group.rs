@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::wait::{self, Deadline};
-use super::{HOME, Layout, Limits, file, layout, normal};
+use super::{HOME, Layout, file, layout, normal};
 use crate::error::{Context, Error, Result};
 
 /// A cgroup: the same path in every hierarchy.
@@ -145,17 +145,6 @@ impl Cgroup {
             (None, Some(v2)) => read(&v2, "memory.events", false),
             (None, None) => Ok(0),
         }
-    }
-
-    /// Sets limits of a cgroup in use. `limits` are all that it has: a period without its quota means no quota.
-    ///
-    /// # Errors
-    /// As [`Layout::create`]; limits before the one that failed are set.
-    pub fn set(&self, limits: &Limits) -> Result<()> {
-        self.layout
-            .place(limits)
-            .and_then(|placed| self.apply(limits, &placed))
-            .context(|| format!("set limits of cgroup {}", self.path.display()))
     }
 
     /// Stops all processes in it until [`Self::thaw`], and waits until they have stopped.

@@ -198,6 +198,45 @@ fn limits_are_taken_and_changed() {
 }
 
 #[test]
+fn a_change_that_fails_half_way_is_undone() {
+    on(&["own", "v1"], |layout| {
+        let gone = Gone(layout, fresh_path());
+        let before = r#"{"memory": {"limit": 67108864, "swap": 83886080}, "pids": {"limit": 9},
+            "cpu": {"shares": 512, "quota": 20000, "burst": 20000, "cpus": "0"}}"#;
+        let cgroup = layout.create(&container(&gone.1, before)).unwrap();
+        let all = |cgroup: &Cgroup| {
+            let files = [
+                ("memory", "memory.limit_in_bytes"),
+                ("memory", "memory.memsw.limit_in_bytes"),
+                ("memory", "memory.soft_limit_in_bytes"),
+                ("memory", "memory.oom_control"),
+                ("pids", "pids.max"),
+                ("cpu", "cpu.shares"),
+                ("cpu", "cpu.cfs_quota_us"),
+                ("cpu", "cpu.cfs_burst_us"),
+                ("cpuset", "cpuset.cpus"),
+                ("blkio", "blkio.bfq.weight"),
+            ];
+            files.map(|(controller, file)| file_of(cgroup, controller, file))
+        };
+        let was = all(&cgroup);
+        let after = r#"{"memory": {"limit": 268435456, "swap": 314572800, "reservation": 1048576,
+                "disableOOMKiller": true}, "pids": {"limit": 20},
+            "cpu": {"shares": 2048, "quota": 50000, "burst": 50000, "cpus": "4000"},
+            "blockIO": {"weight": 300}}"#;
+        let error = cgroup.set(&container(&gone.1, after).limits).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("linux.resources.cpu.cpus"), "{error}");
+        assert!(!error.contains("cleaning up"), "{error}");
+        assert_eq!(all(&cgroup), was);
+        // Positive control: with a processor that is there it is all taken.
+        let after = after.replace("4000", "0");
+        cgroup.set(&container(&gone.1, &after).limits).unwrap();
+        assert_ne!(all(&cgroup), was);
+    });
+}
+
+#[test]
 fn a_controller_of_v2_is_enabled_on_the_way() {
     on(&["own", "v2"], |layout| {
         let gone = Gone(layout, fresh_path());
