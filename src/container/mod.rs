@@ -8,7 +8,11 @@ mod exec;
 mod gate;
 mod lifecycle;
 mod namespaces;
+<<<<<<< HEAD
 pub mod notify;
+=======
+mod pause;
+>>>>>>> cgroup
 mod program;
 mod protocol;
 mod remove;
@@ -30,6 +34,7 @@ pub use create::{Launch, create};
 pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
+pub use pause::{pause, resume};
 pub use remove::{Made, delete};
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.

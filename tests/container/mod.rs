@@ -8,6 +8,7 @@ mod mounts;
 mod namespaces;
 mod neighbours;
 mod notify;
+mod pause;
 mod process;
 mod reliability;
 mod security;
