@@ -121,7 +121,11 @@ fn set_up(
     begin(parent, channel)?;
     container.cgroup.join()?;
     join_keyring(request.id)?;
-    namespaces::join_process(container.init.as_fd(), container.has_user_namespace)?;
+    namespaces::join_process(
+        container.init.as_fd(),
+        container.pid,
+        container.has_user_namespace,
+    )?;
     if container.has_user_namespace {
         credentials::become_root()?;
     }
