@@ -1,6 +1,7 @@
 //! The parent's side of making a container: decides everything, records it, makes one process, and lets it go.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 
@@ -8,7 +9,7 @@ use super::conversation::Conversation;
 use super::gate::Gate;
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, id_maps, namespaces};
+use super::{Created, Request, child, id_maps, namespaces, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Trees;
@@ -32,7 +33,8 @@ pub enum Launch {
 /// nothing of the container is left.
 pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Made> {
     let step = || format!("create container {:?}", request.id.as_str());
-    let plan = validate::plan(request)?;
+    let mut plan = validate::plan(request)?;
+    plan.process.add_env(&request.options.env);
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
@@ -52,15 +54,30 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         namespaces,
         cgroup: &cgroup,
     };
-    match make(&prepared, &entry, intent, launch) {
-        Ok(process) => Ok(Made {
+    let made = listen(request, &entry, launch)
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, intent, launch)?)));
+    match made {
+        Ok((notify, process)) => Ok(Made {
             process,
+            notify,
             entry: entry.unlock()?,
             cgroup,
         }),
         Err(e) => Err(e
             .and_cleanup(remove::remove(entry, &cgroup, None))
             .step(step())),
+    }
+}
+
+/// The socket for what the container notifies of: now, or else at its start, when somebody listens.
+fn listen(request: &Request<'_>, entry: &Entry, launch: Launch) -> Result<Option<OwnedFd>> {
+    if !request.options.notify {
+        return Ok(None);
+    }
+    entry.make_notify_dir()?;
+    match launch {
+        Launch::Now => notify::bind_in(entry),
+        Launch::AtGate => Ok(None),
     }
 }
 

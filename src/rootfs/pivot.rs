@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
+use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount};
 
 use super::{host_handle, mounts};
 use crate::error::{Context, Error, Result};
@@ -99,13 +99,20 @@ fn pivot(tree: BorrowedFd<'_>, propagation: Propagation) -> Result<()> {
 /// any mask as long as they are visible somewhere in its mount namespace.
 fn change_root(tree: BorrowedFd<'_>) -> Result<()> {
     for path in full_views().context(|| "read /proc/self/mountinfo")? {
-        unmount(&path, UnmountFlags::DETACH)
-            .context(|| format!("unmount the host's {}", path.display()))?;
+        hide(&path).context(|| format!("unmount the host's {}", path.display()))?;
     }
     let step = || "chroot";
     rustix::process::fchdir(tree).context(step)?;
     rustix::process::chroot(c".").context(step)?;
     rustix::process::chdir(c"/").context(|| "chdir /")
+}
+
+fn hide(path: &Path) -> rustix::io::Result<()> {
+    match unmount(path, UnmountFlags::DETACH) {
+        // Locked to its parent, because a more privileged mount namespace made both: mount_namespaces(7).
+        Err(Errno::INVAL | Errno::PERM) => mount("tmpfs", path, "tmpfs", MountFlags::empty(), None),
+        result => result,
+    }
 }
 
 /// Where procfs and sysfs are mounted below the present root, those that are mounted last first. proc_pid_mountinfo(5).

@@ -250,6 +250,19 @@ pub struct Process {
     pub oom_score_adj: Option<i32>,
 }
 
+impl Process {
+    /// Adds variables (`NAME=value`), each in the place of the one that has its name.
+    pub fn add_env(&mut self, variables: &[CString]) {
+        fn name(variable: &CString) -> Option<&[u8]> {
+            variable.as_bytes().split(|&byte| byte == b'=').next()
+        }
+        for variable in variables {
+            self.env.retain(|other| name(other) != name(variable));
+            self.env.push(variable.clone());
+        }
+    }
+}
+
 /// capabilities(7): the five sets, bit n is capability n. Nothing is inherited unless asked for (CVE-2022-29162).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs)]

@@ -16,7 +16,8 @@ use crate::cgroup;
 use crate::container::Request;
 use crate::error::{Error, Result};
 
-/// The newest minor version of the runtime-spec 1 that we know.
+/// The newest version of the runtime-spec that we know: `1.MINOR`.
+pub const VERSION: &str = "1.3.0";
 const MINOR: u64 = 3;
 /// sethostname(2), in bytes.
 const MAX_HOSTNAME: usize = 64;
@@ -120,7 +121,7 @@ fn plan_root(request: &Request<'_>, field: &mut Field<'_>) -> Root {
     let field = &mut field.at("linux");
     let field = &mut field.at("rootfsPropagation");
     let propagation = plan_propagation(name, field);
-    if request.no_pivot && propagation == Propagation::Private {
+    if request.options.no_pivot && propagation == Propagation::Private {
         field.refuse_and_hint(
             format_args!("{name:?} is not safe without pivot_root"),
             "the host's mounts would stay busy in the container as long as it lives: use slave, or leave --no-pivot out",
@@ -131,7 +132,7 @@ fn plan_root(request: &Request<'_>, field: &mut Field<'_>) -> Root {
         readonly: root.and_then(|root| root.readonly()).unwrap_or(false),
         propagation,
         recursive_propagation: name.starts_with('r'),
-        no_pivot: request.no_pivot,
+        no_pivot: request.options.no_pivot,
     }
 }
 
@@ -381,9 +382,8 @@ mod tests {
             spec: &spec,
             root: None,
             sources: Default::default(),
-            no_pivot: false,
             stdio: crate::container::Stdio::Inherit,
-            keyring: true,
+            options: crate::container::Options::default(),
         };
         assert_eq!(
             super::plan(&request).unwrap_err().to_string(),

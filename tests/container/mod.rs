@@ -2,11 +2,15 @@
 
 mod cgroups;
 mod errors;
+mod inherited;
 mod lifecycle;
 mod mount_features;
 mod mounts;
 mod namespaces;
 mod neighbours;
+mod notify;
+mod pause;
 mod process;
+mod reliability;
 mod security;
 mod terminal;
