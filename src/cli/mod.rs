@@ -8,6 +8,7 @@ mod pod;
 mod query;
 mod table;
 mod terminal;
+mod update;
 
 use std::path::PathBuf;
 
@@ -78,6 +79,8 @@ enum Command {
     Start(lifecycle::Start),
     /// Print the state of a container as JSON
     State(query::State),
+    /// Change the limits of a container
+    Update(update::Update),
 }
 
 /// Verbs that make processes in containers.
@@ -141,6 +144,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
         Command::State(state) => state.run(&store),
+        Command::Update(update) => update.run(&store),
     }
 }
 

@@ -15,6 +15,7 @@ mod remove;
 pub mod self_exe;
 mod status;
 mod sysctl;
+mod update;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -30,6 +31,7 @@ pub use exec::{ExecRequest, exec};
 pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
 pub use remove::{Made, delete};
+pub use update::update;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]

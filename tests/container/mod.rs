@@ -10,3 +10,4 @@ mod pause;
 mod process;
 mod security;
 mod terminal;
+mod update;
