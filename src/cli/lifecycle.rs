@@ -1,5 +1,6 @@
 //! Verbs that change a container: start, kill, pause, resume, delete.
 
+use super::notify;
 use crate::container;
 use crate::error::{Error, Result};
 use crate::spec::tables;
@@ -15,7 +16,15 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn run(self, store: &Store) -> Result<i32> {
+        let host = notify::Host::from_environment();
+        let notifications = match host {
+            Some(_) => container::notify::listen(store, &self.id)?,
+            None => None,
+        };
         container::start(store, &self.id)?;
+        if let Some((host, container)) = host.zip(notifications) {
+            host.forward(&container.socket, &container.pidfd, container.pid)?;
+        }
         Ok(0)
     }
 }

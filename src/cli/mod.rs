@@ -2,31 +2,51 @@
 
 mod bundle;
 mod exec;
+mod hand_over;
+mod inherited;
 mod lifecycle;
 mod logging;
+mod notify;
 mod pod;
 mod query;
 mod table;
 mod terminal;
 mod update;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 use crate::container::self_exe;
 use crate::error::{Context, Error, Result};
+use crate::spec;
 use crate::state::Store;
 use crate::sys::entry;
+use crate::sys::start::{self, Stack};
 
 /// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "runp", version, disable_help_subcommand = true)]
+#[command(name = "runp", version = version(), disable_help_subcommand = true, disable_version_flag = true)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
+    /// Print the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
     #[command(subcommand)]
     command: Command,
+}
+
+/// As runc prints it, which Docker and containerd parse. `scripts/build` knows the commit.
+fn version() -> String {
+    let commit = option_env!("RUNP_COMMIT").map(|commit| format!("commit: {commit}\n"));
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "version {version}\n{}spec: {}",
+        commit.unwrap_or_default(),
+        spec::VERSION
+    )
 }
 
 /// What holds for every verb.
@@ -84,12 +104,17 @@ enum Command {
 }
 
 /// Verbs that make processes in containers.
-const SEALED: [&str; 3] = ["create", "run", "exec"];
+const SEALED: [&[u8]; 3] = [b"create", b"run", b"exec"];
+
+/// What is done before the C library starts.
+pub extern "C" fn before_main(stack: Stack) {
+    // Before anything is parsed, because it executes the program again. A container that is called "run" costs time, no more.
+    start::seal(stack, &SEALED);
+}
 
 /// Runs the program's arguments and returns its exit status.
 pub fn main() -> i32 {
-    // Before anything is parsed, because it executes the program again. A container that is called "run" costs time, no more.
-    let sealed = match std::env::args_os().any(|arg| SEALED.iter().any(|verb| arg == *verb)) {
+    let sealed = match std::env::args_os().any(|arg| SEALED.contains(&arg.as_bytes())) {
         true => self_exe::seal(),
         false => Ok(()),
     };

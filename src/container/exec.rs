@@ -34,6 +34,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio,
     /// Even if the container is paused: it runs once the container is resumed.
     pub ignore_paused: bool,
+    /// How many descriptors of the caller from 3 on it inherits.
+    pub files: u16,
 }
 
 /// Runs a program in a running container. When it returns, the program has been executed.
@@ -119,10 +121,14 @@ fn set_up(
     begin(parent, channel)?;
     container.cgroup.join()?;
     join_keyring(request.id)?;
-    namespaces::join_process(container.init.as_fd(), container.has_user_namespace)?;
+    namespaces::join_process(
+        container.init.as_fd(),
+        container.pid,
+        container.has_user_namespace,
+    )?;
     if container.has_user_namespace {
         credentials::become_root()?;
     }
     set_stdio(&request.stdio, request.process, channel, false)?;
-    become_user(request.process, channel, None)
+    become_user(request.process, request.files, channel, None)
 }

@@ -3,21 +3,20 @@
 //! A container can make its runtime open or execute `/proc/self/exe`: through a script whose interpreter that is, or by
 //! watching an exec join. What it gets hold of then must not be a file that it can write. So runp executes itself once
 //! more from a detached, read-only bind mount of its binary: opening that for writing fails with EROFS, the mount is in
-//! no namespace where it could be made writable, and nothing is copied. Where that mount is not allowed (no
-//! CAP_SYS_ADMIN), it executes a sealed copy in memory.
+//! no namespace where it could be made writable, and nothing is copied. That is the first thing that runp does at all
+//! ([`crate::sys::start`]); here is what `main` sees to: that it was done, or, where that mount is not allowed (no
+//! CAP_SYS_ADMIN), that the program runs from a sealed copy in memory.
 
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::error::{Context, Error, Result};
-use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::process::{StringArray, execveat};
 
 const SELF: &str = "/proc/self/exe";
@@ -33,11 +32,8 @@ const SEALS: SealFlags = SealFlags::WRITE
 /// When the binary can neither be mounted nor copied, or not be executed.
 pub fn seal() -> Result<()> {
     if !is_sealed()? {
-        let exe = read_only_mount().or_else(|e| match e {
-            Errno::PERM | Errno::NOSYS => sealed_copy(),
-            e => Err(e),
-        });
-        return Err(execute_again(exe.context(|| "protect runp's own binary")?));
+        let copy = sealed_copy().context(|| "protect runp's own binary")?;
+        return Err(execute_again(copy));
     }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl PR_SET_DUMPABLE")
 }
@@ -57,17 +53,6 @@ fn is_sealed() -> Result<bool> {
     }
     let exe = std::fs::File::open(SELF).context(|| format!("open {SELF}"))?;
     Ok(rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS)))
-}
-
-fn read_only_mount() -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let exe = rustix::mount::open_tree(CWD, SELF, flags)?;
-    let read_only = Change {
-        set: RDONLY,
-        ..Change::default()
-    };
-    mount_setattr(&exe, c"", false, read_only)?;
-    Ok(exe)
 }
 
 fn sealed_copy() -> rustix::io::Result<OwnedFd> {

@@ -13,6 +13,7 @@ pub mod path;
 pub mod pause_code;
 pub mod process;
 pub mod socket;
+pub mod start;
 
 /// The reason why the raw system call just made failed.
 fn last_errno() -> rustix::io::Errno {

@@ -192,9 +192,13 @@ fn a_cgroup_path_is_used_and_its_parents_are_not_left() {
     c.run_detached().ok();
     assert!(process::cgroup(c.pid(), "pids").ends_with(format!("{}/inner", case.token)));
     c.delete_force().ok();
-    // The parent was not there before; whoever asked for it by name has it.
-    for controller in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let parent = controller.path().join(&case.token);
+    // The parent was not there before; whoever asked for it by name has it: in the one hierarchy, or in each controller's.
+    let controllers = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+    for root in controllers
+        .map(|entry| entry.path())
+        .chain(["/sys/fs/cgroup".into()])
+    {
+        let parent = root.join(&case.token);
         assert!(!parent.join("inner").exists());
         if parent.is_dir() {
             fs::remove_dir(parent).unwrap();
