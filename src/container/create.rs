@@ -126,6 +126,10 @@ fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
         cgroup: plan.cgroup.path.clone(),
         init: None,
         process: process.ok_or_else(|| Error::new("config.json: process: required"))?,
+        resources: spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().clone()),
         annotations: spec.annotations().clone().unwrap_or_default(),
     })
 }

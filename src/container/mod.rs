@@ -17,6 +17,7 @@ mod remove;
 pub mod self_exe;
 mod status;
 mod sysctl;
+mod update;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -34,6 +35,7 @@ pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
 pub use remove::{Made, delete};
+pub use update::update;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]

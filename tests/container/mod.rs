@@ -13,3 +13,4 @@ mod process;
 mod reliability;
 mod security;
 mod terminal;
+mod update;
