@@ -35,13 +35,14 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     check_version(spec.version(), &mut field.at("ociVersion"));
     unsupported::refuse_in_spec(spec, field);
     let root = plan_root(request, field);
+    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
     let mounts = plan_mounts(
         spec.mounts().as_deref().unwrap_or_default(),
         &request.bundle,
         &request.sources,
+        &namespaces,
         &mut field.at("mounts"),
     );
-    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
     let hostname = plan_hostname(spec.hostname(), &namespaces, &mut field.at("hostname"));
     let domainname = plan_hostname(spec.domainname(), &namespaces, &mut field.at("domainname"));
 
@@ -356,8 +357,8 @@ mod tests {
             [
                 "ociVersion",
                 "root",
-                "mounts[0].destination",
                 "linux.namespaces",
+                "mounts[0].destination",
                 "hostname",
                 "process.args"
             ]

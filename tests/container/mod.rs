@@ -4,6 +4,7 @@ mod cgroups;
 mod errors;
 mod inherited;
 mod lifecycle;
+mod mount_features;
 mod mounts;
 mod namespaces;
 mod neighbours;
