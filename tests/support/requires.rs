@@ -52,7 +52,8 @@ fn missing(need: Need) -> Option<String> {
         Need::Controller(name) => {
             let v1 = Path::new("/sys/fs/cgroup").join(name).is_dir();
             let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
-                .is_ok_and(|list| list.split_whitespace().any(|c| c == name));
+                // Devices are a program of the kernel's there, which is in no list.
+                .is_ok_and(|list| name == "devices" || list.split_whitespace().any(|c| c == name));
             (!v1 && !v2).then(|| format!("the cgroup controller {name}"))
         }
     }
