@@ -1,6 +1,7 @@
 //! The parent's side of making a container: decides everything, records it, makes one process, and lets it go.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 
@@ -8,9 +9,10 @@ use super::conversation::Conversation;
 use super::gate::Gate;
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, namespaces};
+use super::{Created, Request, child, id_maps, namespaces, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
+use crate::rootfs::Trees;
 use crate::spec::plan::Plan;
 use crate::spec::validate;
 use crate::state::{Entry, Identity, Record, Store, boot_id};
@@ -31,10 +33,12 @@ pub enum Launch {
 /// nothing of the container is left.
 pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Made> {
     let step = || format!("create container {:?}", request.id.as_str());
-    let plan = validate::plan(request)?;
+    let mut plan = validate::plan(request)?;
+    plan.process.add_env(&request.options.env);
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
+    let trees = Trees::open(&plan, request.root.is_some()).context(step)?;
     let intent = intent(request, &plan)?;
     let entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
@@ -46,18 +50,34 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         request,
         plan: &plan,
         layout: &layout,
+        trees,
         namespaces,
         cgroup: &cgroup,
     };
-    match make(&prepared, &entry, intent, launch) {
-        Ok(process) => Ok(Made {
+    let made = listen(request, &entry, launch)
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, intent, launch)?)));
+    match made {
+        Ok((notify, process)) => Ok(Made {
             process,
+            notify,
             entry: entry.unlock()?,
             cgroup,
         }),
         Err(e) => Err(e
             .and_cleanup(remove::remove(entry, &cgroup, None))
             .step(step())),
+    }
+}
+
+/// The socket for what the container notifies of: now, or else at its start, when somebody listens.
+fn listen(request: &Request<'_>, entry: &Entry, launch: Launch) -> Result<Option<OwnedFd>> {
+    if !request.options.notify {
+        return Ok(None);
+    }
+    entry.make_notify_dir()?;
+    match launch {
+        Launch::Now => notify::bind_in(entry),
+        Launch::AtGate => Ok(None),
     }
 }
 
@@ -68,6 +88,7 @@ pub(super) struct Prepared<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
+    pub(super) trees: Trees,
     pub(super) namespaces: namespaces::Entry<'a>,
 }
 
@@ -134,7 +155,7 @@ fn make(
     drop(child);
     let plan = prepared.plan;
     Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
-        namespaces::map_ids(pid, &plan.namespaces)?;
+        id_maps::write(pid, &plan.namespaces)?;
         set_oom_score_adj(pid, plan.process.oom_score_adj)?;
         let (identity, ignored) = Identity::with_ignored_signals(pid)?;
         record.init = Some(identity);

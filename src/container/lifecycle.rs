@@ -47,7 +47,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<()> {
     let entry = store.open(id)?;
     let record = entry.record()?;
     let step = || format!("start container {:?}", id.as_str());
-    match status(&entry, &record, || Ok(false))? {
+    match status(&entry, &record, || is_frozen(&record))? {
         Status::Created => {
             let opened = gate::open(&entry.gate()).context(step)?;
             // Its execve may take any time: whoever wants to kill or delete it meanwhile must be able to.
@@ -151,9 +151,7 @@ pub fn list(store: &Store) -> Result<Vec<(ContainerId, Result<State>)>> {
 
 fn look(entry: &Entry) -> Result<State> {
     let record = entry.record()?;
-    let status = status(entry, &record, || {
-        Layout::detect()?.open(&record.cgroup)?.is_frozen()
-    })?;
+    let status = status(entry, &record, || is_frozen(&record))?;
     let pid = match status {
         Status::Stopped | Status::Creating => 0,
         _ => record.init.map_or(0, |init| init.pid),
@@ -169,6 +167,10 @@ fn look(entry: &Entry) -> Result<State> {
         annotations: record.annotations,
         owner: record.owner,
     })
+}
+
+fn is_frozen(record: &Record) -> Result<bool> {
+    Layout::detect()?.open(&record.cgroup)?.is_frozen()
 }
 
 /// The pids of all processes in the container's cgroup: `runp ps`.

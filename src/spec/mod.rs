@@ -20,4 +20,4 @@ pub mod validate;
 
 pub use mounts::over_proc;
 pub use process::plan_process;
-pub use validate::plan;
+pub use validate::{VERSION, plan};
