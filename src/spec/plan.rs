@@ -6,7 +6,9 @@
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::seccomp::Seccomp;
 use crate::cgroup;
 
 /// A validated container.
@@ -35,6 +37,35 @@ pub struct Plan {
     pub cgroup: cgroup::Plan,
     /// The program and its credentials.
     pub process: Process,
+    /// Which system calls it may make, and every program that is executed in the container later.
+    pub seccomp: Option<Seccomp>,
+    /// Programs of the caller at points of the container's life.
+    pub hooks: Hooks,
+}
+
+/// The hooks of runtime-spec, config.md, in their order.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)] // the names of config.json
+pub struct Hooks {
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
+    pub create_container: Vec<Hook>,
+    pub start_container: Vec<Hook>,
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+}
+
+/// A program that is executed with the container's state on its standard input.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    /// Absolute, where the hook is executed.
+    pub path: CString,
+    /// Never empty.
+    pub args: Vec<CString>,
+    /// Nothing else is in its environment.
+    pub env: Vec<CString>,
+    /// It is killed if it takes longer.
+    pub timeout: Option<Duration>,
 }
 
 /// What happens with one kind of namespace.

@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod errors;
+mod hooks;
 mod inherited;
 mod lifecycle;
 mod mount_features;
@@ -12,5 +13,7 @@ mod notify;
 mod pause;
 mod process;
 mod reliability;
+mod seccomp;
 mod security;
 mod terminal;
+mod update;
