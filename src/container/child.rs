@@ -66,7 +66,6 @@ fn set_up(
         net::loopback_up().context(|| "bring up the loopback interface")?;
     }
     enter_root(prepared, channel)?;
-    sysctl::write(&plan.sysctl)?;
     set_stdio(&prepared.request.stdio, &plan.process, channel, true)?;
     let files = prepared.request.options.files;
     become_user(&plan.process, files, prepared.filter, channel, gate)
@@ -114,6 +113,7 @@ fn enter_root(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
         // does not know, still opened the host's directories.
         credentials::become_root()?;
     }
+    sysctl::write(&plan.sysctl)?;
     let hooks = || call_create_hooks(prepared, channel);
     match rootfs {
         Some(rootfs) => rootfs.enter(prepared.layout, hooks),

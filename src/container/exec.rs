@@ -13,10 +13,11 @@ use super::child::{Last, become_user, begin, fail, join_keyring, move_and_execut
 use super::conversation::{Conversation, Task};
 use super::create::set_oom_score_adj;
 use super::hooks::HookState;
+use super::namespaces::{self, Dumpable};
 use super::program::Program;
 use super::protocol::{self, ChildEnd, Go, ParentEnd};
 use super::status::status;
-use super::{Created, Launch, Stdio, listener, namespaces, remove};
+use super::{Created, Launch, Stdio, listener, remove};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::security::credentials;
@@ -107,6 +108,7 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
 
 fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
     let (parent, child) = protocol::channel()?;
+    let _dumpable = Dumpable::for_user()?;
     let run = || match set_up(request, container, &parent, &child) {
         Ok(program) => {
             let last = Last {
@@ -154,6 +156,7 @@ fn set_up(
     channel: &ChildEnd,
 ) -> Result<Program> {
     begin(parent, channel)?;
+    Dumpable::end_for_user()?;
     container.cgroup.join()?;
     join_keyring(request.id)?;
     namespaces::join_process(

@@ -7,6 +7,7 @@ pub mod load;
 pub mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 pub mod plan;
 mod process;
 #[cfg(test)]

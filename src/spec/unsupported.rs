@@ -24,14 +24,12 @@ pub(crate) fn refuse_in_spec(spec: &oci::Spec, field: &mut Field<'_>) {
     refuse(&[("vm", spec.vm().is_some())], field);
     if let Some(linux) = spec.linux() {
         let label = linux.mount_label().as_deref().unwrap_or_default();
-        let devices = linux.net_devices().as_ref();
         refuse(
             &[
                 ("mountLabel", !label.is_empty()),
                 ("intelRdt", linux.intel_rdt().is_some()),
                 ("memoryPolicy", linux.memory_policy().is_some()),
                 ("personality", linux.personality().is_some()),
-                ("netDevices", devices.is_some_and(|d| !d.is_empty())),
             ],
             &mut field.at("linux"),
         );
@@ -57,7 +55,6 @@ mod tests {
             ("/linux/intelRdt", json!({})),
             ("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"})),
             ("/linux/personality", json!({"domain": "LINUX"})),
-            ("/linux/netDevices", json!({"eth0": {}})),
             ("/vm", json!({"kernel": {"path": "/k"}})),
         ] {
             let field = pointer[1..].replace('/', ".");

@@ -10,6 +10,8 @@ pub(crate) enum Need {
     Root,
     /// strace(1).
     Strace,
+    /// A program on the PATH.
+    Program(&'static str),
     /// The runtime under test is runp: the test is about what no other runtime has.
     Runp,
     /// A cgroup controller, in whichever version.
@@ -59,6 +61,11 @@ fn missing(need: Need) -> Option<String> {
             .output()
             .is_err()
             .then(|| "strace".into()),
+        Need::Program(name) => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let found = std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+            (!found).then(|| format!("the program {name}"))
+        }
         Need::Runp => {
             std::env::var_os("RUNP_TEST_RUNTIME").map(|_| "runp as the runtime under test".into())
         }
