@@ -3,6 +3,7 @@
 mod cgroups;
 mod errors;
 mod hooks;
+mod events;
 mod inherited;
 mod lifecycle;
 mod mount_features;
