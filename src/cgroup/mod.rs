@@ -13,6 +13,7 @@ mod create;
 mod file;
 mod group;
 mod kill;
+mod merge;
 mod set;
 mod wait;
 
@@ -27,6 +28,7 @@ use oci_spec::runtime::Linux;
 pub use group::Cgroup;
 pub use layout::Layout;
 pub use limits::Limits;
+pub use merge::merged;
 
 use crate::error::{Error, Result};
 use crate::state::ContainerId;

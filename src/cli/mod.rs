@@ -11,6 +11,7 @@ mod pod;
 mod query;
 mod table;
 mod terminal;
+mod update;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -98,6 +99,8 @@ enum Command {
     Start(lifecycle::Start),
     /// Print the state of a container as JSON
     State(query::State),
+    /// Change the limits of a container
+    Update(update::Update),
 }
 
 /// Verbs that make processes in containers.
@@ -166,6 +169,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
         Command::State(state) => state.run(&store),
+        Command::Update(update) => update.run(&store),
     }
 }
 
