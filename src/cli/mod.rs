@@ -2,8 +2,11 @@
 
 mod bundle;
 mod exec;
+mod hand_over;
+mod inherited;
 mod lifecycle;
 mod logging;
+mod notify;
 mod pod;
 mod query;
 mod table;
@@ -16,18 +19,33 @@ use clap::{Parser, Subcommand};
 
 use crate::container::self_exe;
 use crate::error::{Context, Error, Result};
+use crate::spec;
 use crate::state::Store;
 use crate::sys::entry;
 use crate::sys::start::{self, Stack};
 
 /// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "runp", version, disable_help_subcommand = true)]
+#[command(name = "runp", version = version(), disable_help_subcommand = true, disable_version_flag = true)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
+    /// Print the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
     #[command(subcommand)]
     command: Command,
+}
+
+/// As runc prints it, which Docker and containerd parse. `scripts/build` knows the commit.
+fn version() -> String {
+    let commit = option_env!("RUNP_COMMIT").map(|commit| format!("commit: {commit}\n"));
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "version {version}\n{}spec: {}",
+        commit.unwrap_or_default(),
+        spec::VERSION
+    )
 }
 
 /// What holds for every verb.
@@ -65,9 +83,13 @@ enum Command {
     Kill(lifecycle::Kill),
     /// List the containers
     List(query::List),
+    /// Stop all processes of a container until it is resumed
+    Pause(lifecycle::Pause),
     Pod(pod::Pod),
     /// Show the processes of a container
     Ps(query::Ps),
+    /// Let the processes of a paused container go on
+    Resume(lifecycle::Resume),
     /// Create a container and start it
     Run(bundle::Run),
     /// Write a config.json to start from
@@ -136,8 +158,10 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Exec(exec) => exec.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
+        Command::Pause(pause) => pause.run(&store),
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
+        Command::Resume(resume) => resume.run(&store),
         Command::Run(run) => run.run(&store),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),

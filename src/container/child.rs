@@ -55,7 +55,7 @@ fn set_up(
     begin(parent, channel)?;
     // From here on its limits hold, and whoever empties the cgroup ends this process.
     prepared.cgroup.join()?;
-    if prepared.request.keyring {
+    if !prepared.request.options.no_new_keyring {
         join_keyring(prepared.request.id)?;
     }
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -68,7 +68,8 @@ fn set_up(
     enter_root(prepared, channel)?;
     sysctl::write(&plan.sysctl)?;
     set_stdio(&prepared.request.stdio, &plan.process, channel, true)?;
-    become_user(&plan.process, prepared.filter, channel, gate)
+    let files = prepared.request.options.files;
+    become_user(&plan.process, prepared.filter, files, channel, gate)
 }
 
 /// Waits for the parent, and takes back what it gave this process that a program must not inherit.
@@ -104,7 +105,7 @@ fn enter_root(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
     let rootfs = match plan.namespaces.mount {
         Namespace::New => {
             let root = prepared.request.root.as_ref().map(AsRawFd::as_raw_fd);
-            Some(Rootfs::open(plan, root)?)
+            Some(Rootfs::open(plan, root, &prepared.trees)?)
         }
         Namespace::Join(_) | Namespace::Inherit => None,
     };
@@ -175,19 +176,21 @@ pub(super) fn set_stdio(
     console::give_stdio(process.uid)
 }
 
-/// Lets go of everything that is the host's, becomes the user, and finds the program.
+/// Lets go of everything that is the host's but `files` descriptors from 3 on, becomes the user, and finds the program.
 ///
 /// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded while that is there, as late as possible: what comes
 /// after it must be allowed by the profile.
 pub(super) fn become_user(
     process: &Process,
     filter: Option<&Filter>,
+    files: u16,
     channel: &ChildEnd,
     gate: Option<&Gate>,
 ) -> Result<Program> {
     // Before anything of the image is read: a link in it could lead through a descriptor (CVE-2024-21626).
     let mut keep = vec![0, 1, 2, channel.as_fd().as_raw_fd()];
     keep.extend(gate.map(|gate| gate.as_fd().as_raw_fd()));
+    keep.extend(3..3 + i32::from(files));
     keep.sort_unstable();
     process::close_all_but(&keep).context(|| "close_range")?;
     credentials::change_user(process)?;

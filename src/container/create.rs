@@ -1,6 +1,7 @@
 //! The parent's side of making a container: decides everything, records it, makes one process, and lets it go.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 
@@ -9,9 +10,10 @@ use super::gate::Gate;
 use super::hooks::{self, HookState};
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, listener, namespaces};
+use super::{Created, Request, child, id_maps, listener, namespaces, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
+use crate::rootfs::Trees;
 use crate::security::seccomp::Filter;
 use crate::spec::plan::Plan;
 use crate::spec::{recorded_hooks, validate};
@@ -33,13 +35,15 @@ pub enum Launch {
 /// nothing of the container is left.
 pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Made> {
     let step = || format!("create container {:?}", request.id.as_str());
-    let plan = validate::plan(request)?;
+    let mut plan = validate::plan(request)?;
+    plan.process.add_env(&request.options.env);
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
     let filter = plan.seccomp.as_ref();
     let filter = filter.map(|profile| Filter::of(profile, store.root()));
     let filter = filter.transpose().context(step)?;
+    let trees = Trees::open(&plan, request.root.is_some()).context(step)?;
     let intent = intent(request, &plan)?;
     let entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
@@ -51,14 +55,18 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         request,
         plan: &plan,
         layout: &layout,
+        trees,
         namespaces,
         cgroup: &cgroup,
         filter: filter.as_ref(),
         intent: &intent,
     };
-    match make(&prepared, &entry, launch) {
-        Ok(process) => Ok(Made {
+    let made = listen(request, &entry, launch)
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)));
+    match made {
+        Ok((notify, process)) => Ok(Made {
             process,
+            notify,
             entry: entry.unlock()?,
             cgroup,
             intent,
@@ -71,6 +79,18 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     }
 }
 
+/// The socket for what the container notifies of: now, or else at its start, when somebody listens.
+fn listen(request: &Request<'_>, entry: &Entry, launch: Launch) -> Result<Option<OwnedFd>> {
+    if !request.options.notify {
+        return Ok(None);
+    }
+    entry.make_notify_dir()?;
+    match launch {
+        Launch::Now => notify::bind_in(entry),
+        Launch::AtGate => Ok(None),
+    }
+}
+
 /// What the first process finds ready in its copy of the parent's memory.
 #[derive(Debug)]
 pub(super) struct Prepared<'a> {
@@ -78,6 +98,7 @@ pub(super) struct Prepared<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
+    pub(super) trees: Trees,
     pub(super) namespaces: namespaces::Entry<'a>,
     pub(super) filter: Option<&'a Filter>,
     pub(super) intent: &'a Record,
@@ -160,7 +181,7 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
 
 /// What the first process cannot do for itself, or must not begin without.
 fn begin(pid: i32, plan: &Plan, entry: &Entry, record: &mut Record) -> Result<Go> {
-    namespaces::map_ids(pid, &plan.namespaces)?;
+    id_maps::write(pid, &plan.namespaces)?;
     set_oom_score_adj(pid, plan.process.oom_score_adj)?;
     let (identity, ignored) = Identity::with_ignored_signals(pid)?;
     record.init = Some(identity);

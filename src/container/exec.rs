@@ -7,6 +7,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+use rustix::io::Errno;
+
 use super::child::{Last, become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
 use super::conversation::{Conversation, Task};
 use super::create::set_oom_score_adj;
@@ -34,6 +36,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio,
     /// Even if the container is paused: it runs once the container is resumed.
     pub ignore_paused: bool,
+    /// How many descriptors of the caller from 3 on it inherits.
+    pub files: u16,
 }
 
 /// Runs a program in a running container. When it returns, the program has been executed.
@@ -59,8 +63,10 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
         return Err(Error::new(step()).hint("it is stopped"));
     };
     let pid = record.init.map_or(0, |init| init.pid);
+    let cgroup = cgroup.or_where(pid).context(step)?;
     let container = Container {
         init,
+        pid,
         cgroup: &cgroup,
         has_user_namespace: has_own_user_namespace(pid).context(step)?,
         filter: match record.seccomp {
@@ -75,6 +81,8 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
 /// The container that a process joins.
 struct Container<'a> {
     init: OwnedFd,
+    /// Of `init`.
+    pid: i32,
     cgroup: &'a Cgroup,
     has_user_namespace: bool,
     filter: Option<Filter>,
@@ -99,20 +107,24 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
 
 fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
     let (parent, child) = protocol::channel()?;
-    let first = process::clone3(0, container.cgroup.clone_fd(), || {
-        match set_up(request, container, &parent, &child) {
-            Ok(program) => {
-                let last = Last {
-                    program: &program,
-                    process: request.process,
-                    filter: container.filter.as_ref(),
-                };
-                move_and_execute(&last, &child)
-            }
-            Err(e) => fail(&child, &e),
+    let run = || match set_up(request, container, &parent, &child) {
+        Ok(program) => {
+            let last = Last {
+                program: &program,
+                process: request.process,
+                filter: container.filter.as_ref(),
+            };
+            move_and_execute(&last, &child)
         }
-    })
-    .context(|| "clone3")?;
+        Err(e) => fail(&child, &e),
+    };
+    let mut first = process::clone3(0, container.cgroup.clone_fd(), run);
+    // The container has cgroups below its own, with controllers: then only those may hold processes.
+    if let Err(Errno::BUSY) = first {
+        let cgroup = container.cgroup.v2_of(container.pid)?;
+        first = process::clone3(0, Some(cgroup.as_fd()), run);
+    }
+    let first = first.context(|| "clone3")?;
     drop(child);
     Conversation::new(parent, container.cgroup, first).follow(Launch::Now, |pid, task| match task {
         Task::Begin => {
@@ -144,10 +156,15 @@ fn set_up(
     begin(parent, channel)?;
     container.cgroup.join()?;
     join_keyring(request.id)?;
-    namespaces::join_process(container.init.as_fd(), container.has_user_namespace)?;
+    namespaces::join_process(
+        container.init.as_fd(),
+        container.pid,
+        container.has_user_namespace,
+    )?;
     if container.has_user_namespace {
         credentials::become_root()?;
     }
     set_stdio(&request.stdio, request.process, channel, false)?;
-    become_user(request.process, container.filter.as_ref(), channel, None)
+    let filter = container.filter.as_ref();
+    become_user(request.process, filter, request.files, channel, None)
 }

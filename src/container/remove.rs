@@ -22,6 +22,8 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Made {
     /// Its first process.
     pub process: Created,
+    /// With [`Launch::Now`](super::Launch::Now): the socket on which it says that it is ready, if that was asked for.
+    pub notify: Option<OwnedFd>,
     pub(super) entry: Entry,
     pub(super) cgroup: Cgroup,
     pub(super) intent: Record,

@@ -23,4 +23,4 @@ pub mod validate;
 pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
 pub use process::plan_process;
-pub use validate::plan;
+pub use validate::{VERSION, plan};

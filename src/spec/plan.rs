@@ -115,8 +115,12 @@ pub struct Root {
     pub path: PathBuf,
     /// `root.readonly`.
     pub readonly: bool,
-    /// `linux.rootfsPropagation`: private or slave, which it is unless it says otherwise.
+    /// `linux.rootfsPropagation`: slave unless it says otherwise.
     pub propagation: Propagation,
+    /// Whether it holds for all mounts below the root too (`rshared`, `runbindable`).
+    pub recursive_propagation: bool,
+    /// Entered by chroot(2) instead of pivot_root(2): `--no-pivot`.
+    pub no_pivot: bool,
 }
 
 /// mount_namespaces(7).
@@ -247,6 +251,19 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `/proc/<pid>/oom_score_adj`; `None` keeps the caller's.
     pub oom_score_adj: Option<i32>,
+}
+
+impl Process {
+    /// Adds variables (`NAME=value`), each in the place of the one that has its name.
+    pub fn add_env(&mut self, variables: &[CString]) {
+        fn name(variable: &CString) -> Option<&[u8]> {
+            variable.as_bytes().split(|&byte| byte == b'=').next()
+        }
+        for variable in variables {
+            self.env.retain(|other| name(other) != name(variable));
+            self.env.push(variable.clone());
+        }
+    }
 }
 
 /// capabilities(7): the five sets, bit n is capability n. Nothing is inherited unless asked for (CVE-2022-29162).

@@ -19,6 +19,9 @@ const RECORD_NEW: &str = "state.json.new";
 const SECCOMP: &str = "seccomp";
 /// The socket on which a created container waits for `start`.
 const GATE: &str = "start.sock";
+/// The directory that a container sees as `/run/notify`, and in it the socket on which `start` listens for it.
+const NOTIFY: &str = "notify";
+const NOTIFY_SOCKET: &str = "notify/notify.sock";
 
 /// All containers below one root directory.
 #[derive(Debug, Clone)]
@@ -44,6 +47,11 @@ impl Store {
     /// The directory that holds everything.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The directory of a container's notify socket, whether it exists or not.
+    pub fn notify_dir(&self, id: &ContainerId) -> PathBuf {
+        self.path(id).join(NOTIFY)
     }
 
     fn path(&self, id: &ContainerId) -> PathBuf {
@@ -191,6 +199,22 @@ impl Entry {
         self.path.join(GATE)
     }
 
+    /// Where the container sends its notifications, sd_notify(3).
+    pub fn notify_socket(&self) -> PathBuf {
+        self.path.join(NOTIFY_SOCKET)
+    }
+
+    /// Makes the directory of the notify socket, which the container sees: any user of the container may enter it.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn make_notify_dir(&self) -> Result<()> {
+        let mode = Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(&self.dir, NOTIFY, mode)
+            .and_then(|()| rustix::fs::chmodat(&self.dir, NOTIFY, mode, AtFlags::empty()))
+            .context(|| format!("make directory {}", self.path.join(NOTIFY).display()))
+    }
+
     fn write_intent(&self, record: &Record) -> Result<()> {
         let step = || format!("write {}", self.path.join(INTENT).display());
         let json =
@@ -332,9 +356,14 @@ impl Entry {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(self) -> Result<()> {
-        for names in [&[RECORD, INTENT][..], &[RECORD_NEW, GATE, SECCOMP]] {
+        let rare = [RECORD_NEW, GATE, SECCOMP, NOTIFY_SOCKET, NOTIFY];
+        for names in [&[RECORD, INTENT][..], &rare] {
             for name in names {
-                match unlinkat(&self.dir, *name, AtFlags::empty()) {
+                let flags = match *name {
+                    NOTIFY => AtFlags::REMOVEDIR,
+                    _ => AtFlags::empty(),
+                };
+                match unlinkat(&self.dir, *name, flags) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(e) => {
                         let path = self.path.join(name);
@@ -344,7 +373,8 @@ impl Entry {
             }
             match rustix::fs::rmdir(&self.path) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
-                // A container that was never started has a gate, and some have a filter.
+                // A container that was never started has a gate, one with a filter has that, and a service of systemd's a
+                // notify socket.
                 Err(Errno::NOTEMPTY) => {}
                 Err(e) => return Err(Error::sys(format!("remove {}", self.path.display()), e)),
             }
