@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use jiff::Timestamp;
 
-use super::conversation::Conversation;
+use super::conversation::{Conversation, end};
 use super::gate::Gate;
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
@@ -36,7 +36,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
     let intent = intent(request, &plan)?;
-    let entry = store.create(request.id, &intent).context(step)?;
+    let mut entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
         Ok(cgroup) => cgroup,
         // One that is in use is somebody else's: only what was made here is removed.
@@ -49,10 +49,14 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         namespaces,
         cgroup: &cgroup,
     };
-    match make(&prepared, &entry, intent, launch) {
+    let made = make(&prepared, &entry, intent, launch).and_then(|process| match entry.unlock() {
+        Ok(()) => Ok(process),
+        Err(e) => Err(end(&process.pidfd, e)),
+    });
+    match made {
         Ok(process) => Ok(Made {
             process,
-            entry: entry.unlock()?,
+            entry,
             cgroup,
         }),
         Err(e) => Err(e
