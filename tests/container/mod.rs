@@ -2,8 +2,8 @@
 
 mod cgroups;
 mod errors;
-mod hooks;
 mod events;
+mod hooks;
 mod inherited;
 mod lifecycle;
 mod mount_features;
