@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::layout::{Placed, below};
-use super::settings::{Absent, Setting};
-use super::{Cgroup, HOME, Layout, Limits, Plan, devices, file, normal};
+use super::{Cgroup, HOME, Layout, Plan, devices, file, normal};
 use crate::error::{Context, Error, Result};
 use crate::sys::bpf;
 
@@ -271,81 +270,8 @@ fn unmake(made: &[PathBuf]) -> Result<()> {
 }
 
 impl Cgroup {
-    /// Enables the controllers that the limits need, and sets the limits.
-    pub(super) fn apply(&self, limits: &Limits, placed: &[Placed]) -> Result<()> {
-        self.enable(placed)?;
-        if limits.memory.check_before_update {
-            self.refuse_below_usage(limits)?;
-        }
-        // The kernel checks some limits against the old value of another (memory against memory with swap, quota
-        // against period and burst): which one can go first depends on where they come from.
-        let mut waiting: Vec<&Placed> = placed.iter().collect();
-        loop {
-            let mut refused = Vec::new();
-            for limit in &waiting {
-                match self.set_one(limit) {
-                    Err(e) if e.errno() == Some(libc::EINVAL) => refused.push((*limit, e)),
-                    result => result?,
-                }
-            }
-            let Some((_, error)) = refused.first() else {
-                return Ok(());
-            };
-            if refused.len() == waiting.len() {
-                return Err(error.clone());
-            }
-            waiting = refused.into_iter().map(|(limit, _)| limit).collect();
-        }
-    }
-
-    fn set_one(&self, limit: &Placed) -> Result<()> {
-        let Setting {
-            file: name,
-            value,
-            expect,
-            absent,
-            ..
-        } = &limit.setting;
-        let dir = self.dir(limit.hierarchy);
-        let path = dir.join(name);
-        let written = match expect {
-            Some(_) => file::write_and_read(&path, value).map(Some),
-            None => file::write(&path, value).map(|()| None),
-        };
-        let fail = |path: &Path, e: Errno| {
-            let error = Error::sys(
-                format!("{}: write {value:?} to {}", limit.field, path.display()),
-                e,
-            );
-            match e {
-                Errno::NOENT => error.hint("this kernel does not have this limit"),
-                Errno::BUSY => error.hint("it is below what is in use now"),
-                Errno::INVAL | Errno::ACCESS => {
-                    error.hint("not within what this machine and the cgroups above allow")
-                }
-                _ => error,
-            }
-        };
-        match (written, absent) {
-            (Ok(is), _) => match (is, expect) {
-                (Some(is), Some(expect)) if is != *expect => Err(Error::new(format!(
-                    "{}: the kernel made {is:?} of {value:?} in {}",
-                    limit.field,
-                    path.display()
-                ))),
-                _ => Ok(()),
-            },
-            (Err(Errno::NOENT), Absent::Skip) => Ok(()),
-            (Err(Errno::NOENT), Absent::Instead(name, value)) => {
-                let path = dir.join(name);
-                file::write(&path, value).map_err(|e| fail(&path, e))
-            }
-            (Err(e), _) => Err(fail(&path, e)),
-        }
-    }
-
     /// Enables controllers on the way from the root of v2 to this cgroup; those that are enabled stay so.
-    fn enable(&self, placed: &[Placed]) -> Result<()> {
+    pub(super) fn enable(&self, placed: &[Placed]) -> Result<()> {
         let (Some(root), Some(dir)) = (&self.layout.v2, self.v2()) else {
             return Ok(());
         };
@@ -369,27 +295,6 @@ impl Cgroup {
         for dir in above {
             let path = dir.join("cgroup.subtree_control");
             file::write(&path, &line.join(" ")).map_err(|e| cannot_enable(dir, &wanted, e))?;
-        }
-        Ok(())
-    }
-
-    fn refuse_below_usage(&self, limits: &Limits) -> Result<()> {
-        let Some(super::limits::Bound::At(limit)) = limits.memory.limit else {
-            return Ok(());
-        };
-        let hierarchy = self.layout.v1_with("memory");
-        let name = match hierarchy {
-            Some(_) => "memory.usage_in_bytes",
-            None => "memory.current",
-        };
-        let path = self.dir(hierarchy).join(name);
-        let usage = file::read(&path).context(|| format!("read {}", path.display()))?;
-        if usage.parse::<u64>().is_ok_and(|usage| usage > limit) {
-            return Err(Error::new(format!(
-                "{}.memory.limit: {limit}: less than the {usage} bytes in use",
-                limits.field
-            ))
-            .hint("checkBeforeUpdate asks to refuse this"));
         }
         Ok(())
     }

@@ -1,19 +1,19 @@
 //! Control groups: v1, hybrid and v2.
 //!
-//! [`plan`] decides from config.json, purely: where the cgroup is ([`Plan::path`]), what it may use ([`limits`], in
-//! the kernel's words [`settings`]) and which devices ([`devices`]). [`Layout`] knows what is mounted and makes it;
+//! [`plan`] decides from config.json, purely: where the cgroup is ([`Plan::path`]), what it may use ([`limits`])
+//! and which devices ([`devices`]). [`Layout`] knows what is mounted and makes it;
 //! [`Cgroup`] is one that exists, whole or in part. The manager is `cgroupfs`: directories below the root of every
 //! hierarchy, nothing asked of systemd.
 
 pub mod devices;
 pub mod layout;
 pub mod limits;
-pub mod settings;
 
 mod create;
 mod file;
 mod group;
 mod kill;
+mod set;
 mod wait;
 
 #[cfg(test)]

@@ -83,9 +83,13 @@ enum Command {
     Kill(lifecycle::Kill),
     /// List the containers
     List(query::List),
+    /// Stop all processes of a container until it is resumed
+    Pause(lifecycle::Pause),
     Pod(pod::Pod),
     /// Show the processes of a container
     Ps(query::Ps),
+    /// Let the processes of a paused container go on
+    Resume(lifecycle::Resume),
     /// Create a container and start it
     Run(bundle::Run),
     /// Write a config.json to start from
@@ -154,8 +158,10 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Exec(exec) => exec.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
+        Command::Pause(pause) => pause.run(&store),
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
+        Command::Resume(resume) => resume.run(&store),
         Command::Run(run) => run.run(&store),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),

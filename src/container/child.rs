@@ -10,7 +10,7 @@ use super::program::Program;
 use super::protocol::{self, ChildEnd, ParentEnd};
 use super::{Stdio, sysctl};
 use crate::error::{Context, Error, Result};
-use crate::rootfs::{self, Rootfs};
+use crate::rootfs::Rootfs;
 use crate::security::credentials;
 use crate::spec::plan::{Namespace, Plan, Process};
 use crate::state::ContainerId;
@@ -95,7 +95,7 @@ fn enter_root(prepared: &Prepared<'_>) -> Result<()> {
     let rootfs = match plan.namespaces.mount {
         Namespace::New => {
             let root = prepared.request.root.as_ref().map(AsRawFd::as_raw_fd);
-            Some(Rootfs::open(plan, root)?)
+            Some(Rootfs::open(plan, root, &prepared.trees)?)
         }
         Namespace::Join(_) | Namespace::Inherit => None,
     };
@@ -104,11 +104,7 @@ fn enter_root(prepared: &Prepared<'_>) -> Result<()> {
         // does not know, still opened the host's directories.
         credentials::become_root()?;
     }
-    let pivot = match prepared.request.options.no_pivot {
-        true => rootfs::move_root,
-        false => rootfs::pivot,
-    };
-    rootfs.map_or(Ok(()), |rootfs| rootfs.enter(prepared.layout, pivot))
+    rootfs.map_or(Ok(()), |rootfs| rootfs.enter(prepared.layout))
 }
 
 /// Sets standard input, output and error. `first` is the container's first process, whose terminal is `/dev/console`.

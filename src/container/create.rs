@@ -9,9 +9,10 @@ use super::conversation::Conversation;
 use super::gate::Gate;
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, namespaces, notify};
+use super::{Created, Request, child, id_maps, namespaces, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
+use crate::rootfs::Trees;
 use crate::spec::plan::Plan;
 use crate::spec::validate;
 use crate::state::{Entry, Identity, Record, Store, boot_id};
@@ -37,6 +38,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
+    let trees = Trees::open(&plan, request.root.is_some()).context(step)?;
     let intent = intent(request, &plan)?;
     let entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
@@ -48,6 +50,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         request,
         plan: &plan,
         layout: &layout,
+        trees,
         namespaces,
         cgroup: &cgroup,
     };
@@ -85,6 +88,7 @@ pub(super) struct Prepared<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
+    pub(super) trees: Trees,
     pub(super) namespaces: namespaces::Entry<'a>,
 }
 
@@ -151,7 +155,7 @@ fn make(
     drop(child);
     let plan = prepared.plan;
     Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
-        namespaces::map_ids(pid, &plan.namespaces)?;
+        id_maps::write(pid, &plan.namespaces)?;
         set_oom_score_adj(pid, plan.process.oom_score_adj)?;
         let (identity, ignored) = Identity::with_ignored_signals(pid)?;
         record.init = Some(identity);

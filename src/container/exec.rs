@@ -7,6 +7,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+use rustix::io::Errno;
+
 use super::child::{become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
 use super::conversation::Conversation;
 use super::create::set_oom_score_adj;
@@ -59,8 +61,10 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
         return Err(Error::new(step()).hint("it is stopped"));
     };
     let pid = record.init.map_or(0, |init| init.pid);
+    let cgroup = cgroup.or_where(pid).context(step)?;
     let container = Container {
         init,
+        pid,
         cgroup: &cgroup,
         has_user_namespace: has_own_user_namespace(pid).context(step)?,
     };
@@ -70,6 +74,8 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
 /// The container that a process joins.
 struct Container<'a> {
     init: OwnedFd,
+    /// Of `init`.
+    pid: i32,
     cgroup: &'a Cgroup,
     has_user_namespace: bool,
 }
@@ -86,13 +92,17 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
 
 fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
     let (parent, child) = protocol::channel()?;
-    let first = process::clone3(0, container.cgroup.clone_fd(), || {
-        match set_up(request, container, &parent, &child) {
-            Ok(program) => move_and_execute(&program, request.process, &child),
-            Err(e) => fail(&child, &e),
-        }
-    })
-    .context(|| "clone3")?;
+    let run = || match set_up(request, container, &parent, &child) {
+        Ok(program) => move_and_execute(&program, request.process, &child),
+        Err(e) => fail(&child, &e),
+    };
+    let mut first = process::clone3(0, container.cgroup.clone_fd(), run);
+    // The container has cgroups below its own, with controllers: then only those may hold processes.
+    if let Err(Errno::BUSY) = first {
+        let cgroup = container.cgroup.v2_of(container.pid)?;
+        first = process::clone3(0, Some(cgroup.as_fd()), run);
+    }
+    let first = first.context(|| "clone3")?;
     drop(child);
     Conversation::new(parent, container.cgroup, first).follow(Launch::Now, |pid| {
         set_oom_score_adj(pid, request.process.oom_score_adj)?;
@@ -111,7 +121,11 @@ fn set_up(
     begin(parent, channel)?;
     container.cgroup.join()?;
     join_keyring(request.id)?;
-    namespaces::join_process(container.init.as_fd(), container.has_user_namespace)?;
+    namespaces::join_process(
+        container.init.as_fd(),
+        container.pid,
+        container.has_user_namespace,
+    )?;
     if container.has_user_namespace {
         credentials::become_root()?;
     }

@@ -91,7 +91,10 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
             .hint("it was killed before start; delete the container and create it again"),
         e => Error::sys(step(), e),
     })?;
-    crate::sys::socket::send(&connection, START, None).context(step)?;
+    crate::sys::socket::send(&connection, START, None).map_err(|e| match e {
+        Errno::PIPE | Errno::CONNRESET => waits_no_more(),
+        e => Error::sys(step(), e),
+    })?;
     rustix::fs::unlink(path).context(|| format!("remove {}", path.display()))?;
     Ok(Opened(connection))
 }
@@ -99,7 +102,11 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
 impl Opened {
     /// Waits until it has executed it.
     pub(super) fn wait(self) -> Result<()> {
-        match ParentEnd::from(self.0).receive()? {
+        let report = ParentEnd::from(self.0).receive();
+        match report.map_err(|e| match e.errno() {
+            Some(libc::ECONNRESET) => waits_no_more(),
+            _ => e,
+        })? {
             Report::End => Ok(()),
             Report::Failed(e) => Err(e),
             other => Err(Error::new(format!(
@@ -107,6 +114,11 @@ impl Opened {
             ))),
         }
     }
+}
+
+/// It had been told already, by a `start` that was killed before it removed the socket; or it was killed itself.
+fn waits_no_more() -> Error {
+    Error::new("it was started or killed meanwhile").hint("see what it does now: runp state")
 }
 
 fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {

@@ -6,9 +6,11 @@ mod conversation;
 mod create;
 mod exec;
 mod gate;
+mod id_maps;
 mod lifecycle;
 mod namespaces;
 pub mod notify;
+mod pause;
 mod program;
 mod protocol;
 mod remove;
@@ -30,6 +32,7 @@ pub use create::{Launch, create};
 pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
+pub use pause::{pause, resume};
 pub use remove::{Made, delete};
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
@@ -57,7 +60,7 @@ pub struct Request<'a> {
 pub struct Options {
     /// It keeps the caller's session keyring, keyrings(7), instead of getting its own.
     pub no_new_keyring: bool,
-    /// Its root is moved onto the old one: pivot_root(2) cannot leave an initial RAM disk.
+    /// It enters its root by chroot(2): pivot_root(2) cannot leave an initramfs.
     pub no_pivot: bool,
     /// How many descriptors of the caller from 3 on its first process inherits. All others are closed.
     pub files: u16,

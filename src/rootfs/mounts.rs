@@ -4,20 +4,21 @@ use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
 };
 
+use super::trees::{self, Trees};
 use super::{attach, cgroupfs};
 use crate::cgroup::Layout;
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::{Attributes, BindSource, Mount, MountKind, Namespace, Plan, Propagation};
 use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
-use crate::sys::process::leak;
+use crate::sys::process::{inherited, leak};
 
 /// What is there of a mount before the process changes its user.
 #[derive(Debug)]
@@ -28,35 +29,29 @@ pub(super) enum Source {
     New,
 }
 
-/// Opens the sources of all bind mounts.
-pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Source>> {
+/// Opens the sources of all bind mounts that the parent has not opened.
+pub(super) fn open_sources(mounts: &[Mount], trees: &Trees) -> Result<Vec<Source>> {
     mounts
         .iter()
         .enumerate()
-        .map(|(index, mount)| open_source(index, mount))
+        .map(|(index, mount)| open_source(index, mount, trees))
         .collect()
 }
 
-fn open_source(index: usize, mount: &Mount) -> Result<Source> {
-    let MountKind::Bind { source, recursive } = &mount.kind else {
-        return Ok(Source::New);
+fn open_source(index: usize, mount: &Mount, trees: &Trees) -> Result<Source> {
+    let prepared = match &mount.kind {
+        MountKind::Bind {
+            source: BindSource::Mount(fd),
+            ..
+        } => Some(*fd),
+        _ => trees.source(index),
     };
-    let path = match source {
-        BindSource::Mount(fd) => return Ok(Source::Tree(crate::sys::process::inherited(*fd))),
-        BindSource::Path(path) => path,
-    };
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if *recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = open_tree(CWD, path, flags).map(leak);
-    tree.map(Source::Tree).map_err(|e| {
-        let step = format!("mounts[{index}]: open source {}", path.display());
-        let error = Error::sys(step, e);
-        match e {
-            Errno::NOENT => error.hint("make it, or take the mount out of config.json"),
-            _ => error,
-        }
+    Ok(match prepared {
+        Some(fd) => Source::Tree(inherited(fd)),
+        None => match trees::open_source(index, mount)? {
+            Some(tree) => Source::Tree(leak(tree)),
+            None => Source::New,
+        },
     })
 }
 

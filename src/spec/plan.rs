@@ -84,8 +84,12 @@ pub struct Root {
     pub path: PathBuf,
     /// `root.readonly`.
     pub readonly: bool,
-    /// `linux.rootfsPropagation`: private or slave, which it is unless it says otherwise.
+    /// `linux.rootfsPropagation`: slave unless it says otherwise.
     pub propagation: Propagation,
+    /// Whether it holds for all mounts below the root too (`rshared`, `runbindable`).
+    pub recursive_propagation: bool,
+    /// Entered by chroot(2) instead of pivot_root(2): `--no-pivot`.
+    pub no_pivot: bool,
 }
 
 /// mount_namespaces(7).

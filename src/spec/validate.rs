@@ -34,7 +34,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
 
     check_version(spec.version(), &mut field.at("ociVersion"));
     unsupported::refuse_in_spec(spec, field);
-    let root = plan_root(spec, &request.bundle, field);
+    let root = plan_root(request, field);
     let mounts = plan_mounts(
         spec.mounts().as_deref().unwrap_or_default(),
         &request.bundle,
@@ -94,7 +94,8 @@ fn check_version(version: &str, field: &mut Field<'_>) {
     }
 }
 
-fn plan_root(spec: &oci::Spec, bundle: &Path, field: &mut Field<'_>) -> Root {
+fn plan_root(request: &Request<'_>, field: &mut Field<'_>) -> Root {
+    let (spec, bundle) = (request.spec, request.bundle.as_path());
     let root = spec.root().as_ref();
     let path = root.map_or(Path::new(""), |root| root.path());
     if !bundle.is_absolute() {
@@ -115,13 +116,22 @@ fn plan_root(spec: &oci::Spec, bundle: &Path, field: &mut Field<'_>) -> Root {
     field.at("root").at("path").c_string(path);
     let propagation = spec.linux().as_ref();
     let propagation = propagation.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let name = propagation.unwrap_or_default();
+    let field = &mut field.at("linux");
+    let field = &mut field.at("rootfsPropagation");
+    let propagation = plan_propagation(name, field);
+    if request.options.no_pivot && propagation == Propagation::Private {
+        field.refuse_and_hint(
+            format_args!("{name:?} is not safe without pivot_root"),
+            "the host's mounts would stay busy in the container as long as it lives: use slave, or leave --no-pivot out",
+        );
+    }
     Root {
         path: bundle.join(path),
         readonly: root.and_then(|root| root.readonly()).unwrap_or(false),
-        propagation: plan_propagation(
-            propagation.unwrap_or_default(),
-            &mut field.at("linux").at("rootfsPropagation"),
-        ),
+        propagation,
+        recursive_propagation: name.starts_with('r'),
+        no_pivot: request.options.no_pivot,
     }
 }
 
@@ -130,13 +140,8 @@ fn plan_propagation(name: &str, field: &mut Field<'_>) -> Propagation {
     match name {
         "private" | "rprivate" => Propagation::Private,
         "" | "slave" | "rslave" => Propagation::Slave,
-        "shared" | "rshared" | "unbindable" | "runbindable" => {
-            field.refuse_and_hint(
-                format_args!("{name:?} is not supported yet"),
-                "private and slave are",
-            );
-            Propagation::Slave
-        }
+        "shared" | "rshared" => Propagation::Shared,
+        "unbindable" | "runbindable" => Propagation::Unbindable,
         other => {
             field.refuse_and_hint(
                 format_args!("{other:?} is no propagation"),

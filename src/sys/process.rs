@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use rustix::io::{Errno, Result};
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
 /// A child of this process: its pid here, and the process itself as a file.
 #[derive(Debug)]
@@ -129,6 +129,23 @@ pub fn wait(pidfd: impl AsFd) -> Result<Exit> {
             Ok(None) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
+    }
+}
+
+/// A process as a file, if it is still there. pidfd_open(2), Linux 5.3.
+///
+/// One that is being reaped is gone as well: Linux 6.1 answers `EINVAL` then, newer ones `ESRCH`.
+///
+/// # Errors
+/// As pidfd_open(2).
+pub fn open(pid: i32) -> Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return Ok(None);
+    };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(Errno::SRCH | Errno::INVAL) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

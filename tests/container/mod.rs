@@ -8,6 +8,8 @@ mod mounts;
 mod namespaces;
 mod neighbours;
 mod notify;
+mod pause;
 mod process;
+mod reliability;
 mod security;
 mod terminal;

@@ -1,5 +1,7 @@
 //! The program's credentials, limits and surroundings.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::support::Case;
@@ -184,4 +186,34 @@ fn signals_are_neither_blocked_nor_ignored() {
             "the 31 standard signals: {field}{mask:x}"
         );
     }
+}
+
+/// keyrings(7): what the caller possesses is not the container's. Seen by a user who has no other right to it.
+#[test]
+fn a_container_has_a_session_keyring_of_its_own() {
+    let Some(case) = Case::new(&[]) else { return };
+    let c = case
+        .bundle("c")
+        .args(&["/bin/cat", "/proc/keys"])
+        .with("/linux/maskedPaths", json!([]))
+        .with("/process/user", json!({"uid": 1000, "gid": 1000}));
+    let keyring = format!("caller-{}", case.token);
+    let in_a_session_of_its_own = |options: &[&str]| {
+        let mut runtime = case.runtime();
+        runtime.args([&["run", "--bundle", c.path.to_str().unwrap()], options].concat());
+        let mut perl = Command::new("perl");
+        // keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)
+        let join = "my $name = shift; syscall(250, 1, $name) > 0 or die $!; exec @ARGV";
+        perl.args(["-e", join, &keyring]).arg(runtime.get_program());
+        perl.args(runtime.get_args()).arg(&c.id);
+        case.finish(perl).ok().stdout
+    };
+    let own = in_a_session_of_its_own(&[]);
+    assert!(own.contains(&format!("_ses.{}", c.id)), "{own}");
+    assert!(!own.contains(&keyring), "{own}");
+    let callers = in_a_session_of_its_own(&["--no-new-keyring"]);
+    assert!(
+        callers.contains(&keyring),
+        "the keys can be seen: {callers}"
+    );
 }

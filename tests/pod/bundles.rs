@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use crate::support::pod::{container_status, time};
+use crate::support::pod::{container_status, terminated, time};
 use crate::support::{Case, Need, Pod, eventually};
 
 fn sample(file: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn hello() {
     assert!(page.starts_with("Hello from a pod on "), "{page}");
     assert!(pod.log("sign").ends_with("/site/page\n"));
     let status = pod.status();
-    let terminated = |name: &str| container_status(&status, name)["state"]["terminated"].clone();
+    let terminated = |name: &str| terminated(&status, name);
     let inits = ["write", "sign"].map(|c| time(&terminated(c)["finishedAt"]));
     let apps = ["server", "visitor"].map(|c| time(&terminated(c)["startedAt"]));
     assert!(apps.iter().min() >= inits.iter().max());

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::{Shared, sh};
-use crate::support::pod::container_status;
-use crate::support::{Case, Need, Pod};
+use crate::support::pod::{container_status, terminated};
+use crate::support::{Case, Need, Pod, Shared, process, sh};
 
 #[test]
 fn row_07_a_failed_init_is_tried_again_alone() {
@@ -55,7 +54,7 @@ fn row_08_with_restart_policy_never_a_failed_init_fails_the_pod() {
     pod.run().code(7);
     let status = pod.status();
     assert_eq!(status["status"]["phase"], "Failed");
-    let init = &container_status(&status, "init")["state"]["terminated"];
+    let init = terminated(&status, "init");
     assert_eq!(
         (&init["reason"], &init["exitCode"]),
         (&json!("Error"), &json!(7))
@@ -127,10 +126,7 @@ fn row_11_a_failure_stops_later_inits_and_apps() {
     let status = pod.until("two has failed", |pod| {
         container_status(pod, "two")["restartCount"].as_u64() >= Some(1)
     });
-    assert_eq!(
-        container_status(&status, "one")["state"]["terminated"]["exitCode"],
-        0
-    );
+    assert_eq!(terminated(&status, "one")["exitCode"], 0);
     for name in ["three", "app"] {
         let waiting = &container_status(&status, name)["state"]["waiting"];
         assert_eq!(waiting["reason"], "PodInitializing", "{name}: {status:#}");
@@ -194,10 +190,9 @@ fn an_app_killed_by_a_signal_has_128_and_the_signal() {
     );
     pod.run_detached();
     let pid = pod.until_running("app");
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    process::kill(pid);
     let status = pod.until_phase("Failed");
-    let app = &container_status(&status, "app")["state"]["terminated"];
+    let app = terminated(&status, "app");
     assert_eq!(app["exitCode"], 137);
     assert_eq!(app["signal"], 9);
     pod.delete().ok();
@@ -267,7 +262,7 @@ fn a_container_beyond_its_memory_limit_is_oom_killed_alone() {
     );
     greedy.run().code(137);
     let status = greedy.status();
-    let terminated = |name: &str| container_status(&status, name)["state"]["terminated"].clone();
+    let terminated = |name: &str| terminated(&status, name);
     assert_eq!(terminated("greedy")["reason"], "OOMKilled", "{status:#}");
     assert_eq!(terminated("modest")["exitCode"], 0);
     greedy.delete().ok();

@@ -2,33 +2,10 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::sh;
-use crate::support::pod::container_status;
-use crate::support::{Case, Need, Pod, eventually, process};
-
-/// The process that supervises the pod, as its journal tells. Not any process of the test's that looks like it: one that
-/// made a container for it, or detached it, may still be about to end.
-fn supervisor(case: &Case, pod: &Pod<'_>) -> i32 {
-    let journal = case
-        .state_root()
-        .join("pods")
-        .join(&pod.name)
-        .join("journal");
-    let text = fs::read_to_string(journal).unwrap();
-    let entries = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut pids = entries.filter_map(|entry| entry["supervisor"]["pid"].as_i64());
-    pids.next_back().unwrap().try_into().unwrap()
-}
-
-fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    eventually("it is gone", || (!process::runs(pid)).then_some(()));
-}
+use crate::support::pod::{container_status, is_running, terminated};
+use crate::support::{Case, Need, Pod, process, sh};
 
 #[test]
 fn a_killed_supervisor() {
@@ -46,16 +23,13 @@ fn a_killed_supervisor() {
     pod.run_detached();
     let app = pod.until_running("app");
     pod.pause("app");
-    kill(supervisor(&case, &pod));
+    process::kill(pod.supervisor());
 
     // Either the app went with it, or it still runs: the status says which.
     let status = pod.status();
-    let says_running = !container_status(&status, "app")["state"]["running"].is_null();
+    let says_running = is_running(&status, "app");
     assert_eq!(says_running, process::runs(app), "{status:#}");
-    assert_eq!(
-        container_status(&status, "init")["state"]["terminated"]["exitCode"],
-        0
-    );
+    assert_eq!(terminated(&status, "init")["exitCode"], 0);
     assert_eq!(pod.log("init"), "");
     pod.delete_force().ok();
     case.assert_nothing_left();
@@ -79,11 +53,11 @@ fn a_supervisor_killed_while_an_init_runs() {
     );
     pod.run_detached();
     let init = pod.until_running("init");
-    kill(supervisor(&case, &pod));
+    process::kill(pod.supervisor());
     let status = pod.status();
-    let says_running = !container_status(&status, "init")["state"]["running"].is_null();
+    let says_running = is_running(&status, "init");
     assert_eq!(says_running, process::runs(init), "{status:#}");
-    assert!(container_status(&status, "app")["state"]["running"].is_null());
+    assert!(!is_running(&status, "app"));
     pod.delete_force().ok();
     case.assert_nothing_left();
 }
@@ -100,15 +74,13 @@ fn killed_pause_supervisor_and_container_at_once() {
     );
     pod.run_detached();
     let (pause, app) = (pod.pause("app"), pod.until_running("app"));
-    kill(supervisor(&case, &pod));
+    process::kill(pod.supervisor());
     for pid in [app, pause] {
         if process::runs(pid) {
-            kill(pid);
+            process::kill(pid);
         }
     }
-    pod.until("the truth is told", |pod| {
-        container_status(pod, "app")["state"]["running"].is_null()
-    });
+    pod.until("the truth is told", |pod| !is_running(pod, "app"));
     pod.delete_force().ok();
     case.assert_nothing_left();
 }
@@ -126,7 +98,7 @@ fn a_killed_container_with_restart_policy_always_comes_back() {
     pod.run_detached();
     let pause = pod.pause("app");
     let app = pod.until_running("app");
-    kill(app);
+    process::kill(app);
     let status = pod.until("the app is back", |pod| {
         let app = container_status(pod, "app");
         app["restartCount"] == 1 && !app["state"]["running"].is_null()
@@ -150,10 +122,9 @@ fn a_torn_journal() {
     );
     pod.run_detached();
     pod.until_running("app");
-    let dir = case.state_root().join("pods").join(&pod.name);
-    kill(supervisor(&case, &pod));
+    process::kill(pod.supervisor());
     // The last line was cut in the middle of its write.
-    for entry in fs::read_dir(&dir).unwrap().flatten() {
+    for entry in fs::read_dir(pod.state_dir()).unwrap().flatten() {
         if entry.file_name().to_string_lossy().contains("journal") {
             let text = fs::read(entry.path()).unwrap();
             fs::write(entry.path(), &text[..text.len() - 3]).unwrap();

@@ -5,8 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::sh;
-use crate::support::{Case, Done, Need, Pod};
+use crate::support::{Case, Done, Need, Pod, sh};
 
 /// A pod of this spec is refused, by `plan` and by `run`, with all of this in the message; nothing is left of it.
 #[track_caller]

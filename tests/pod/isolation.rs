@@ -5,9 +5,8 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use super::{Shared, sh};
 use crate::support::pod::container_status;
-use crate::support::{Case, Need, Pod, process};
+use crate::support::{Case, Need, Pod, Shared, process, sh};
 
 /// Who has which namespace, by inode number.
 #[test]

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::{Shared, sh};
-use crate::support::pod::{condition, container_status, time};
-use crate::support::{Case, Need, Pod};
+use crate::support::pod::{condition, container_status, terminated, time};
+use crate::support::{Case, Need, Pod, Shared, sh};
 
 #[test]
 fn row_01_all_inits_succeed_before_any_app_starts() {
@@ -33,7 +32,7 @@ fn row_01_all_inits_succeed_before_any_app_starts() {
     assert_eq!(lines.len(), 8);
 
     let status = pod.status();
-    let terminated = |name: &str| container_status(&status, name)["state"]["terminated"].clone();
+    let terminated = |name: &str| terminated(&status, name);
     let inits_done = ["one", "two"].map(|c| time(&terminated(c)["finishedAt"]));
     let apps_began = ["a", "b"].map(|c| time(&terminated(c)["startedAt"]));
     assert!(
@@ -73,7 +72,7 @@ fn row_02_inits_run_one_at_a_time_in_their_order() {
     pod.run().ok();
     assert_eq!(shared.lines("log"), ["1", "2", "3"]);
     let status = pod.status();
-    let terminated = |name: &str| container_status(&status, name)["state"]["terminated"].clone();
+    let terminated = |name: &str| terminated(&status, name);
     for (before, after) in [("z", "m"), ("m", "a")] {
         assert!(
             time(&terminated(before)["finishedAt"]) <= time(&terminated(after)["startedAt"]),

@@ -2,12 +2,10 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::{Shared, sh};
-use crate::support::pod::container_status;
-use crate::support::{Case, Need, Pod, eventually, process};
+use crate::support::pod::is_running;
+use crate::support::{Case, Need, Pod, Shared, eventually, process, sh};
 
 #[test]
 fn pause_is_small_and_has_no_rights() {
@@ -66,17 +64,7 @@ fn row_35_pause_reaps_orphans_as_the_first_process_of_a_shared_pid_namespace() {
     let namespace = process::namespace(pause, "pid");
     // A zombie has no namespaces to show any more; its parent is pause.
     let children = || {
-        let of_pause = |pid: &i32| {
-            fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-                let fields: Vec<_> = stat
-                    .rsplit(')')
-                    .next()
-                    .unwrap()
-                    .split_whitespace()
-                    .collect();
-                fields[1] == pause.to_string()
-            })
-        };
+        let of_pause = |pid: &i32| process::parent(*pid) == Some(pause);
         process::all().filter(of_pause).collect::<Vec<_>>()
     };
     eventually("orphans came to pause", || {
@@ -110,14 +98,13 @@ fn row_36_when_pause_is_killed_everything_is_made_again() {
     eventually("the app has written", || {
         shared.path.join("kept").exists().then_some(())
     });
-    kill_process(Pid::from_raw(pause).unwrap(), Signal::KILL).unwrap();
+    process::kill(pause);
 
     eventually("the inits run again", || {
         (shared.lines("log").len() == 2).then_some(())
     });
     let status = pod.until("the app runs again", |status| {
-        !container_status(status, "app")["state"]["running"].is_null()
-            && pod.try_pid("app").is_some_and(|pid| pid != app)
+        is_running(status, "app") && pod.try_pid("app").is_some_and(|pid| pid != app)
     });
     assert!(!process::runs(app));
     assert_ne!(pod.pause("app"), pause);

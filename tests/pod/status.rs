@@ -4,9 +4,8 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{Shared, sh};
 use crate::support::pod::{container_status, time};
-use crate::support::{Case, Need, Pod, eventually};
+use crate::support::{Case, Need, Pod, Shared, eventually, sh};
 
 #[test]
 fn row_12_the_restart_policy_is_always_unless_given() {

@@ -5,9 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::{Shared, sh};
-use crate::support::pod::container_status;
-use crate::support::{Case, Need, Pod, eventually};
+use crate::support::pod::terminated;
+use crate::support::{Case, Need, Pod, Shared, eventually, sh};
 
 /// Ends by itself when asked to.
 const OBEYS: &str = "trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
@@ -69,8 +68,7 @@ fn stop_asks_first_and_kills_what_does_not_obey() {
     }
     pod.stop(&["--grace", "1"]).ok();
     let status = pod.status();
-    let terminated =
-        |name: &str| container_status(&status, name)["state"]["terminated"]["exitCode"].clone();
+    let terminated = |name: &str| terminated(&status, name)["exitCode"].clone();
     assert_eq!(terminated("obeys"), 0);
     assert_eq!(terminated("ignores"), 137);
     assert_eq!(pod.log("obeys"), "ready\nasked\n");

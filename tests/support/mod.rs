@@ -1,5 +1,6 @@
 //! What every test stands on: a throwaway world, the runtime under test, a census of what is left behind.
 
+pub(crate) mod alone;
 pub(crate) mod bundle;
 pub(crate) mod case;
 pub(crate) mod census;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use bundle::Bundle;
 pub(crate) use case::{Case, Done, binary, is_runp};
-pub(crate) use pod::Pod;
+pub(crate) use pod::{Pod, Shared, sh};
 pub(crate) use requires::{Need, strict};
 
 /// How long a test waits for something that must happen.

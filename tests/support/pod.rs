@@ -172,7 +172,7 @@ impl<'a> Pod<'a> {
     #[track_caller]
     pub(crate) fn until_running(&self, container: &str) -> i32 {
         self.until(&format!("{container} is running"), |pod| {
-            !container_status(pod, container)["state"]["running"].is_null()
+            is_running(pod, container)
         });
         eventually("the container has a pid", || self.try_pid(container))
     }
@@ -203,6 +203,28 @@ impl<'a> Pod<'a> {
             .expect("a pause process in the pod's network namespace")
     }
 
+    /// Its directory below the state root.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.case.state_root().join("pods").join(&self.name)
+    }
+
+    /// What its journal holds by now.
+    pub(crate) fn journal(&self) -> String {
+        fs::read_to_string(self.state_dir().join("journal")).unwrap_or_default()
+    }
+
+    /// The process that supervises it, as its journal tells. Not any process of the test's that looks like it: one that
+    /// made a container for it, or detached it, may still be about to end.
+    #[track_caller]
+    pub(crate) fn supervisor(&self) -> i32 {
+        let journal = self.journal();
+        let entries = journal
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut pids = entries.filter_map(|entry| entry["supervisor"]["pid"].as_i64());
+        pids.next_back().unwrap().try_into().unwrap()
+    }
+
     /// The first processes of all running containers of the pod, as `list` tells.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let list: Value =
@@ -229,6 +251,18 @@ pub(crate) fn container_status<'a>(pod: &'a Value, name: &str) -> &'a Value {
         .unwrap_or(&Value::Null)
 }
 
+/// How a container ended that does not run any more.
+#[track_caller]
+pub(crate) fn terminated<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    &container_status(pod, name)["state"]["terminated"]
+}
+
+/// Whether a container runs.
+#[track_caller]
+pub(crate) fn is_running(pod: &Value, name: &str) -> bool {
+    !container_status(pod, name)["state"]["running"].is_null()
+}
+
 /// The status of a condition: `True` or `False`.
 pub(crate) fn condition<'a>(pod: &'a Value, kind: &str) -> &'a Value {
     pod["status"]["conditions"]
@@ -244,4 +278,45 @@ pub(crate) fn condition<'a>(pod: &'a Value, kind: &str) -> &'a Value {
 pub(crate) fn time(value: &Value) -> i128 {
     let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
     text.parse::<jiff::Timestamp>().unwrap().as_nanosecond()
+}
+
+/// A directory of the host that containers of a pod share with the test.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Where it is on the host.
+    pub(crate) path: PathBuf,
+}
+
+impl Shared {
+    /// Makes it.
+    pub(crate) fn new(case: &Case) -> Self {
+        let path = case.dir().join("shared");
+        fs::create_dir_all(&path).unwrap();
+        Self { path }
+    }
+
+    /// For `spec.volumes`.
+    pub(crate) fn volume(&self) -> Value {
+        json!({"name": "shared", "hostPath": {"path": self.path}})
+    }
+
+    /// A container that runs a shell script and has the directory at `/shared`.
+    pub(crate) fn container(&self, name: &str, script: &str) -> Value {
+        json!({
+            "name": name,
+            "command": ["/bin/sh", "-c", script],
+            "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+        })
+    }
+
+    /// The lines that containers have appended to a file.
+    pub(crate) fn lines(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// A container that runs a shell script.
+pub(crate) fn sh(name: &str, script: &str) -> Value {
+    json!({"name": name, "command": ["/bin/sh", "-c", script]})
 }

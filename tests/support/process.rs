@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// All pids, other than our own.
 pub(crate) fn all() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
@@ -42,15 +44,38 @@ pub(crate) fn status(pid: i32, field: &str) -> String {
 /// out until every other is reaped, by whoever is their parent outside.)
 pub(crate) fn runs(pid: i32) -> bool {
     const PF_EXITING: u64 = 4;
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        let fields: Vec<_> = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .collect();
-        fields[0] != "Z" && fields[6].parse::<u64>().unwrap() & PF_EXITING == 0
-    })
+    stat(pid)
+        .is_some_and(|stat| stat[0] != "Z" && stat[6].parse::<u64>().unwrap() & PF_EXITING == 0)
+}
+
+/// Whether a signal has stopped it.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|stat| stat[0] == "T")
+}
+
+/// Its parent; `None` if it is gone.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    stat(pid)?[1].parse().ok()
+}
+
+/// `/proc/<pid>/stat` from the third field, the state, on.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit(')').next()?.split_whitespace();
+    Some(fields.map(str::to_owned).collect())
+}
+
+/// Sends it a signal.
+#[track_caller]
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Kills it, and waits until it runs no more.
+#[track_caller]
+pub(crate) fn kill(pid: i32) {
+    signal(pid, Signal::KILL);
+    super::eventually("it is gone", || (!runs(pid)).then_some(()));
 }
 
 /// What its descriptors point to.
@@ -78,8 +103,19 @@ pub(crate) fn cgroup(pid: i32, controller: &str) -> PathBuf {
                 .join(path.trim_start_matches('/'));
         }
     }
-    let unified = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
-    Path::new("/sys/fs/cgroup").join(unified.unwrap())
+    cgroup_v2(pid)
+}
+
+/// The directory of its cgroup in v2, which is mounted alone or beside v1.
+pub(crate) fn cgroup_v2(pid: i32) -> PathBuf {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let beside = Path::new("/sys/fs/cgroup/unified");
+    let root = match beside.is_dir() {
+        true => beside,
+        false => Path::new("/sys/fs/cgroup"),
+    };
+    root.join(path.unwrap())
 }
 
 /// A line of mountinfo, split: `(mount point, mount options, file system, superblock options)`.

@@ -1,0 +1,311 @@
+//! SIGKILL to the runtime at every system call that it makes, then `delete --force`: nothing may be left, and the id is
+//! free again.
+//!
+//! strace(1) counts the calls of the runtime's own process, once, and then kills a fresh run at each of them.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::strace::{Point, points, points_of, read, strace};
+use crate::support::alone::{Baseline, alone};
+use crate::support::{Bundle, Case, Need, PATIENCE, Pod, eventually};
+
+/// How often a point is tried. A run that had to wait once less or more than the one that was counted is over before it
+/// gets there.
+const TRIES: usize = 20;
+
+/// Kills a fresh run of `command` at each of its calls: `before` makes ready for it, `after` looks at what it has left and
+/// cleans up.
+fn sweep(case: &Case, command: &Command, before: impl Fn(), after: impl Fn(&Point)) {
+    before();
+    let all = points_of(case, command);
+    let last = all.last().unwrap().clone();
+    after(&last);
+    let run = |point: &Point| {
+        before();
+        let status = strace(
+            &["-o", "/dev/null", "-e", &point.inject("signal=SIGKILL")],
+            command,
+        )
+        .status();
+        let killed = status.unwrap().signal() == Some(9);
+        after(point);
+        killed
+    };
+    kill_at(&all, run);
+}
+
+/// Kills at every point, by `run`, which tells whether it did.
+fn kill_at(points: &[Point], run: impl Fn(&Point) -> bool) {
+    assert!(points.len() >= 10, "the trace is too short: {points:?}");
+    for point in points {
+        let killed = (0..TRIES).any(|_| run(point));
+        assert!(killed, "not killed at {point:?}, in {TRIES} runs");
+    }
+    eprintln!("killed at each of {} system calls", points.len());
+}
+
+fn nothing_left(case: &Case, baseline: &Baseline, point: &Point) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let left = [case.left_behind(), baseline.left_behind()].concat();
+        if left.is_empty() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "killed at {point:?}, and after delete --force there is left:\n  {}",
+            left.join("\n  ")
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A test's world, if it is alone in it.
+fn world(test: &str, needs: &[Need]) -> Option<(Case, Baseline)> {
+    if !alone(test) {
+        return None;
+    }
+    let case = Case::new(&[needs, &[Need::Strace]].concat())?;
+    Some((case, Baseline::now()))
+}
+
+fn delete(case: &Case, baseline: &Baseline, c: &Bundle<'_>, point: &Point) {
+    let deleted = c.delete_force();
+    assert!(
+        deleted.status.success(),
+        "killed at {point:?}: {deleted:#?}"
+    );
+    nothing_left(case, baseline, point);
+}
+
+fn command(case: &Case, arguments: &[&str]) -> Command {
+    let mut command = case.runtime();
+    command.args(arguments);
+    command
+}
+
+/// The control of all others.
+#[test]
+fn the_census_sees_what_is_left() {
+    let Some((case, baseline)) = world("faults::kills::the_census_sees_what_is_left", &[]) else {
+        return;
+    };
+    assert_eq!(baseline.left_behind(), Vec::<String>::new());
+    let left = |kind: &str| baseline.left_behind().iter().any(|l| l.starts_with(kind));
+    let file = case.dir().join("namespace");
+    std::fs::write(&file, "").unwrap();
+    let mut unshare = Command::new("unshare");
+    unshare.arg(format!("--net={}", file.display()));
+    case.finish(unshare).ok();
+    assert!(left("net:") && left("mount ") && !left("process "));
+    rustix::mount::unmount(&file, rustix::mount::UnmountFlags::empty()).unwrap();
+    assert!(!left("net:") && !left("mount "));
+    let mut sleep = Command::new("unshare");
+    let mut sleep = sleep.args(["--uts", "sleep", "1000"]).spawn().unwrap();
+    eventually("it is seen", || left("uts:").then_some(()));
+    assert!(left("process "));
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+}
+
+#[test]
+fn create() {
+    let Some((case, baseline)) = world("faults::kills::create", &[]) else {
+        return;
+    };
+    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
+    let create = command(
+        &case,
+        &["create", "--bundle", c.path.to_str().unwrap(), &c.id],
+    );
+    let dirty = std::cell::Cell::new(0);
+    sweep(
+        &case,
+        &create,
+        || (),
+        |point| {
+            dirty.set(dirty.get() + usize::from(!case.left_behind().is_empty()));
+            delete(&case, &baseline, &c, point);
+        },
+    );
+    eprintln!("{} left something to delete", dirty.get());
+    assert!(dirty.get() > 0, "the census sees nothing");
+}
+
+#[test]
+fn run() {
+    let Some((case, baseline)) = world("faults::kills::run", &[]) else {
+        return;
+    };
+    let c = case.bundle("c").args(&["/bin/true"]);
+    let run = command(&case, &["run", "--bundle", c.path.to_str().unwrap(), &c.id]);
+    let after = |point: &Point| delete(&case, &baseline, &c, point);
+    sweep(&case, &run, || (), after);
+}
+
+/// Whoever comes next can still start it, or finds it started.
+#[test]
+fn start() {
+    let Some((case, baseline)) = world("faults::kills::start", &[]) else {
+        return;
+    };
+    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
+    let start = command(&case, &["start", &c.id]);
+    let before = || drop(c.create().ok());
+    let after = |point: &Point| {
+        let again = c.start();
+        let is_started = ["it is running", "it was started"].map(|why| again.stderr.contains(why));
+        assert!(
+            again.status.success() || is_started.contains(&true),
+            "killed at {point:?}: {again:#?}"
+        );
+        eventually("it runs", || (c.status() == "running").then_some(()));
+        delete(&case, &baseline, &c, point);
+    };
+    sweep(&case, &start, before, after);
+}
+
+#[test]
+fn delete_force() {
+    let Some((case, baseline)) = world("faults::kills::delete_force", &[]) else {
+        return;
+    };
+    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
+    let command = command(&case, &["delete", "--force", &c.id]);
+    let before = || drop(c.run_detached().ok());
+    let after = |point: &Point| delete(&case, &baseline, &c, point);
+    sweep(&case, &command, before, after);
+}
+
+/// The container goes on as before, without any process of the exec's.
+#[test]
+fn exec() {
+    let Some((case, baseline)) = world("faults::kills::exec", &[]) else {
+        return;
+    };
+    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
+    c.run_detached().ok();
+    let exec = command(&case, &["exec", &c.id, "/bin/true"]);
+    let with_container = Baseline::now();
+    let init = format!("process {} [sleep]", c.pid());
+    let after = |point: &Point| {
+        let mut left = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while left != [init.as_str()] {
+            assert!(
+                Instant::now() < deadline,
+                "killed at {point:?}, and there is {left:?}"
+            );
+            left = with_container.left_behind();
+        }
+        assert_eq!(c.status(), "running", "killed at {point:?}");
+    };
+    sweep(&case, &exec, || (), after);
+    c.exec(&[], &["/bin/true"]).ok();
+    let last = Point {
+        call: "exec".into(),
+        nth: 0,
+    };
+    delete(&case, &baseline, &c, &last);
+}
+
+/// `pod run`, from its first call to the one that writes into the journal that the pod runs. In parts, so that they run
+/// side by side: every `of`-th point, beginning with `first`.
+fn pod_run(test: &str, first: usize, of: usize) {
+    let Some((case, baseline)) = world(test, &[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}],
+            "initContainers": [{"name": "init", "command": ["/bin/true"],
+                                "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "m", "mountPath": "/m"}]}],
+            "containers": [{"name": "app", "command": ["/bin/sleep", "1000"]}],
+        }),
+    );
+    let mut run = case.pod_runtime();
+    run.args(["run", pod.dir.to_str().unwrap()]);
+    let is_running = || pod.journal().contains(RUNNING);
+    let delete = |point: &Point| {
+        // Where it can be told at all, the status is the truth or says that there is no such pod.
+        let status = pod.try_status();
+        assert!(status.status.signal().is_none(), "{status:#?}");
+        let deleted = pod.delete_force();
+        assert!(
+            deleted.status.success(),
+            "killed at {point:?}: {deleted:#?}"
+        );
+    };
+    let attempt = |options: &[&str], point: &Point| {
+        let mut child = strace(options, &run).spawn().unwrap();
+        ends_or(&mut child, is_running);
+        delete(point);
+        let status = child.wait().unwrap();
+        nothing_left(&case, &baseline, point);
+        status.signal() == Some(9)
+    };
+
+    let none = Point {
+        call: "none".into(),
+        nth: 0,
+    };
+    let trace = case.dir().join("trace");
+    let options = ["-s", "4096", "-o", trace.to_str().unwrap()];
+    attempt(&options, &none); // makes directories that stay, for all pods
+    assert!(!attempt(&options, &none));
+    let mine: Vec<_> = points(&up_to_running(&read(&trace)))
+        .into_iter()
+        .skip(first)
+        .step_by(of)
+        .collect();
+    kill_at(&mine, |point| {
+        let inject = point.inject("signal=SIGKILL");
+        attempt(&["-o", "/dev/null", "-e", &inject], point)
+    });
+}
+
+/// The journal's word for: the app, the pod's second container, has been started.
+const RUNNING: &str = r#""started","container":1"#;
+
+/// The lines of the trace up to the call that wrote [`RUNNING`].
+fn up_to_running(trace: &str) -> String {
+    let written = RUNNING.replace('"', "\\\"");
+    let (before, rest) = trace.split_once(&written).expect("the pod was running");
+    let line = rest.split('\n').next().unwrap();
+    format!("{before}{written}{line}\n")
+}
+
+/// Waits until the process ends, or `done` says that it has got where it should.
+fn ends_or(child: &mut Child, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() && !done() {
+        assert!(Instant::now() < deadline, "neither killed nor done");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn pod_run_part_1() {
+    pod_run("faults::kills::pod_run_part_1", 0, 4);
+}
+
+#[test]
+fn pod_run_part_2() {
+    pod_run("faults::kills::pod_run_part_2", 1, 4);
+}
+
+#[test]
+fn pod_run_part_3() {
+    pod_run("faults::kills::pod_run_part_3", 2, 4);
+}
+
+#[test]
+fn pod_run_part_4() {
+    pod_run("faults::kills::pod_run_part_4", 3, 4);
+}
