@@ -79,6 +79,8 @@ enum Command {
     Delete(lifecycle::Delete),
     /// Run another program in a running container
     Exec(exec::Exec),
+    /// Print what a config.json can ask for, as JSON
+    Features(query::Features),
     /// Send a signal to a container
     Kill(lifecycle::Kill),
     /// List the containers
@@ -156,6 +158,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Create(create) => create.run(&store),
         Command::Delete(delete) => delete.run(&store),
         Command::Exec(exec) => exec.run(&store),
+        Command::Features(features) => features.run(),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
         Command::Pause(pause) => pause.run(&store),

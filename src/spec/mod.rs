@@ -1,6 +1,7 @@
 //! config.json, made into a plan. Pure: nothing here touches the machine, except [`load`] which reads the file.
 
 mod devices;
+mod features;
 mod field;
 pub mod load;
 pub mod mount_options;
@@ -18,6 +19,7 @@ mod testing;
 mod unsupported;
 pub mod validate;
 
+pub use features::features;
 pub use mounts::over_proc;
 pub use process::plan_process;
 pub use validate::{VERSION, plan};

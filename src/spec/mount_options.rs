@@ -140,6 +140,16 @@ pub(crate) struct Options {
     pub(crate) parameters: Vec<(CString, Option<CString>)>,
 }
 
+/// The options that a configuration may have, sorted.
+pub(super) fn names() -> Vec<&'static str> {
+    let accepted = OPTIONS
+        .iter()
+        .filter(|(_, meaning)| !matches!(meaning, Refused(_)));
+    let mut names: Vec<_> = accepted.map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names
+}
+
 /// Whether the options make it a bind mount, and then whether with all mounts below.
 pub(crate) fn bind(options: &[String]) -> Option<bool> {
     let has = |name: &str| options.iter().any(|option| option == name);

@@ -123,7 +123,11 @@ const NETWORK: &str = "none";
 /// One daemon for all: its start takes longer than the rest.
 #[test]
 fn dockers_users_do_not_notice() {
-    let Some(case) = Case::new(&[Need::Program("dockerd"), Need::CgroupV1]) else {
+    let Some(case) = Case::new(&[
+        Need::Program("dockerd"),
+        Need::CgroupV1,
+        Need::Feature("/hooks"),
+    ]) else {
         return;
     };
     let docker = Docker::new(&case);

@@ -79,7 +79,7 @@ impl<'a> Podman<'a> {
     }
 }
 
-const NEEDS: &[Need] = &[Need::Program("podman")];
+const NEEDS: &[Need] = &[Need::Program("podman"), Need::Feature("/linux/seccomp")];
 
 #[test]
 fn run_gives_output_and_exit_status() {

@@ -12,6 +12,8 @@ pub(crate) enum Need {
     Strace,
     /// The runtime under test is runp: the test is about what no other runtime has.
     Runp,
+    /// Something that the runtime under test says it can: a JSON pointer into its `features`.
+    Feature(&'static str),
     /// A program on the PATH or where root has them.
     Program(&'static str),
     /// The v1 controllers memory, cpu and pids.
@@ -65,6 +67,13 @@ fn missing(need: Need) -> Option<String> {
             .then(|| "strace".into()),
         Need::Runp => {
             std::env::var_os("RUNP_TEST_RUNTIME").map(|_| "runp as the runtime under test".into())
+        }
+        Need::Feature(pointer) => {
+            let output = Command::new(super::binary()).arg("features").output();
+            let features: serde_json::Value =
+                serde_json::from_slice(&output.unwrap().stdout).unwrap_or_default();
+            (features.pointer(pointer).is_none())
+                .then(|| format!("the runtime's feature {pointer}"))
         }
         Need::Program(name) => {
             let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
