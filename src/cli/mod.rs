@@ -78,7 +78,7 @@ enum Command {
     /// Remove a container
     Delete(lifecycle::Delete),
     /// Run another program in a running container
-    Exec(exec::Exec),
+    Exec(Box<exec::Exec>),
     /// Print what a config.json can ask for, as JSON
     Features(query::Features),
     /// Send a signal to a container
