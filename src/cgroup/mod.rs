@@ -14,6 +14,7 @@ mod create;
 mod file;
 mod group;
 mod kill;
+mod merge;
 mod set;
 mod wait;
 
@@ -29,6 +30,7 @@ pub use below::Below;
 pub use group::Cgroup;
 pub use layout::Layout;
 pub use limits::Limits;
+pub use merge::merged;
 
 use crate::error::{Error, Result};
 use crate::state::ContainerId;

@@ -11,6 +11,7 @@ mod pod;
 mod query;
 mod table;
 mod terminal;
+mod update;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -72,13 +73,14 @@ pub(crate) struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
     /// Create a container; its program is executed by `start`
     Create(bundle::Create),
     /// Remove a container
     Delete(lifecycle::Delete),
     /// Run another program in a running container
-    Exec(Box<exec::Exec>),
+    Exec(exec::Exec),
     /// Print what a config.json can ask for, as JSON
     Features(query::Features),
     /// Send a signal to a container
@@ -100,6 +102,8 @@ enum Command {
     Start(lifecycle::Start),
     /// Print the state of a container as JSON
     State(query::State),
+    /// Change the limits of a container
+    Update(update::Update),
 }
 
 /// Verbs that make processes in containers.
@@ -169,6 +173,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
         Command::State(state) => state.run(&store),
+        Command::Update(update) => update.run(&store),
     }
 }
 

@@ -9,18 +9,20 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 
-use super::child::{become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
-use super::conversation::Conversation;
+use super::child::{Last, become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
+use super::conversation::{Conversation, Task};
 use super::create::set_oom_score_adj;
+use super::hooks::HookState;
 use super::program::Program;
 use super::protocol::{self, ChildEnd, Go, ParentEnd};
 use super::status::status;
-use super::{Created, Launch, Stdio, namespaces, remove};
+use super::{Created, Launch, Stdio, listener, namespaces, remove};
 use crate::cgroup::{Below, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::security::credentials;
+use crate::security::seccomp::Filter;
 use crate::spec::plan::Process;
-use crate::state::{ContainerId, Identity, Status, Store};
+use crate::state::{ContainerId, Entry, Identity, Record, Status, Store};
 use crate::sys::process;
 
 /// What to run in a container.
@@ -71,6 +73,11 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
         pid,
         cgroup: &cgroup,
         has_user_namespace: has_own_user_namespace(pid).context(step)?,
+        filter: match record.seccomp {
+            true => filter(&entry).map(Some).context(step)?,
+            false => None,
+        },
+        record: &record,
     };
     run(request, &container).context(step)
 }
@@ -82,6 +89,14 @@ struct Container<'a> {
     pid: i32,
     cgroup: &'a Cgroup,
     has_user_namespace: bool,
+    filter: Option<Filter>,
+    record: &'a Record,
+}
+
+fn filter(entry: &Entry) -> Result<Filter> {
+    let bytes = entry.read_seccomp()?;
+    let bytes = bytes.ok_or_else(|| Error::new("the container's seccomp filter is missing"))?;
+    Filter::from_bytes(&bytes)
 }
 
 fn has_own_user_namespace(pid: i32) -> Result<bool> {
@@ -97,7 +112,14 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
 fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
     let (parent, child) = protocol::channel()?;
     let run = || match set_up(request, container, &parent, &child) {
-        Ok(program) => move_and_execute(&program, request.process, &child),
+        Ok(program) => {
+            let last = Last {
+                program: &program,
+                process: request.process,
+                filter: container.filter.as_ref(),
+            };
+            move_and_execute(&last, &child)
+        }
         Err(e) => fail(&child, &e),
     };
     let mut first = process::clone3(0, container.cgroup.clone_fd(), run);
@@ -110,11 +132,24 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
     }
     let first = first.context(|| "clone3")?;
     drop(child);
-    Conversation::new(parent, container.cgroup, first).follow(Launch::Now, |pid| {
-        set_oom_score_adj(pid, request.process.oom_score_adj)?;
-        let (_, ignored) = Identity::with_ignored_signals(pid)?;
-        Ok(Go { ignored })
+    Conversation::new(parent, container.cgroup, first).follow(Launch::Now, |pid, task| match task {
+        Task::Begin => {
+            set_oom_score_adj(pid, request.process.oom_score_adj)?;
+            let (_, ignored) = Identity::with_ignored_signals(pid)?;
+            Ok(Go { ignored })
+        }
+        task => serve(pid, task, container),
     })
+}
+
+fn serve(pid: i32, task: Task, container: &Container<'_>) -> Result<Go> {
+    let listener = container.filter.as_ref().and_then(Filter::listener);
+    if let (Task::HandOver(fd), Some(listener)) = (task, listener) {
+        let init = container.record.init.map(|init| init.pid);
+        let state = HookState::new(container.record, Status::Running, init);
+        listener::send(listener, pid, state, &fd)?;
+    }
+    Ok(Go::default())
 }
 
 /// The child's side, outside the container's pid namespace: in there nobody sees it.
@@ -137,5 +172,6 @@ fn set_up(
         credentials::become_root()?;
     }
     set_stdio(&request.stdio, request.process, channel, false)?;
-    become_user(request.process, request.files, channel, None)
+    let filter = container.filter.as_ref();
+    become_user(request.process, request.files, filter, channel, None)
 }

@@ -6,8 +6,10 @@ mod conversation;
 mod create;
 mod exec;
 mod gate;
+mod hooks;
 mod id_maps;
 mod lifecycle;
+mod listener;
 mod namespaces;
 pub mod notify;
 mod pause;
@@ -17,6 +19,7 @@ mod remove;
 pub mod self_exe;
 mod status;
 mod sysctl;
+mod update;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -34,6 +37,7 @@ pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
 pub use remove::{Made, delete};
+pub use update::update;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]

@@ -3,21 +3,37 @@
 
 use serde_json::{Value, json};
 
-use super::{VERSION, mount_options, namespaces, tables};
+use super::{VERSION, hooks, mount_options, namespaces, seccomp, tables};
 
 /// The features document. It says what this version of runp can, whatever the machine below it can.
 pub fn features() -> Value {
+    let mut options: Vec<_> = mount_options::names().collect();
+    options.sort_unstable();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": VERSION,
-        "mountOptions": mount_options::names(),
-        "linux": {
-            "namespaces": namespaces::names(),
-            "capabilities": tables::capability_names(u64::MAX),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
-            "mountExtensions": {"idmap": {"enabled": mount_options::names().contains(&"idmap")}},
-        },
+        "hooks": hooks::NAMES,
+        "mountOptions": options,
+        "linux": linux(),
         "annotations": {"org.runp.version": env!("CARGO_PKG_VERSION")},
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
+    })
+}
+
+fn linux() -> Value {
+    json!({
+        "namespaces": namespaces::names(),
+        "capabilities": tables::capability_names(u64::MAX),
+        "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+        "seccomp": {
+            "enabled": true,
+            "actions": seccomp::ACTIONS,
+            "operators": seccomp::OPERATORS,
+            "archs": seccomp::ARCHITECTURES,
+            "knownFlags": seccomp::FLAGS,
+            "supportedFlags": seccomp::FLAGS,
+        },
+        "mountExtensions": {"idmap": {"enabled": true}},
     })
 }
 
@@ -62,6 +78,43 @@ mod tests {
                 }
             };
             planned(&[("/mounts/-", kind)]);
+        }
+    }
+
+    #[test]
+    fn the_hooks_are_accepted() {
+        let features = features();
+        let names = list(&features, "/hooks");
+        assert_eq!(names.len(), 6);
+        for name in names {
+            planned(&[("/hooks", json!({name: [{"path": "/hook"}]}))]);
+        }
+    }
+
+    #[test]
+    fn what_seccomp_has_is_accepted() {
+        let features = features();
+        let plan = |profile: Value| planned(&[("/linux/seccomp", profile)]);
+        for action in list(&features, "/linux/seccomp/actions") {
+            let rule = json!([{"names": ["getcwd"], "action": action}]);
+            plan(
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s", "syscalls": rule}),
+            );
+        }
+        for operator in list(&features, "/linux/seccomp/operators") {
+            let argument = json!([{"index": 0, "value": 1, "valueTwo": 1, "op": operator}]);
+            let rule = json!([{"names": ["close"], "action": "SCMP_ACT_ERRNO", "args": argument}]);
+            plan(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule}));
+        }
+        for pointer in ["archs", "knownFlags", "supportedFlags"] {
+            let names = list(&features, &format!("/linux/seccomp/{pointer}"));
+            let (archs, flags) = match pointer {
+                "archs" => (names, vec![]),
+                _ => (vec![], names),
+            };
+            let profile =
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": archs, "flags": flags});
+            plan(profile);
         }
     }
 

@@ -2,8 +2,10 @@
 
 mod cgroups;
 mod errors;
+mod hooks;
 mod inherited;
 mod lifecycle;
+mod mount_features;
 mod mounts;
 mod namespaces;
 mod neighbours;
@@ -11,5 +13,7 @@ mod notify;
 mod pause;
 mod process;
 mod reliability;
+mod seccomp;
 mod security;
 mod terminal;
+mod update;

@@ -90,10 +90,7 @@ fn missing(need: Need) -> Option<String> {
         }
         Need::V1(name) => (!v1(name)).then(|| format!("the cgroup controller {name} of v1")),
         Need::V2(name) => (!v2(name)).then(|| format!("the cgroup controller {name} of v2")),
-        Need::Freezer => {
-            let pure = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-            (!v1("freezer") && !pure).then(|| "a freezer".into())
-        }
+        Need::Freezer => (!v1("freezer") && !pure_v2()).then(|| "a freezer".into()),
     }
 }
 
@@ -101,7 +98,14 @@ fn v1(controller: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(controller).is_dir()
 }
 
+fn pure_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 fn v2(controller: &str) -> bool {
+    if controller == "devices" {
+        return pure_v2(); // a program of the kernel's, which is in no list
+    }
     ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
         .iter()
         .filter_map(|root| std::fs::read_to_string(format!("{root}/cgroup.controllers")).ok())
