@@ -1,9 +1,11 @@
 //! config.json, made into a plan. Pure: nothing here touches the machine, except [`load`] which reads the file.
 
 mod devices;
+mod execution;
 mod field;
 mod hooks;
 pub mod load;
+mod mount_label;
 pub mod mount_options;
 mod mounts;
 mod namespaces;
@@ -11,6 +13,7 @@ pub mod plan;
 mod process;
 #[cfg(test)]
 mod properties;
+mod scheduling;
 pub mod seccomp;
 mod sysctl;
 pub mod tables;
