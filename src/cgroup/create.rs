@@ -4,20 +4,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::devices::kernel::Told;
 use super::layout::{Placed, below};
-use super::{Cgroup, HOME, Layout, Plan, devices, file, normal};
+use super::{Cgroup, HOME, Layout, Plan, file, normal};
 use crate::error::{Context, Error, Result};
-use crate::sys::bpf;
 
 /// How often a directory is tried again that vanishes while it is made: other calls of runp remove empty parents.
 const ATTEMPTS: usize = 100;
-
-/// What tells the kernel about devices, ready to be told.
-enum DeviceRules {
-    None,
-    Lines(PathBuf, Vec<devices::legacy::Line>),
-    Program(Vec<devices::program::Instruction>),
-}
 
 impl Layout {
     /// Makes the cgroup, sets its limits and device rules, and reads the limits back.
@@ -35,7 +28,10 @@ impl Layout {
 
     fn make(&self, plan: &Plan) -> Result<Cgroup> {
         let placed = self.place(&plan.limits)?;
-        let rules = self.device_rules(plan)?;
+        let rules = match &plan.devices {
+            Some(rules) => Told::plan(self, &plan.path, rules)?,
+            None => Told::Nothing,
+        };
         let mut cgroup = Cgroup {
             layout: self.clone(),
             path: normal(&plan.path)?,
@@ -59,26 +55,6 @@ impl Layout {
         match done {
             Ok(()) => Ok(cgroup),
             Err(error) => Err(error.and_cleanup(unmake(&made))),
-        }
-    }
-
-    fn device_rules(&self, plan: &Plan) -> Result<DeviceRules> {
-        let Some(rules) = &plan.devices else {
-            return Ok(DeviceRules::None);
-        };
-        if let Some(index) = self.v1_with("devices") {
-            let lines =
-                devices::legacy::lines(rules).context(|| "linux.resources.devices".to_owned())?;
-            let dir = below(&self.v1[index].mount_point, &plan.path);
-            return Ok(DeviceRules::Lines(dir, lines));
-        }
-        match (devices::program::program(rules), &self.v2) {
-            (None, _) => Ok(DeviceRules::None),
-            (Some(program), Some(_)) => Ok(DeviceRules::Program(program)),
-            (Some(_), None) => Err(Error::new(
-                "linux.resources.devices: the controller devices is not mounted",
-            )
-            .hint("devices cannot be denied without it: mount it, or use cgroup v2")),
         }
     }
 
@@ -124,30 +100,6 @@ fn inherited(mount_point: &Path, dir: &Path, name: &str) -> Result<String> {
 fn write(dir: &Path, name: &str, value: &str) -> Result<()> {
     let path = dir.join(name);
     file::write(&path, value).context(|| format!("write {value:?} to {}", path.display()))
-}
-
-impl DeviceRules {
-    fn tell(&self, cgroup: &Cgroup) -> Result<()> {
-        match self {
-            Self::Program(program) => match &cgroup.directory {
-                Some(directory) => bpf::attach_device_program(directory, program),
-                None => Err(Error::new("attach the device program: no cgroup v2")),
-            },
-            Self::Lines(dir, lines) => {
-                for group in lines.chunk_by(|(a, _), (b, _)| a == b) {
-                    let path = dir.join(group[0].0);
-                    file::write_lines(&path, group.iter().map(|(_, line)| line.as_str())).map_err(
-                        |(line, e)| {
-                            Error::sys(format!("write {line:?} to {}", path.display()), e)
-                                .hint("a cgroup above may deny this device")
-                        },
-                    )?;
-                }
-                Ok(())
-            }
-            Self::None => Ok(()),
-        }
-    }
 }
 
 /// Makes the directory in every hierarchy, with its parents. `made` takes what is new, parents first.

@@ -20,16 +20,18 @@ struct Before<'a> {
 }
 
 impl Cgroup {
-    /// Changes limits of a cgroup in use. `limits` are all that it has: a period without its quota means no quota.
+    /// Changes limits of a cgroup in use, and does `then`. `limits` are all that it has: a period without its quota means
+    /// no quota.
     ///
     /// # Errors
-    /// As [`super::Layout::create`]; then all limits are what they were.
-    pub fn set(&self, limits: &Limits) -> Result<()> {
+    /// As [`super::Layout::create`], and those of `then`; in either case all limits are what they were.
+    pub fn set(&self, limits: &Limits, then: impl FnOnce() -> Result<()>) -> Result<()> {
         let step = || format!("set limits of cgroup {}", self.path.display());
         let placed = self.layout.place(limits).context(step)?;
         self.enable(&placed).context(step)?;
         let before = self.read_before(&placed).context(step)?;
         self.apply(limits, &placed)
+            .and_then(|()| then())
             .map_err(|e| e.and_cleanup(go_back(&before)).step(step()))
     }
 

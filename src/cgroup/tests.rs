@@ -184,7 +184,7 @@ fn limits_are_taken_and_changed() {
             (8 << 20, 16 << 20, 10_000, 5000),
         ] {
             let plan = container(&gone.1, &resources(memory, swap, period, quota));
-            cgroup.set(&plan.limits).unwrap();
+            cgroup.set(&plan.limits, || Ok(())).unwrap();
             assert_eq!(
                 file_of(&cgroup, "memory", "memory.memsw.limit_in_bytes"),
                 swap.to_string()
@@ -224,14 +224,20 @@ fn a_change_that_fails_half_way_is_undone() {
                 "disableOOMKiller": true}, "pids": {"limit": 20},
             "cpu": {"shares": 2048, "quota": 50000, "burst": 50000, "cpus": "4000"},
             "blockIO": {"weight": 300}}"#;
-        let error = cgroup.set(&container(&gone.1, after).limits).unwrap_err();
+        let error = cgroup
+            .set(&container(&gone.1, after).limits, || Ok(()))
+            .unwrap_err();
         let error = error.to_string();
         assert!(error.contains("linux.resources.cpu.cpus"), "{error}");
         assert!(!error.contains("cleaning up"), "{error}");
         assert_eq!(all(&cgroup), was);
         // Positive control: with a processor that is there it is all taken.
         let after = after.replace("4000", "0");
-        cgroup.set(&container(&gone.1, &after).limits).unwrap();
+        let refuse = || Err(Error::new("no"));
+        let wanted = container(&gone.1, &after).limits;
+        assert!(cgroup.set(&wanted, refuse).is_err());
+        assert_eq!(all(&cgroup), was);
+        cgroup.set(&wanted, || Ok(())).unwrap();
         assert_ne!(all(&cgroup), was);
     });
 }
@@ -473,11 +479,35 @@ fn memory_kills_are_counted() {
     });
 }
 
+/// A node can be made; whether it opens is the answer. 1:11 is kmsg, 1:3 null.
+const OPENS: &str = "d=$(mktemp -d) && mknod $d/n c 1 11 && : >/dev/null && : 2>/dev/null <$d/n; \
+    result=$?; rm -r $d; exit $result";
+
+#[test]
+fn device_rules_can_be_replaced() {
+    everywhere(|layout| {
+        let gone = Gone(layout, fresh_path());
+        let cgroup = layout.create(&container(&gone.1, "{}")).unwrap();
+        let everything = r#"{"devices": [{"allow": true, "access": "rwm"}]}"#;
+        let one = r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#;
+        let opens = || shell(&cgroup, OPENS).wait() == Exit::Code(0);
+        assert!(!opens());
+        for (resources, expected) in [
+            (one, true),
+            ("{}", false),
+            (everything, true),
+            ("{}", false),
+            (one, true),
+        ] {
+            let plan = container(&gone.1, resources);
+            cgroup.set_devices(&plan.devices.unwrap()).unwrap();
+            assert_eq!(opens(), expected, "{resources}");
+        }
+    });
+}
+
 #[test]
 fn devices_are_denied_unless_they_are_allowed() {
-    // A node can be made; whether it opens is the answer. 1:11 is kmsg, 1:3 null.
-    const OPENS: &str = "d=$(mktemp -d) && mknod $d/n c 1 11 && : >/dev/null && : 2>/dev/null <$d/n; \
-        result=$?; rm -r $d; exit $result";
     everywhere(|layout| {
         let table = [
             ("{}", false),

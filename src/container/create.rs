@@ -44,12 +44,12 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
+    let trees = Trees::open(&plan, request.root.as_ref(), &request.sources).context(step)?;
     let filter = plan.seccomp.as_ref();
     let filter = filter.map(|profile| Filter::of(profile, store.root()));
     let filter = filter.transpose().context(step)?;
-    let trees = Trees::open(&plan, request.root.is_some()).context(step)?;
     let intent = intent(request, &plan)?;
-    let entry = store.create(request.id, &intent).context(step)?;
+    let mut entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
         Ok(cgroup) => cgroup,
         // One that is in use is somebody else's: only what was made here is removed.
@@ -66,12 +66,16 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         intent: &intent,
     };
     let made = listen(request, &entry, launch)
-        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)));
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)))
+        .and_then(|(notify, process)| match entry.unlock() {
+            Ok(()) => Ok((notify, process)),
+            Err(e) => Err(end(&process.pidfd, e)),
+        });
     match made {
         Ok((notify, process)) => Ok(Made {
             process,
             notify,
-            entry: entry.unlock()?,
+            entry,
             cgroup,
             intent,
         }),
@@ -142,6 +146,10 @@ fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
         cgroup: plan.cgroup.path.clone(),
         init: None,
         process: process.ok_or_else(|| Error::new("config.json: process: required"))?,
+        resources: spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().clone()),
         annotations: spec.annotations().clone().unwrap_or_default(),
         seccomp: plan.seccomp.is_some(),
         execution: plan.execution.clone(),

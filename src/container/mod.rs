@@ -4,6 +4,7 @@ mod child;
 mod console;
 mod conversation;
 mod create;
+mod events;
 mod exec;
 mod gate;
 mod hooks;
@@ -19,6 +20,7 @@ mod remove;
 pub mod self_exe;
 mod status;
 mod sysctl;
+mod update;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -31,11 +33,13 @@ use crate::state::ContainerId;
 
 pub use conversation::end;
 pub use create::{Launch, create};
+pub use events::{Event, stats, watch};
 pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
 pub use remove::{Made, delete};
+pub use update::update;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]

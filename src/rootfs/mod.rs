@@ -4,7 +4,10 @@
 //! their attributes, and only then appear. Descriptors are not closed one by one here: execve does it.
 
 mod cgroupfs;
+mod copy_up;
 mod devices;
+mod file_system;
+mod id_map;
 mod masks;
 mod mounts;
 mod overlay;

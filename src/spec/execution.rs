@@ -11,6 +11,23 @@ use crate::sys::scheduling::MemoryPolicy;
 /// As many nodes as the kernel is ever built for (`CONFIG_NODES_SHIFT` 10).
 const MAX_NODES: u32 = 1024;
 
+/// What `features` lists.
+pub(super) const MODES: [&str; 7] = [
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+/// What `features` lists.
+pub(super) const FLAGS: [&str; 3] = [
+    "MPOL_F_NUMA_BALANCING",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_STATIC_NODES",
+];
+
 /// Plans both; `field` is `linux`.
 pub(super) fn plan_execution(linux: Option<&oci::Linux>, field: &mut Field<'_>) -> Execution {
     let Some(linux) = linux else {
@@ -115,6 +132,18 @@ mod tests {
             nodes: vec![3, 2],
         };
         assert_eq!(execution.memory_policy, Some(policy));
+    }
+
+    #[test]
+    fn every_name_that_is_listed_is_known() {
+        for mode in MODES {
+            let nodes = match mode {
+                "MPOL_DEFAULT" | "MPOL_LOCAL" => "",
+                _ => "0",
+            };
+            let policy = json!({"mode": mode, "nodes": nodes, "flags": FLAGS});
+            planned(&[("/linux/memoryPolicy", policy)]);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod devices;
 mod execution;
+mod features;
 mod field;
 mod hooks;
 pub mod load;
@@ -23,6 +24,7 @@ pub(crate) mod testing;
 mod unsupported;
 pub mod validate;
 
+pub use features::features;
 pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
 pub use process::plan_process;

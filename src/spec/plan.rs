@@ -162,6 +162,29 @@ pub struct Mount {
     pub recursive_attributes: Attributes,
     /// Applied after it is mounted, with whether to apply it to all mounts below too.
     pub propagation: Vec<(Propagation, bool)>,
+    /// `idmap`, `ridmap`: whose ids the files show; for bind mounts only.
+    pub id_map: Option<MountIdMap>,
+    /// `tmpcopyup`: a tmpfs begins with what the image has at its destination.
+    pub copy_up: bool,
+}
+
+/// An id-mapped mount, mount_setattr(2) `MOUNT_ATTR_IDMAP`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountIdMap {
+    /// From the ids in the file system (`container_id`) to those of the host (`host_id`).
+    pub ids: MountIds,
+    /// `ridmap`: all mounts below too.
+    pub recursive: bool,
+}
+
+/// A user namespace whose map an id-mapped mount has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MountIds {
+    /// A new one with this map.
+    Maps { uid: Vec<IdMap>, gid: Vec<IdMap> },
+    /// The one that the container joins.
+    Namespace(PathBuf),
 }
 
 /// `MOUNT_ATTR_*` bits to set and to clear; the clear bits are applied first.
@@ -201,6 +224,11 @@ pub enum MountKind {
     },
     /// The container's view of its cgroups: v2, or a tmpfs with one directory per v1 hierarchy.
     Cgroup,
+    /// `remount`: what is mounted at the destination already gets other options.
+    Remount {
+        /// As for [`Self::FileSystem`]; none for a bind mount, whose file system has other users.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
 }
 
 /// Where a bind mount comes from.

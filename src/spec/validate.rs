@@ -40,13 +40,14 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     unsupported::refuse_in_spec(spec, field);
     let hooks = plan_hooks(spec.hooks().as_ref(), &mut field.at("hooks"));
     let root = plan_root(request, field);
+    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
     let mut mounts = plan_mounts(
         spec.mounts().as_deref().unwrap_or_default(),
         &request.bundle,
         &request.sources,
+        &namespaces,
         &mut field.at("mounts"),
     );
-    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
     let hostname = plan_hostname(spec.hostname(), &namespaces, &mut field.at("hostname"));
     let domainname = plan_hostname(spec.domainname(), &namespaces, &mut field.at("domainname"));
 
@@ -371,8 +372,8 @@ mod tests {
             [
                 "ociVersion",
                 "root",
-                "mounts[0].destination",
                 "linux.namespaces",
+                "mounts[0].destination",
                 "hostname",
                 "process.args"
             ]

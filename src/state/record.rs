@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Hooks, Process};
+use oci_spec::runtime::{Hooks, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Identity};
@@ -37,6 +37,9 @@ pub struct Record {
     pub init: Option<Identity>,
     /// `process` of config.json, which an exec starts from.
     pub process: Process,
+    /// `linux.resources` of config.json, with what has been changed since.
+    #[serde(default)]
+    pub resources: Option<LinuxResources>,
     /// `annotations` of config.json.
     #[serde(default)]
     pub annotations: HashMap<String, String>,

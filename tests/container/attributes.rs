@@ -133,7 +133,10 @@ fn an_exec_runs_on_the_processors_asked_for() {
     c.run_detached().ok();
     let allowed = |c: &Bundle<'_>| {
         let out = c
-            .exec(&[], &["busybox", "grep", "Cpus_allowed_list", "/proc/self/status"])
+            .exec(
+                &[],
+                &["busybox", "grep", "Cpus_allowed_list", "/proc/self/status"],
+            )
             .ok()
             .stdout;
         out.split_whitespace().nth(1).unwrap().to_owned()

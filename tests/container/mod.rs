@@ -3,9 +3,11 @@
 mod attributes;
 mod cgroups;
 mod errors;
+mod events;
 mod hooks;
 mod inherited;
 mod lifecycle;
+mod mount_features;
 mod mounts;
 mod namespaces;
 mod neighbours;
@@ -16,3 +18,4 @@ mod reliability;
 mod seccomp;
 mod security;
 mod terminal;
+mod update;
