@@ -6,12 +6,16 @@ mod hooks;
 pub mod load;
 pub mod mount_options;
 mod mounts;
+#[cfg(test)]
+pub(crate) mod mutation;
 mod namespaces;
 pub mod plan;
 mod process;
 #[cfg(test)]
 mod properties;
 pub mod seccomp;
+#[cfg(test)]
+pub(crate) mod sound;
 mod sysctl;
 pub mod tables;
 pub mod template;
