@@ -1,6 +1,7 @@
 //! What people and callers type: parse, call the library, print. The errors of all verbs are printed here, once.
 
 mod bundle;
+mod events;
 mod exec;
 mod hand_over;
 mod inherited;
@@ -73,13 +74,18 @@ pub(crate) struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
     /// Create a container; its program is executed by `start`
     Create(bundle::Create),
     /// Remove a container
     Delete(lifecycle::Delete),
+    /// Print what a container uses and when it runs out of memory, a line of JSON each, until it ends
+    Events(events::Events),
     /// Run another program in a running container
     Exec(exec::Exec),
+    /// Print what a config.json can ask for, as JSON
+    Features(query::Features),
     /// Send a signal to a container
     Kill(lifecycle::Kill),
     /// List the containers
@@ -158,7 +164,9 @@ fn run(global: &Global, command: Command) -> Result<i32> {
     match command {
         Command::Create(create) => create.run(&store),
         Command::Delete(delete) => delete.run(&store),
+        Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
+        Command::Features(features) => features.run(),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
         Command::Pause(pause) => pause.run(&store),

@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod errors;
+mod events;
 mod hooks;
 mod inherited;
 mod lifecycle;
