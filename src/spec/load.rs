@@ -103,8 +103,11 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The reason of a failure is `path: what at line L column C`.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
+/// Reads a configuration from its text.
+///
+/// # Errors
+/// The reason: `path: what at line L column C`.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
     // serde also reads a struct from a list of its values.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err("invalid type: list, expected an object".into());

@@ -9,6 +9,8 @@ pub mod load;
 mod mount_label;
 pub mod mount_options;
 mod mounts;
+#[cfg(test)]
+pub(crate) mod mutation;
 mod namespaces;
 pub mod plan;
 mod process;
@@ -16,6 +18,8 @@ mod process;
 mod properties;
 mod scheduling;
 pub mod seccomp;
+#[cfg(test)]
+pub(crate) mod sound;
 mod sysctl;
 pub mod tables;
 pub mod template;
