@@ -9,12 +9,15 @@ pub mod devices;
 pub mod layout;
 pub mod limits;
 
+mod below;
 mod create;
 mod file;
 mod group;
 mod kill;
 mod merge;
+mod oom;
 mod set;
+pub mod stats;
 mod wait;
 
 #[cfg(test)]
@@ -25,10 +28,13 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Linux;
 
+pub use below::Below;
 pub use group::Cgroup;
 pub use layout::Layout;
 pub use limits::Limits;
 pub use merge::merged;
+pub use oom::OomWatch;
+pub use stats::Stats;
 
 use crate::error::{Error, Result};
 use crate::state::ContainerId;

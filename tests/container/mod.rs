@@ -1,7 +1,9 @@
 //! OCI containers.
 
+mod attributes;
 mod cgroups;
 mod errors;
+mod events;
 mod hooks;
 mod inherited;
 mod lifecycle;
