@@ -57,7 +57,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "DIR", default_value = "/run/runp")]
     root: PathBuf,
     /// Directory that holds the volumes of pods and what their containers write
-    #[arg(long, value_name = "DIR", default_value = crate::pod::store::DATA_ROOT)]
+    #[arg(long, value_name = "DIR", default_value = crate::pod::data::DATA_ROOT)]
     data_root: PathBuf,
     /// Append the log to this file instead of standard error
     #[arg(long, value_name = "FILE")]
