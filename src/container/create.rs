@@ -35,6 +35,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     let step = || format!("create container {:?}", request.id.as_str());
     let mut plan = validate::plan(request)?;
     plan.process.add_env(&request.options.env);
+    plan.cgroup.resolve().context(step)?;
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
@@ -124,6 +125,7 @@ fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
         owner: owner(),
         boot_id: boot_id()?,
         cgroup: plan.cgroup.path.clone(),
+        unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         init: None,
         process: process.ok_or_else(|| Error::new("config.json: process: required"))?,
         resources: spec
@@ -159,6 +161,7 @@ fn make(
     drop(child);
     let plan = prepared.plan;
     Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
+        prepared.cgroup.adopt(&plan.cgroup, pid)?;
         id_maps::write(pid, &plan.namespaces)?;
         set_oom_score_adj(pid, plan.process.oom_score_adj)?;
         let (identity, ignored) = Identity::with_ignored_signals(pid)?;

@@ -83,7 +83,9 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
         Some(record) => record.cgroup.clone(),
         None => Path::new(cgroup::HOME).join(id.as_str()),
     };
-    remove(entry, &layout.open(&path)?, init.as_ref()).context(step)
+    let unit = record.and_then(|record| record.unit);
+    let cgroup = layout.open(&path)?.made_by(unit);
+    remove(entry, &cgroup, init.as_ref()).context(step)
 }
 
 /// Kills the first process without waiting for who holds the lock: that one may itself wait for the container.
@@ -114,6 +116,9 @@ fn remove_cut_short(entry: Entry, layout: &Layout) -> Result<()> {
 /// Kills everything in the container's cgroup, and removes the cgroup and the state directory, in this order: as long as
 /// something is left, so is the record that leads to it.
 pub(super) fn remove(entry: Entry, cgroup: &Cgroup, init: Option<&OwnedFd>) -> Result<()> {
+    if !cgroup.is_ours() {
+        return entry.remove();
+    }
     if init.is_some() || !cgroup.remove_if_empty()? {
         // Thaws a frozen container too, without which its processes would not die.
         cgroup.kill()?;
@@ -121,6 +126,10 @@ pub(super) fn remove(entry: Entry, cgroup: &Cgroup, init: Option<&OwnedFd>) -> R
             wait_for_end(init)?;
         }
         cgroup.remove()?;
+    }
+    // Its processes and its cgroup are gone: a name that systemd keeps must not keep the container.
+    if let Err(e) = cgroup.stop_unit() {
+        log::warn!("{e}");
     }
     entry.remove()
 }
