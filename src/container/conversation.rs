@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::protocol::{Go, ParentEnd, Report};
@@ -10,12 +11,27 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::sys::process::{self, Child, Exit};
 
+/// What the parent does for the process before that goes on.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// It was made, and did nothing yet: record it.
+    Begin,
+    /// It takes over from the one that made it, and has nothing left to do but to execute the program.
+    TakeOver,
+    /// Call the hooks that look at its mounts.
+    CallHooks,
+    /// Hand this seccomp listener to who waits for it. The process does not wait for that.
+    HandOver(OwnedFd),
+}
+
 /// One process, and what it says. Whatever goes wrong, it does not outlive the conversation.
 #[derive(Debug)]
 pub(super) struct Conversation<'a> {
     parent: ParentEnd,
     cgroup: &'a Cgroup,
     process: Child,
+    /// Another process will go on in its place.
+    moves: bool,
 }
 
 impl<'a> Conversation<'a> {
@@ -24,17 +40,26 @@ impl<'a> Conversation<'a> {
             parent,
             cgroup,
             process,
+            moves: false,
         }
     }
 
-    /// Lets the process begin, and follows it until its program is executed, or until it waits for that. `before` is called
-    /// with its pid each time before it may go on.
+    /// With a process that makes another one, which goes on in its place.
+    pub(super) fn with_one_that_moves(self) -> Self {
+        Self {
+            moves: true,
+            ..self
+        }
+    }
+
+    /// Lets the process begin, and follows it until its program is executed, or until it waits for that. `perform` is called
+    /// with its pid for each task.
     pub(super) fn follow(
         mut self,
         launch: Launch,
-        before: impl FnMut(i32) -> Result<Go>,
+        perform: impl FnMut(i32, Task) -> Result<Go>,
     ) -> Result<Created> {
-        match self.follow_process(launch, before) {
+        match self.follow_process(launch, perform) {
             Ok(console) => Ok(Created {
                 pid: self.process.pid,
                 pidfd: self.process.pidfd,
@@ -47,16 +72,23 @@ impl<'a> Conversation<'a> {
     fn follow_process(
         &mut self,
         launch: Launch,
-        mut before: impl FnMut(i32) -> Result<Go>,
+        mut perform: impl FnMut(i32, Task) -> Result<Go>,
     ) -> Result<Option<OwnedFd>> {
-        self.parent.go(before(self.process.pid)?)?;
+        self.parent.go(perform(self.process.pid, Task::Begin)?)?;
         let mut console = None;
         loop {
-            match self.parent.receive()? {
+            match self.receive()? {
                 Report::Console(master) => console = Some(master),
+                Report::Mounted => {
+                    self.parent
+                        .go(perform(self.process.pid, Task::CallHooks)?)?;
+                }
+                Report::Listener(listener) => {
+                    perform(self.process.pid, Task::HandOver(listener))?;
+                }
                 Report::Moved(pid) => {
                     self.replace(pid)?;
-                    self.parent.go(before(pid)?)?;
+                    self.parent.go(perform(pid, Task::TakeOver)?)?;
                 }
                 Report::Ready if launch == Launch::AtGate => return Ok(console),
                 Report::Ready => break,
@@ -73,6 +105,23 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// What the process says next. The other one that it is about to make keeps the conversation open: until that one has
+    /// been told of, the end of the process is looked for, too.
+    fn receive(&self) -> Result<Report> {
+        if self.moves {
+            let step = || "wait for the container's process";
+            let mut files = [
+                PollFd::new(&self.parent, PollFlags::IN),
+                PollFd::new(&self.process.pidfd, PollFlags::IN),
+            ];
+            rustix::io::retry_on_intr(|| poll(&mut files, None)).context(step)?;
+            if files[0].revents().is_empty() {
+                return Ok(Report::End);
+            }
+        }
+        self.parent.receive()
+    }
+
     /// Goes on with the process that the present one has made, which ends.
     fn replace(&mut self, pid: i32) -> Result<()> {
         let step = || format!("pidfd_open {pid}");
@@ -80,6 +129,7 @@ impl<'a> Conversation<'a> {
         // A child of this process: its pid is its own until it is waited for.
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(step)?;
         let before = std::mem::replace(&mut self.process, Child { pid, pidfd });
+        self.moves = false;
         process::wait(&before.pidfd)
             .map(drop)
             .context(|| "wait for the process that set the container up")

@@ -4,18 +4,23 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
+use rustix::process::Pid;
 
-use super::conversation::Conversation;
+use super::conversation::{Conversation, Task, end};
 use super::gate::Gate;
+use super::hooks::{self, HookState};
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, id_maps, namespaces, notify};
+use super::{Created, Request, child, id_maps, listener, namespaces, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Trees;
-use crate::spec::plan::Plan;
-use crate::spec::validate;
-use crate::state::{Entry, Identity, Record, Store, boot_id};
+use crate::security::labels;
+use crate::security::scheduling;
+use crate::security::seccomp::Filter;
+use crate::spec::plan::{Namespace, Plan, Process};
+use crate::spec::{recorded_hooks, validate};
+use crate::state::{Entry, Identity, Record, Status, Store, boot_id};
 
 /// When a container's program is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +41,16 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     let mut plan = validate::plan(request)?;
     plan.process.add_env(&request.options.env);
     plan.cgroup.resolve().context(step)?;
+    labels::check(&plan.process, plan.mount_label).context(step)?;
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
-    let trees = Trees::open(&plan, request.root.is_some()).context(step)?;
+    let trees = Trees::open(&plan, request.root.as_ref(), &request.sources).context(step)?;
+    let filter = plan.seccomp.as_ref();
+    let filter = filter.map(|profile| Filter::of(profile, store.root()));
+    let filter = filter.transpose().context(step)?;
     let intent = intent(request, &plan)?;
-    let entry = store.create(request.id, &intent).context(step)?;
+    let mut entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
         Ok(cgroup) => cgroup,
         // One that is in use is somebody else's: only what was made here is removed.
@@ -54,19 +63,28 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         trees,
         namespaces,
         cgroup: &cgroup,
+        filter: filter.as_ref(),
+        intent: &intent,
     };
     let made = listen(request, &entry, launch)
-        .and_then(|notify| Ok((notify, make(&prepared, &entry, intent, launch)?)));
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)))
+        .and_then(|(notify, process)| match entry.unlock() {
+            Ok(()) => Ok((notify, process)),
+            Err(e) => Err(end(&process.pidfd, e)),
+        });
     match made {
         Ok((notify, process)) => Ok(Made {
             process,
             notify,
-            entry: entry.unlock()?,
+            entry,
             cgroup,
+            intent,
         }),
-        Err(e) => Err(e
-            .and_cleanup(remove::remove(entry, &cgroup, None))
-            .step(step())),
+        Err(e) => {
+            let removed = remove::remove(entry, &cgroup, None);
+            hooks::poststop(&intent);
+            Err(e.and_cleanup(removed).step(step()))
+        }
     }
 }
 
@@ -91,6 +109,8 @@ pub(super) struct Prepared<'a> {
     pub(super) layout: &'a Layout,
     pub(super) trees: Trees,
     pub(super) namespaces: namespaces::Entry<'a>,
+    pub(super) filter: Option<&'a Filter>,
+    pub(super) intent: &'a Record,
 }
 
 fn check_root(plan: &Plan) -> Result<()> {
@@ -133,6 +153,9 @@ fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
             .as_ref()
             .and_then(|linux| linux.resources().clone()),
         annotations: spec.annotations().clone().unwrap_or_default(),
+        seccomp: plan.seccomp.is_some(),
+        execution: plan.execution.clone(),
+        hooks: recorded_hooks(spec.hooks().as_ref()),
     })
 }
 
@@ -144,12 +167,10 @@ fn owner() -> String {
     }
 }
 
-fn make(
-    prepared: &Prepared<'_>,
-    entry: &Entry,
-    mut record: Record,
-    launch: Launch,
-) -> Result<Created> {
+fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Created> {
+    if let Some(filter) = prepared.filter {
+        entry.write_seccomp(&filter.to_bytes()?)?;
+    }
     let gate = match launch {
         Launch::Now => None,
         Launch::AtGate => Some(Gate::bind(&entry.gate())?),
@@ -159,16 +180,58 @@ fn make(
     let first = prepared.namespaces.clone(prepared.cgroup.clone_fd(), run)?;
     // The child's copy is the only one from now on: its end is the end of the conversation.
     drop(child);
+    let mut record = prepared.intent.clone();
+    let created = Conversation::new(parent, prepared.cgroup, first).follow(
+        launch,
+        |pid, task| match task {
+            Task::Begin => begin(pid, prepared, entry, &mut record),
+            task => serve(pid, task, prepared),
+        },
+    )?;
+    if launch == Launch::Now {
+        hooks::poststart(&record).map_err(|e| end(&created.pidfd, e))?;
+    }
+    Ok(created)
+}
+
+/// What the first process cannot do for itself, or must not begin without.
+fn begin(pid: i32, prepared: &Prepared<'_>, entry: &Entry, record: &mut Record) -> Result<Go> {
     let plan = prepared.plan;
-    Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
-        prepared.cgroup.adopt(&plan.cgroup, pid)?;
-        id_maps::write(pid, &plan.namespaces)?;
-        set_oom_score_adj(pid, plan.process.oom_score_adj)?;
-        let (identity, ignored) = Identity::with_ignored_signals(pid)?;
-        record.init = Some(identity);
-        entry.write(&record)?;
-        Ok(Go { ignored })
-    })
+    prepared.cgroup.adopt(&plan.cgroup, pid)?;
+    id_maps::write(pid, &plan.namespaces)?;
+    set_oom_score_adj(pid, plan.process.oom_score_adj)?;
+    if plan.namespaces.user != Namespace::Inherit {
+        raise_hard_limits(pid, &plan.process)?;
+    }
+    let (identity, ignored) = Identity::with_ignored_signals(pid)?;
+    record.init = Some(identity);
+    entry.write(record)?;
+    Ok(Go { ignored })
+}
+
+/// In the user namespace it could not.
+pub(super) fn raise_hard_limits(pid: i32, process: &Process) -> Result<()> {
+    let pid = Pid::from_raw(pid).ok_or_else(|| Error::new("prlimit: no process"))?;
+    scheduling::raise_hard_limits(pid, process)
+}
+
+/// What others do for the container in between.
+fn serve(pid: i32, task: Task, prepared: &Prepared<'_>) -> Result<Go> {
+    let state = HookState::new(prepared.intent, Status::Creating, Some(pid));
+    let (hooks, directory) = (&prepared.plan.hooks, Some(&*prepared.intent.bundle));
+    match task {
+        Task::Begin | Task::TakeOver => {}
+        Task::CallHooks => {
+            hooks::run("prestart", &hooks.prestart, &state, directory)?;
+            hooks::run("createRuntime", &hooks.create_runtime, &state, directory)?;
+        }
+        Task::HandOver(fd) => {
+            if let Some(listener) = prepared.filter.and_then(Filter::listener) {
+                listener::send(listener, pid, state, &fd)?;
+            }
+        }
+    }
+    Ok(Go::default())
 }
 
 /// Writes `process.oomScoreAdj`, proc(5).

@@ -9,18 +9,23 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 
-use super::child::{become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
-use super::conversation::Conversation;
-use super::create::set_oom_score_adj;
+use super::child::{
+    Future, Last, become_user, begin, fail, join_keyring, move_and_execute, set_stdio,
+};
+use super::conversation::{Conversation, Task};
+use super::create::{raise_hard_limits, set_oom_score_adj};
+use super::hooks::HookState;
 use super::program::Program;
 use super::protocol::{self, ChildEnd, Go, ParentEnd};
 use super::status::status;
-use super::{Created, Launch, Stdio, namespaces, remove};
-use crate::cgroup::{Cgroup, Layout};
+use super::{Created, Launch, Stdio, listener, namespaces, remove};
+use crate::cgroup::{Below, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
-use crate::security::credentials;
+use crate::security::labels::{self, Labels};
+use crate::security::seccomp::Filter;
+use crate::security::{credentials, scheduling};
 use crate::spec::plan::Process;
-use crate::state::{ContainerId, Identity, Status, Store};
+use crate::state::{ContainerId, Entry, Identity, Record, Status, Store};
 use crate::sys::process;
 
 /// What to run in a container.
@@ -36,6 +41,8 @@ pub struct ExecRequest<'a> {
     pub ignore_paused: bool,
     /// How many descriptors of the caller from 3 on it inherits.
     pub files: u16,
+    /// Into which cgroups below the container's own, which exist.
+    pub cgroup: Option<Below>,
 }
 
 /// Runs a program in a running container. When it returns, the program has been executed.
@@ -44,6 +51,7 @@ pub struct ExecRequest<'a> {
 /// When the container does not run, or with the step that the kernel refused; then nothing was started.
 pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
     let step = || format!("exec in container {:?}", request.id.as_str());
+    labels::check(request.process, false).context(step)?;
     let entry = store.look(request.id)?;
     let record = entry.record()?;
     let cgroup = Layout::detect()
@@ -61,12 +69,19 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
         return Err(Error::new(step()).hint("it is stopped"));
     };
     let pid = record.init.map_or(0, |init| init.pid);
+    let below = request.cgroup.as_ref();
+    let cgroup = cgroup.at(below).context(step)?;
     let cgroup = cgroup.or_where(pid).context(step)?;
     let container = Container {
         init,
         pid,
         cgroup: &cgroup,
         has_user_namespace: has_own_user_namespace(pid).context(step)?,
+        filter: match record.seccomp {
+            true => filter(&entry).map(Some).context(step)?,
+            false => None,
+        },
+        record: &record,
     };
     run(request, &container).context(step)
 }
@@ -78,6 +93,14 @@ struct Container<'a> {
     pid: i32,
     cgroup: &'a Cgroup,
     has_user_namespace: bool,
+    filter: Option<Filter>,
+    record: &'a Record,
+}
+
+fn filter(entry: &Entry) -> Result<Filter> {
+    let bytes = entry.read_seccomp()?;
+    let bytes = bytes.ok_or_else(|| Error::new("the container's seccomp filter is missing"))?;
+    Filter::from_bytes(&bytes)
 }
 
 fn has_own_user_namespace(pid: i32) -> Result<bool> {
@@ -93,22 +116,58 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
 fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
     let (parent, child) = protocol::channel()?;
     let run = || match set_up(request, container, &parent, &child) {
-        Ok(program) => move_and_execute(&program, request.process, &child),
+        Ok(program) => {
+            let last = Last {
+                program: &program,
+                process: request.process,
+                filter: container.filter.as_ref(),
+            };
+            move_and_execute(&last, &child)
+        }
         Err(e) => fail(&child, &e),
     };
+    // Its child has it from the beginning, before it is in the container's cgroup.
+    let affinity = &request.process.scheduling.affinity;
+    scheduling::set_affinity(None, affinity.initial.as_deref(), "initial")?;
     let mut first = process::clone3(0, container.cgroup.clone_fd(), run);
     // The container has cgroups below its own, with controllers: then only those may hold processes.
-    if let Err(Errno::BUSY) = first {
+    if let Err(Errno::BUSY) = first
+        && request.cgroup.is_none()
+    {
         let cgroup = container.cgroup.v2_of(container.pid)?;
         first = process::clone3(0, Some(cgroup.as_fd()), run);
     }
     let first = first.context(|| "clone3")?;
     drop(child);
-    Conversation::new(parent, container.cgroup, first).follow(Launch::Now, |pid| {
-        set_oom_score_adj(pid, request.process.oom_score_adj)?;
-        let (_, ignored) = Identity::with_ignored_signals(pid)?;
-        Ok(Go { ignored })
+    let conversation = Conversation::new(parent, container.cgroup, first).with_one_that_moves();
+    conversation.follow(Launch::Now, |pid, task| match task {
+        Task::Begin => {
+            set_oom_score_adj(pid, request.process.oom_score_adj)?;
+            if container.has_user_namespace {
+                raise_hard_limits(pid, request.process)?;
+            }
+            let (_, ignored) = Identity::with_ignored_signals(pid)?;
+            Ok(Go { ignored })
+        }
+        Task::TakeOver => {
+            let pid = rustix::process::Pid::from_raw(pid);
+            let affinity = &request.process.scheduling.affinity;
+            scheduling::set_affinity(pid, affinity.last.as_deref(), "final")?;
+            scheduling::set_scheduler(pid, request.process)?;
+            Ok(Go::default())
+        }
+        Task::HandOver(fd) => hand_over(pid, &fd, container),
+        Task::CallHooks => Ok(Go::default()),
     })
+}
+
+fn hand_over(pid: i32, fd: &OwnedFd, container: &Container<'_>) -> Result<Go> {
+    if let Some(listener) = container.filter.as_ref().and_then(Filter::listener) {
+        let init = container.record.init.map(|init| init.pid);
+        let state = HookState::new(container.record, Status::Running, init);
+        listener::send(listener, pid, state, fd)?;
+    }
+    Ok(Go::default())
 }
 
 /// The child's side, outside the container's pid namespace: in there nobody sees it.
@@ -120,7 +179,15 @@ fn set_up(
 ) -> Result<Program> {
     begin(parent, channel)?;
     container.cgroup.join()?;
-    join_keyring(request.id)?;
+    container.cgroup.join_below(request.cgroup.as_ref())?;
+    let future = Future {
+        process: request.process,
+        execution: &container.record.execution,
+        filter: container.filter.as_ref(),
+        labels: Labels::open(request.process)?,
+        files: request.files,
+    };
+    join_keyring(request.id, request.process)?;
     namespaces::join_process(
         container.init.as_fd(),
         container.pid,
@@ -130,5 +197,5 @@ fn set_up(
         credentials::become_root()?;
     }
     set_stdio(&request.stdio, request.process, channel, false)?;
-    become_user(request.process, request.files, channel, None)
+    become_user(&future, channel, None)
 }

@@ -8,7 +8,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
 use super::status::status;
-use super::{gate, remove};
+use super::{gate, hooks, remove};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Entry, Record, Status, Store};
@@ -52,7 +52,10 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<()> {
             let opened = gate::open(&entry.gate()).context(step)?;
             // Its execve may take any time: whoever wants to kill or delete it meanwhile must be able to.
             drop(entry);
-            opened.wait().context(step)
+            opened.wait().context(step)?;
+            hooks::poststart(&record)
+                .map_err(|e| e.and_cleanup(remove::kill_first_process(&record)))
+                .context(step)
         }
         status => Err(Error::new(step()).hint(format!(
             "it is {}: only a created container can be started",

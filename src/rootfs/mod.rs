@@ -4,7 +4,10 @@
 //! their attributes, and only then appear. Descriptors are not closed one by one here: execve does it.
 
 mod cgroupfs;
+mod copy_up;
 mod devices;
+mod file_system;
+mod id_map;
 mod masks;
 mod mounts;
 mod overlay;
@@ -50,7 +53,7 @@ impl<'a> Rootfs<'a> {
             Some(root) => inherited(root),
             None => trees::open_root(&plan.root.path).map(leak)?,
         };
-        pivot::attach(root, &plan.root)?;
+        pivot::attach(root, &plan.root, &plan.hooks)?;
         Ok(Self {
             plan,
             root,
@@ -58,11 +61,12 @@ impl<'a> Rootfs<'a> {
         })
     }
 
-    /// Makes everything in the root and enters it: afterwards `/` is the container's.
+    /// Makes everything in the root and enters it: afterwards `/` is the container's. `before` is called when everything is
+    /// made and `/` is still the host's.
     ///
     /// # Errors
-    /// With the mount, device or path at which it stopped.
-    pub fn enter(self, layout: &Layout) -> Result<()> {
+    /// With the mount, device or path at which it stopped; that of `before`.
+    pub fn enter(self, layout: &Layout, before: impl FnOnce() -> Result<()>) -> Result<()> {
         let plan = self.plan;
         let mut read_only = Vec::new();
         for (mount, source) in plan.mounts.iter().zip(&self.sources) {
@@ -77,6 +81,7 @@ impl<'a> Rootfs<'a> {
         make_cwd(self.root, &plan.process.cwd)?;
         masks::hide(self.root, &plan.masked_paths)?;
         masks::make_read_only(self.root, &plan.readonly_paths)?;
+        before()?;
         pivot::enter(self.root, &plan.root)
     }
 }

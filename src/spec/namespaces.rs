@@ -88,6 +88,12 @@ fn nsfs(path: &std::path::Path, field: &mut Field<'_>) -> PathBuf {
     path.into()
 }
 
+/// The names of all kinds.
+pub(super) fn names() -> [&'static str; 8] {
+    use Type::*;
+    [Cgroup, Ipc, Mount, Network, Pid, Time, User, Uts].map(name)
+}
+
 /// As config.json writes it; oci-spec prints the names of /proc/pid/ns.
 fn name(kind: Type) -> &'static str {
     match kind {
@@ -120,6 +126,25 @@ fn plan_id_map(map: &[oci::LinuxIdMapping], user: &Namespace, field: &mut Field<
         }
         (Namespace::New, false) => {}
     }
+    let map = plan_lines(map, field);
+    if !map.iter().any(|line| line.contains(0)) {
+        field.refuse_and_hint(
+            "does not map 0",
+            "the container is set up by its root; map containerID 0",
+        );
+    }
+    map
+}
+
+/// The map of an id-mapped mount.
+pub(super) fn plan_id_lines(map: &[oci::LinuxIdMapping], field: &mut Field<'_>) -> Vec<IdMap> {
+    if map.is_empty() {
+        field.refuse_and_hint("is missing", "a map of user ids goes with one of group ids");
+    }
+    plan_lines(map, field)
+}
+
+fn plan_lines(map: &[oci::LinuxIdMapping], field: &mut Field<'_>) -> Vec<IdMap> {
     let map: Vec<IdMap> = map
         .iter()
         .map(|line| IdMap {
@@ -167,12 +192,6 @@ fn check_id_map(map: &[IdMap], field: &mut Field<'_>) {
                 field.refuse(format_args!("overlaps element {other} on the host"));
             }
         }
-    }
-    if !map.iter().any(|line| line.contains(0)) {
-        field.refuse_and_hint(
-            "does not map 0",
-            "the container is set up by its root; map containerID 0",
-        );
     }
 }
 

@@ -6,8 +6,13 @@
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::seccomp::Seccomp;
 use crate::cgroup;
+use crate::sys::scheduling::{Attributes as SchedulerAttributes, MemoryPolicy};
 
 /// A validated container.
 #[derive(Debug)]
@@ -35,6 +40,47 @@ pub struct Plan {
     pub cgroup: cgroup::Plan,
     /// The program and its credentials.
     pub process: Process,
+    /// Which system calls it may make, and every program that is executed in the container later.
+    pub seccomp: Option<Seccomp>,
+    /// Programs of the caller at points of the container's life.
+    pub hooks: Hooks,
+    /// What holds for every process of the container.
+    pub execution: Execution,
+    /// Whether mounts have an SELinux context: a parameter of theirs.
+    pub mount_label: bool,
+}
+
+/// The hooks of runtime-spec, config.md, in their order.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)] // the names of config.json
+pub struct Hooks {
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
+    pub create_container: Vec<Hook>,
+    pub start_container: Vec<Hook>,
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+}
+
+impl Hooks {
+    /// Whether any is called while the container's root is mounted and not entered yet.
+    pub fn see_the_root(&self) -> bool {
+        let lists = [&self.prestart, &self.create_runtime, &self.create_container];
+        lists.iter().any(|list| !list.is_empty())
+    }
+}
+
+/// A program that is executed with the container's state on its standard input.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    /// Absolute, where the hook is executed.
+    pub path: CString,
+    /// Never empty.
+    pub args: Vec<CString>,
+    /// Nothing else is in its environment.
+    pub env: Vec<CString>,
+    /// It is killed if it takes longer.
+    pub timeout: Option<Duration>,
 }
 
 /// What happens with one kind of namespace.
@@ -116,6 +162,29 @@ pub struct Mount {
     pub recursive_attributes: Attributes,
     /// Applied after it is mounted, with whether to apply it to all mounts below too.
     pub propagation: Vec<(Propagation, bool)>,
+    /// `idmap`, `ridmap`: whose ids the files show; for bind mounts only.
+    pub id_map: Option<MountIdMap>,
+    /// `tmpcopyup`: a tmpfs begins with what the image has at its destination.
+    pub copy_up: bool,
+}
+
+/// An id-mapped mount, mount_setattr(2) `MOUNT_ATTR_IDMAP`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountIdMap {
+    /// From the ids in the file system (`container_id`) to those of the host (`host_id`).
+    pub ids: MountIds,
+    /// `ridmap`: all mounts below too.
+    pub recursive: bool,
+}
+
+/// A user namespace whose map an id-mapped mount has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MountIds {
+    /// A new one with this map.
+    Maps { uid: Vec<IdMap>, gid: Vec<IdMap> },
+    /// The one that the container joins.
+    Namespace(PathBuf),
 }
 
 /// `MOUNT_ATTR_*` bits to set and to clear; the clear bits are applied first.
@@ -155,6 +224,11 @@ pub enum MountKind {
     },
     /// The container's view of its cgroups: v2, or a tmpfs with one directory per v1 hierarchy.
     Cgroup,
+    /// `remount`: what is mounted at the destination already gets other options.
+    Remount {
+        /// As for [`Self::FileSystem`]; none for a bind mount, whose file system has other users.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
 }
 
 /// Where a bind mount comes from.
@@ -220,6 +294,50 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `/proc/<pid>/oom_score_adj`; `None` keeps the caller's.
     pub oom_score_adj: Option<i32>,
+    /// Its share of the machine.
+    pub scheduling: Scheduling,
+    /// The AppArmor profile of the program.
+    pub apparmor_profile: Option<CString>,
+    /// The SELinux context of the program.
+    pub selinux_label: Option<CString>,
+}
+
+/// Which processors a process has, and when. Nothing is changed that is not asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// sched_setattr(2).
+    pub attributes: Option<SchedulerAttributes>,
+    /// ioprio_set(2): class and level.
+    pub io_priority: Option<(u8, u8)>,
+    /// Of an exec.
+    pub affinity: Affinity,
+}
+
+/// The processors of an exec, by their numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Before it is in the container's cgroup.
+    pub initial: Option<Vec<u32>>,
+    /// When it is.
+    pub last: Option<Vec<u32>>,
+}
+
+/// What holds for every process of the container, an exec too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// personality(2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
+    /// set_mempolicy(2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+}
+
+impl Execution {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Process {

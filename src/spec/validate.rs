@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use super::devices::plan_devices;
+use super::execution::plan_execution;
 use super::field::Field;
+use super::hooks::plan_hooks;
+use super::mount_label::label_mounts;
 use super::mounts::plan_mounts;
 use super::namespaces::plan_namespaces;
 use super::plan::{IdMap, Namespace, Namespaces, Plan, Process, Propagation, Root};
 use super::process::plan_process;
+use super::seccomp::plan_seccomp;
 use super::sysctl::plan_sysctl;
 use super::unsupported;
 use crate::cgroup::{self, Manager};
@@ -34,14 +38,16 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
 
     check_version(spec.version(), &mut field.at("ociVersion"));
     unsupported::refuse_in_spec(spec, field);
+    let hooks = plan_hooks(spec.hooks().as_ref(), &mut field.at("hooks"));
     let root = plan_root(request, field);
-    let mounts = plan_mounts(
+    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
+    let mut mounts = plan_mounts(
         spec.mounts().as_deref().unwrap_or_default(),
         &request.bundle,
         &request.sources,
+        &namespaces,
         &mut field.at("mounts"),
     );
-    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
     let hostname = plan_hostname(spec.hostname(), &namespaces, &mut field.at("hostname"));
     let domainname = plan_hostname(spec.domainname(), &namespaces, &mut field.at("domainname"));
 
@@ -58,6 +64,12 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let masked_paths = plan_paths(masked_paths, &mut field.at("maskedPaths"));
     let readonly_paths = linux.and_then(|linux| linux.readonly_paths().as_deref());
     let readonly_paths = plan_paths(readonly_paths, &mut field.at("readonlyPaths"));
+
+    let execution = plan_execution(linux, field);
+    let mount_label = linux.and_then(|linux| linux.mount_label().as_deref());
+    let mount_label = label_mounts(mount_label, &mut mounts, &mut field.at("mountLabel"));
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = seccomp.map(|seccomp| plan_seccomp(seccomp, &mut field.at("seccomp")));
 
     let process = plan_first_process(spec, &namespaces, &mut errors);
     let manager = match request.options.systemd_cgroup {
@@ -83,6 +95,10 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         sysctl,
         cgroup,
         process,
+        seccomp,
+        hooks,
+        execution,
+        mount_label,
     })
 }
 
@@ -363,8 +379,8 @@ mod tests {
             [
                 "ociVersion",
                 "root",
-                "mounts[0].destination",
                 "linux.namespaces",
+                "mounts[0].destination",
                 "hostname",
                 "process.args"
             ]

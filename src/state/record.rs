@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxResources, Process};
+use oci_spec::runtime::{Hooks, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Identity};
 use crate::cgroup::systemd::Unit;
+use crate::spec::plan::Execution;
 
 /// What must be known of a container to go on with it or to remove it.
 ///
@@ -46,6 +47,15 @@ pub struct Record {
     /// `annotations` of config.json.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
+    /// Whether its system calls are filtered: the compiled filter lies beside this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seccomp: bool,
+    /// What an exec gets of `linux`.
+    #[serde(default, skip_serializing_if = "Execution::is_empty")]
+    pub execution: Execution,
+    /// Those `hooks` of config.json that are called once it is made: poststart and poststop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 impl Record {

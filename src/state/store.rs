@@ -15,6 +15,8 @@ use crate::error::{Context, Error, Result};
 const INTENT: &str = "intent.json";
 const RECORD: &str = "state.json";
 const RECORD_NEW: &str = "state.json.new";
+/// The compiled system call filter, for an exec.
+const SECCOMP: &str = "seccomp";
 /// The socket on which a created container waits for `start`.
 const GATE: &str = "start.sock";
 /// The directory that a container sees as `/run/notify`, and in it the socket on which `start` listens for it.
@@ -68,9 +70,18 @@ impl Store {
             ),
             e => Error::sys(format!("make directory {}", path.display()), e),
         })?;
-        let mut entry = Entry::open(id, path)?;
+        let locked = Entry::open(id, path.clone()).and_then(|mut entry| {
+            entry.flock()?;
+            Ok(entry)
+        });
+        let entry = locked.map_err(|e| match rustix::fs::rmdir(&path) {
+            Ok(()) | Err(Errno::NOENT) => e,
+            Err(left) => {
+                let removed = Error::sys(format!("remove {}", path.display()), left);
+                e.and_cleanup(Err(removed))
+            }
+        })?;
         // That nobody removed it meanwhile shows when the intent is written.
-        entry.flock()?;
         match entry.write_intent(intent) {
             Ok(()) => Ok(entry),
             Err(e) => Err(e.and_cleanup(entry.remove())),
@@ -180,11 +191,11 @@ impl Entry {
     ///
     /// # Errors
     /// As flock(2).
-    pub fn unlock(mut self) -> Result<Self> {
+    pub fn unlock(&mut self) -> Result<()> {
         flock(&self.dir, FlockOperation::Unlock)
             .context(|| format!("unlock {}", self.path.display()))?;
         self.locked = false;
-        Ok(self)
+        Ok(())
     }
 
     /// The container's id.
@@ -247,6 +258,23 @@ impl Entry {
         Ok(())
     }
 
+    /// Writes the compiled system call filter.
+    ///
+    /// # Errors
+    /// As [`Entry::write`].
+    pub fn write_seccomp(&self, filter: &[u8]) -> Result<()> {
+        self.write_file(SECCOMP, filter)
+            .context(|| format!("write {}", self.path.join(SECCOMP).display()))
+    }
+
+    /// Reads the compiled system call filter; `None` for a container without one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_seccomp(&self) -> Result<Option<Vec<u8>>> {
+        self.read_bytes(SECCOMP)
+    }
+
     /// Reads the record; `None` before the container's first process was recorded.
     ///
     /// # Errors
@@ -263,20 +291,29 @@ impl Entry {
         self.read_file(INTENT)
     }
 
-    fn read_file(&self, name: &str) -> Result<Option<Record>> {
-        let path = self.path.join(name);
+    fn read_bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let read = openat(&self.dir, name, flags, Mode::empty()).and_then(|file| {
-            let mut json = Vec::new();
-            match fs::File::from(file).read_to_end(&mut json) {
-                Ok(_) => Ok(json),
+            let mut bytes = Vec::new();
+            match fs::File::from(file).read_to_end(&mut bytes) {
+                Ok(_) => Ok(bytes),
                 Err(e) => Err(Errno::from_io_error(&e).unwrap_or(Errno::IO)),
             }
         });
-        let json = match read {
-            Ok(json) => json,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(Error::sys(format!("read {}", path.display()), e)),
+        match read {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::sys(
+                format!("read {}", self.path.join(name).display()),
+                e,
+            )),
+        }
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<Record>> {
+        let path = self.path.join(name);
+        let Some(json) = self.read_bytes(name)? else {
+            return Ok(None);
         };
         let broken = |why: String| {
             Error::new(format!("read {}: {why}", path.display())).hint(format!(
@@ -328,7 +365,7 @@ impl Entry {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(self) -> Result<()> {
-        let rare = [RECORD_NEW, GATE, NOTIFY_SOCKET, NOTIFY];
+        let rare = [RECORD_NEW, GATE, SECCOMP, NOTIFY_SOCKET, NOTIFY];
         for names in [&[RECORD, INTENT][..], &rare] {
             for name in names {
                 let flags = match *name {
@@ -345,7 +382,7 @@ impl Entry {
             }
             match rustix::fs::rmdir(&self.path) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
-                // A container that was never started has a gate, and a service of systemd's a notify socket.
+                // A container that was never started has a gate; some have a filter, or a service of systemd's a notify socket.
                 Err(Errno::NOTEMPTY) => {}
                 Err(e) => return Err(Error::sys(format!("remove {}", self.path.display()), e)),
             }

@@ -1,10 +1,13 @@
 //! OCI containers.
 
+mod attributes;
 mod cgroups;
 mod errors;
 mod events;
+mod hooks;
 mod inherited;
 mod lifecycle;
+mod mount_features;
 mod mounts;
 mod namespaces;
 mod neighbours;
@@ -12,6 +15,7 @@ mod notify;
 mod pause;
 mod process;
 mod reliability;
+mod seccomp;
 mod security;
 mod terminal;
 mod update;

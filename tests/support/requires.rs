@@ -12,6 +12,12 @@ pub(crate) enum Need {
     Strace,
     /// The runtime under test is runp: the test is about what no other runtime has.
     Runp,
+    /// Something that the runtime under test says it can: a JSON pointer into its `features`.
+    Feature(&'static str),
+    /// A program on the PATH or where root has them.
+    Program(&'static str),
+    /// The v1 controllers memory, cpu and pids.
+    CgroupV1,
     /// A cgroup controller, in whichever version.
     Controller(&'static str),
     /// The same, in its v1 form.
@@ -20,12 +26,27 @@ pub(crate) enum Need {
     V2(&'static str),
     /// A way to freeze a cgroup.
     Freezer,
+    /// AppArmor, enabled.
+    AppArmor,
+    /// SELinux, enabled.
+    SeLinux,
+    /// CAP_SYS_RESOURCE.
+    SysResource,
 }
 
 impl Need {
-    /// What a machine has instead of something else is not missing: no machine has both versions of cgroups whole.
+    /// What a machine has instead of something else is not missing: no machine has both versions of cgroups whole, and none
+    /// both AppArmor and SELinux. Root of a machine in a box may lack CAP_SYS_RESOURCE.
     fn is_a_choice(self) -> bool {
-        matches!(self, Self::Runp | Self::V1(_) | Self::V2(_))
+        matches!(
+            self,
+            Self::Runp
+                | Self::V1(_)
+                | Self::V2(_)
+                | Self::AppArmor
+                | Self::SeLinux
+                | Self::SysResource
+        )
     }
 }
 
@@ -42,6 +63,11 @@ pub(crate) fn requires(needs: &[Need]) -> bool {
         }
     }
     true
+}
+
+/// Whether the machine has it.
+pub(crate) fn has(need: Need) -> bool {
+    missing(need).is_none()
 }
 
 /// Nothing may be skipped: in CI, or with `RUNP_TEST_STRICT`.
@@ -62,15 +88,43 @@ fn missing(need: Need) -> Option<String> {
         Need::Runp => {
             std::env::var_os("RUNP_TEST_RUNTIME").map(|_| "runp as the runtime under test".into())
         }
+        Need::Feature(pointer) => {
+            let output = Command::new(super::binary()).arg("features").output();
+            let features: serde_json::Value =
+                serde_json::from_slice(&output.unwrap().stdout).unwrap_or_default();
+            (features.pointer(pointer).is_none())
+                .then(|| format!("the runtime's feature {pointer}"))
+        }
+        Need::Program(name) => {
+            let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+            let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
+            (!found).then(|| name.into())
+        }
+        Need::CgroupV1 => {
+            let has = |name| Path::new("/sys/fs/cgroup").join(name).is_dir();
+            let has_all = ["memory", "cpu", "pids"].into_iter().all(has);
+            (!has_all).then(|| "cgroup v1".into())
+        }
         Need::Controller(name) => {
             (!v1(name) && !v2(name)).then(|| format!("the cgroup controller {name}"))
         }
         Need::V1(name) => (!v1(name)).then(|| format!("the cgroup controller {name} of v1")),
         Need::V2(name) => (!v2(name)).then(|| format!("the cgroup controller {name} of v2")),
-        Need::Freezer => {
-            let pure = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-            (!v1("freezer") && !pure).then(|| "a freezer".into())
+        Need::AppArmor => {
+            let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+            (!enabled.is_ok_and(|enabled| enabled.starts_with('Y'))).then(|| "AppArmor".into())
         }
+        Need::SeLinux => (!Path::new("/sys/fs/selinux/enforce").exists()).then(|| "SELinux".into()),
+        Need::SysResource => {
+            const CAP_SYS_RESOURCE: u64 = 1 << 24;
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let effective = status
+                .lines()
+                .find_map(|line| line.strip_prefix("CapEff:\t"));
+            let effective = u64::from_str_radix(effective.unwrap(), 16).unwrap();
+            (effective & CAP_SYS_RESOURCE == 0).then(|| "CAP_SYS_RESOURCE".into())
+        }
+        Need::Freezer => (!v1("freezer") && !pure_v2()).then(|| "a freezer".into()),
     }
 }
 
@@ -78,7 +132,14 @@ fn v1(controller: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(controller).is_dir()
 }
 
+fn pure_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 fn v2(controller: &str) -> bool {
+    if controller == "devices" {
+        return pure_v2(); // a program of the kernel's, which is in no list
+    }
     ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
         .iter()
         .filter_map(|root| std::fs::read_to_string(format!("{root}/cgroup.controllers")).ok())
