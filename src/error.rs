@@ -127,8 +127,15 @@ pub struct Errno(pub i32);
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errno = nix::errno::Errno::from_raw(self.0);
-        write!(f, "{errno:?}: {}", errno.desc())
+        write!(f, "{errno:?}: {}", as_in_go(errno.desc()))
     }
+}
+
+/// `Permission denied` as Go writes it, without the capital: Docker looks for it and chooses its exit status by it.
+fn as_in_go(reason: &str) -> String {
+    let is_word = reason.chars().nth(1).is_some_and(char::is_lowercase);
+    let length = usize::from(is_word && reason.is_char_boundary(1));
+    reason[..length].to_lowercase() + &reason[length..]
 }
 
 impl From<rustix::io::Errno> for Errno {
@@ -187,8 +194,15 @@ mod tests {
             .hint("is /proc masked in the outer container?");
         assert_eq!(
             error.to_string(),
-            "create container \"c\": mount proc on /proc: EPERM: Operation not permitted (is /proc masked in the outer container?)"
+            "create container \"c\": mount proc on /proc: EPERM: operation not permitted (is /proc masked in the outer container?)"
         );
+    }
+
+    #[test]
+    fn reasons_are_as_in_go() {
+        assert_eq!(as_in_go("Permission denied"), "permission denied");
+        assert_eq!(as_in_go("I/O error"), "I/O error");
+        assert_eq!(as_in_go(""), "");
     }
 
     #[test]

@@ -4,21 +4,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::devices::kernel::Told;
 use super::layout::{Placed, below};
-use super::settings::{Absent, Setting};
-use super::{Cgroup, HOME, Layout, Limits, Plan, devices, file, normal};
+use super::{Cgroup, HOME, Layout, Plan, file, normal};
 use crate::error::{Context, Error, Result};
-use crate::sys::bpf;
 
 /// How often a directory is tried again that vanishes while it is made: other calls of runp remove empty parents.
 const ATTEMPTS: usize = 100;
-
-/// What tells the kernel about devices, ready to be told.
-enum DeviceRules {
-    None,
-    Lines(PathBuf, Vec<devices::legacy::Line>),
-    Program(Vec<devices::program::Instruction>),
-}
 
 impl Layout {
     /// Makes the cgroup, sets its limits and device rules, and reads the limits back.
@@ -36,7 +28,10 @@ impl Layout {
 
     fn make(&self, plan: &Plan) -> Result<Cgroup> {
         let placed = self.place(&plan.limits)?;
-        let rules = self.device_rules(plan)?;
+        let rules = match &plan.devices {
+            Some(rules) => Told::plan(self, &plan.path, rules)?,
+            None => Told::Nothing,
+        };
         let mut cgroup = Cgroup {
             layout: self.clone(),
             path: normal(&plan.path)?,
@@ -60,26 +55,6 @@ impl Layout {
         match done {
             Ok(()) => Ok(cgroup),
             Err(error) => Err(error.and_cleanup(unmake(&made))),
-        }
-    }
-
-    fn device_rules(&self, plan: &Plan) -> Result<DeviceRules> {
-        let Some(rules) = &plan.devices else {
-            return Ok(DeviceRules::None);
-        };
-        if let Some(index) = self.v1_with("devices") {
-            let lines =
-                devices::legacy::lines(rules).context(|| "linux.resources.devices".to_owned())?;
-            let dir = below(&self.v1[index].mount_point, &plan.path);
-            return Ok(DeviceRules::Lines(dir, lines));
-        }
-        match (devices::program::program(rules), &self.v2) {
-            (None, _) => Ok(DeviceRules::None),
-            (Some(program), Some(_)) => Ok(DeviceRules::Program(program)),
-            (Some(_), None) => Err(Error::new(
-                "linux.resources.devices: the controller devices is not mounted",
-            )
-            .hint("devices cannot be denied without it: mount it, or use cgroup v2")),
         }
     }
 
@@ -125,30 +100,6 @@ fn inherited(mount_point: &Path, dir: &Path, name: &str) -> Result<String> {
 fn write(dir: &Path, name: &str, value: &str) -> Result<()> {
     let path = dir.join(name);
     file::write(&path, value).context(|| format!("write {value:?} to {}", path.display()))
-}
-
-impl DeviceRules {
-    fn tell(&self, cgroup: &Cgroup) -> Result<()> {
-        match self {
-            Self::Program(program) => match &cgroup.directory {
-                Some(directory) => bpf::attach_device_program(directory, program),
-                None => Err(Error::new("attach the device program: no cgroup v2")),
-            },
-            Self::Lines(dir, lines) => {
-                for group in lines.chunk_by(|(a, _), (b, _)| a == b) {
-                    let path = dir.join(group[0].0);
-                    file::write_lines(&path, group.iter().map(|(_, line)| line.as_str())).map_err(
-                        |(line, e)| {
-                            Error::sys(format!("write {line:?} to {}", path.display()), e)
-                                .hint("a cgroup above may deny this device")
-                        },
-                    )?;
-                }
-                Ok(())
-            }
-            Self::None => Ok(()),
-        }
-    }
 }
 
 /// Makes the directory in every hierarchy, with its parents. `made` takes what is new, parents first.
@@ -271,81 +222,8 @@ fn unmake(made: &[PathBuf]) -> Result<()> {
 }
 
 impl Cgroup {
-    /// Enables the controllers that the limits need, and sets the limits.
-    pub(super) fn apply(&self, limits: &Limits, placed: &[Placed]) -> Result<()> {
-        self.enable(placed)?;
-        if limits.memory.check_before_update {
-            self.refuse_below_usage(limits)?;
-        }
-        // The kernel checks some limits against the old value of another (memory against memory with swap, quota
-        // against period and burst): which one can go first depends on where they come from.
-        let mut waiting: Vec<&Placed> = placed.iter().collect();
-        loop {
-            let mut refused = Vec::new();
-            for limit in &waiting {
-                match self.set_one(limit) {
-                    Err(e) if e.errno() == Some(libc::EINVAL) => refused.push((*limit, e)),
-                    result => result?,
-                }
-            }
-            let Some((_, error)) = refused.first() else {
-                return Ok(());
-            };
-            if refused.len() == waiting.len() {
-                return Err(error.clone());
-            }
-            waiting = refused.into_iter().map(|(limit, _)| limit).collect();
-        }
-    }
-
-    fn set_one(&self, limit: &Placed) -> Result<()> {
-        let Setting {
-            file: name,
-            value,
-            expect,
-            absent,
-            ..
-        } = &limit.setting;
-        let dir = self.dir(limit.hierarchy);
-        let path = dir.join(name);
-        let written = match expect {
-            Some(_) => file::write_and_read(&path, value).map(Some),
-            None => file::write(&path, value).map(|()| None),
-        };
-        let fail = |path: &Path, e: Errno| {
-            let error = Error::sys(
-                format!("{}: write {value:?} to {}", limit.field, path.display()),
-                e,
-            );
-            match e {
-                Errno::NOENT => error.hint("this kernel does not have this limit"),
-                Errno::BUSY => error.hint("it is below what is in use now"),
-                Errno::INVAL | Errno::ACCESS => {
-                    error.hint("not within what this machine and the cgroups above allow")
-                }
-                _ => error,
-            }
-        };
-        match (written, absent) {
-            (Ok(is), _) => match (is, expect) {
-                (Some(is), Some(expect)) if is != *expect => Err(Error::new(format!(
-                    "{}: the kernel made {is:?} of {value:?} in {}",
-                    limit.field,
-                    path.display()
-                ))),
-                _ => Ok(()),
-            },
-            (Err(Errno::NOENT), Absent::Skip) => Ok(()),
-            (Err(Errno::NOENT), Absent::Instead(name, value)) => {
-                let path = dir.join(name);
-                file::write(&path, value).map_err(|e| fail(&path, e))
-            }
-            (Err(e), _) => Err(fail(&path, e)),
-        }
-    }
-
     /// Enables controllers on the way from the root of v2 to this cgroup; those that are enabled stay so.
-    fn enable(&self, placed: &[Placed]) -> Result<()> {
+    pub(super) fn enable(&self, placed: &[Placed]) -> Result<()> {
         let (Some(root), Some(dir)) = (&self.layout.v2, self.v2()) else {
             return Ok(());
         };
@@ -369,27 +247,6 @@ impl Cgroup {
         for dir in above {
             let path = dir.join("cgroup.subtree_control");
             file::write(&path, &line.join(" ")).map_err(|e| cannot_enable(dir, &wanted, e))?;
-        }
-        Ok(())
-    }
-
-    fn refuse_below_usage(&self, limits: &Limits) -> Result<()> {
-        let Some(super::limits::Bound::At(limit)) = limits.memory.limit else {
-            return Ok(());
-        };
-        let hierarchy = self.layout.v1_with("memory");
-        let name = match hierarchy {
-            Some(_) => "memory.usage_in_bytes",
-            None => "memory.current",
-        };
-        let path = self.dir(hierarchy).join(name);
-        let usage = file::read(&path).context(|| format!("read {}", path.display()))?;
-        if usage.parse::<u64>().is_ok_and(|usage| usage > limit) {
-            return Err(Error::new(format!(
-                "{}.memory.limit: {limit}: less than the {usage} bytes in use",
-                limits.field
-            ))
-            .hint("checkBeforeUpdate asks to refuse this"));
         }
         Ok(())
     }

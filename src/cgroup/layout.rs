@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::group::Cgroup;
-use super::settings::{Form, Limit, Setting};
+use super::limits::setting::{Form, Limit, Setting};
 use super::{Limits, file, normal};
 use crate::error::{Context, Error, Result};
 

@@ -1,19 +1,22 @@
 //! Control groups: v1, hybrid and v2.
 //!
-//! [`plan`] decides from config.json, purely: where the cgroup is ([`Plan::path`]), what it may use ([`limits`], in
-//! the kernel's words [`settings`]) and which devices ([`devices`]). [`Layout`] knows what is mounted and makes it;
+//! [`plan`] decides from config.json, purely: where the cgroup is ([`Plan::path`]), what it may use ([`limits`])
+//! and which devices ([`devices`]). [`Layout`] knows what is mounted and makes it;
 //! [`Cgroup`] is one that exists, whole or in part. The manager is `cgroupfs`: directories below the root of every
 //! hierarchy, nothing asked of systemd.
 
 pub mod devices;
 pub mod layout;
 pub mod limits;
-pub mod settings;
 
 mod create;
 mod file;
 mod group;
 mod kill;
+mod merge;
+mod oom;
+mod set;
+pub mod stats;
 mod wait;
 
 #[cfg(test)]
@@ -27,6 +30,9 @@ use oci_spec::runtime::Linux;
 pub use group::Cgroup;
 pub use layout::Layout;
 pub use limits::Limits;
+pub use merge::merged;
+pub use oom::OomWatch;
+pub use stats::Stats;
 
 use crate::error::{Error, Result};
 use crate::state::ContainerId;

@@ -158,19 +158,6 @@ fn a_container_lives_in_it_and_leaves_nothing() {
 }
 
 #[test]
-fn another_process_can_be_attached() {
-    everywhere(|layout| {
-        let gone = Gone(layout, fresh_path());
-        let cgroup = layout.create(&container(&gone.1, "{}")).unwrap();
-        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
-        cgroup.attach(sleeper.id().cast_signed()).unwrap();
-        cgroup.verify(sleeper.id().cast_signed()).unwrap();
-        cgroup.kill().unwrap();
-        sleeper.wait().unwrap();
-    });
-}
-
-#[test]
 fn limits_are_taken_and_changed() {
     on(&["own", "v1"], |layout| {
         let gone = Gone(layout, fresh_path());
@@ -197,7 +184,7 @@ fn limits_are_taken_and_changed() {
             (8 << 20, 16 << 20, 10_000, 5000),
         ] {
             let plan = container(&gone.1, &resources(memory, swap, period, quota));
-            cgroup.set(&plan.limits).unwrap();
+            cgroup.set(&plan.limits, || Ok(())).unwrap();
             assert_eq!(
                 file_of(&cgroup, "memory", "memory.memsw.limit_in_bytes"),
                 swap.to_string()
@@ -207,6 +194,51 @@ fn limits_are_taken_and_changed() {
                 quota.to_string()
             );
         }
+    });
+}
+
+#[test]
+fn a_change_that_fails_half_way_is_undone() {
+    on(&["own", "v1"], |layout| {
+        let gone = Gone(layout, fresh_path());
+        let before = r#"{"memory": {"limit": 67108864, "swap": 83886080}, "pids": {"limit": 9},
+            "cpu": {"shares": 512, "quota": 20000, "burst": 20000, "cpus": "0"}}"#;
+        let cgroup = layout.create(&container(&gone.1, before)).unwrap();
+        let all = |cgroup: &Cgroup| {
+            let files = [
+                ("memory", "memory.limit_in_bytes"),
+                ("memory", "memory.memsw.limit_in_bytes"),
+                ("memory", "memory.soft_limit_in_bytes"),
+                ("memory", "memory.oom_control"),
+                ("pids", "pids.max"),
+                ("cpu", "cpu.shares"),
+                ("cpu", "cpu.cfs_quota_us"),
+                ("cpu", "cpu.cfs_burst_us"),
+                ("cpuset", "cpuset.cpus"),
+                ("blkio", "blkio.bfq.weight"),
+            ];
+            files.map(|(controller, file)| file_of(cgroup, controller, file))
+        };
+        let was = all(&cgroup);
+        let after = r#"{"memory": {"limit": 268435456, "swap": 314572800, "reservation": 1048576,
+                "disableOOMKiller": true}, "pids": {"limit": 20},
+            "cpu": {"shares": 2048, "quota": 50000, "burst": 50000, "cpus": "4000"},
+            "blockIO": {"weight": 300}}"#;
+        let error = cgroup
+            .set(&container(&gone.1, after).limits, || Ok(()))
+            .unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("linux.resources.cpu.cpus"), "{error}");
+        assert!(!error.contains("cleaning up"), "{error}");
+        assert_eq!(all(&cgroup), was);
+        // Positive control: with a processor that is there it is all taken.
+        let after = after.replace("4000", "0");
+        let refuse = || Err(Error::new("no"));
+        let wanted = container(&gone.1, &after).limits;
+        assert!(cgroup.set(&wanted, refuse).is_err());
+        assert_eq!(all(&cgroup), was);
+        cgroup.set(&wanted, || Ok(())).unwrap();
+        assert_ne!(all(&cgroup), was);
     });
 }
 
@@ -367,8 +399,10 @@ fn half_of_one_can_be_killed_and_removed() {
         let dirs: Vec<_> = cgroup.mounted().map(|(_, dir)| dir).collect();
         std::fs::remove_dir(dirs.last().unwrap()).unwrap();
         let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
-        let attached = cgroup.attach(sleeper.id().cast_signed());
-        assert!(attached.is_err());
+        let pid = sleeper.id().to_string();
+        for dir in &dirs {
+            let _ = file::write(dir.join("cgroup.procs"), &pid);
+        }
         let found = layout.open(&gone.1).unwrap();
         found.kill().unwrap();
         if dirs.len() == 1 {
@@ -445,11 +479,35 @@ fn memory_kills_are_counted() {
     });
 }
 
+/// A node can be made; whether it opens is the answer. 1:11 is kmsg, 1:3 null.
+const OPENS: &str = "d=$(mktemp -d) && mknod $d/n c 1 11 && : >/dev/null && : 2>/dev/null <$d/n; \
+    result=$?; rm -r $d; exit $result";
+
+#[test]
+fn device_rules_can_be_replaced() {
+    everywhere(|layout| {
+        let gone = Gone(layout, fresh_path());
+        let cgroup = layout.create(&container(&gone.1, "{}")).unwrap();
+        let everything = r#"{"devices": [{"allow": true, "access": "rwm"}]}"#;
+        let one = r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#;
+        let opens = || shell(&cgroup, OPENS).wait() == Exit::Code(0);
+        assert!(!opens());
+        for (resources, expected) in [
+            (one, true),
+            ("{}", false),
+            (everything, true),
+            ("{}", false),
+            (one, true),
+        ] {
+            let plan = container(&gone.1, resources);
+            cgroup.set_devices(&plan.devices.unwrap()).unwrap();
+            assert_eq!(opens(), expected, "{resources}");
+        }
+    });
+}
+
 #[test]
 fn devices_are_denied_unless_they_are_allowed() {
-    // A node can be made; whether it opens is the answer. 1:11 is kmsg, 1:3 null.
-    const OPENS: &str = "d=$(mktemp -d) && mknod $d/n c 1 11 && : >/dev/null && : 2>/dev/null <$d/n; \
-        result=$?; rm -r $d; exit $result";
     everywhere(|layout| {
         let table = [
             ("{}", false),
@@ -506,9 +564,9 @@ fn many_can_come_and_go_at_once() {
                 let path = Path::new(HOME).join(format!("{name}-{n}"));
                 let cgroup = layout.create(&container(&path, "{}")).unwrap();
                 let mut process = Command::new("true").spawn().unwrap();
-                cgroup
-                    .attach(process.id().cast_signed())
-                    .unwrap_or_default();
+                for (_, dir) in cgroup.mounted() {
+                    let _ = file::write(dir.join("cgroup.procs"), &process.id().to_string());
+                }
                 process.wait().unwrap();
                 cgroup.kill().unwrap();
                 cgroup.remove().unwrap();

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{absolute, terminal};
-use crate::container::{self, Created, Launch, Made, Request, Stdio};
+use oci_spec::runtime::Spec;
+
+use super::hand_over::HandOver;
+use super::inherited::{self, Listening};
+use super::{absolute, notify, terminal};
+use crate::container::{self, Launch, Made, Options, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::spec::{load, template};
 use crate::state::{ContainerId, Store};
@@ -20,15 +23,17 @@ pub(super) struct Common {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
-    /// Unix socket that the terminal's master end is sent to
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-    /// File that the pid of the container's first process is written to
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
+    #[command(flatten)]
+    hand_over: HandOver,
+    /// Move the root onto the old one, which an initial RAM disk needs, instead of pivot_root(2): less safe
+    #[arg(long)]
+    no_pivot: bool,
     /// Keep the caller's session keyring instead of a new one
     #[arg(long)]
     no_new_keyring: bool,
+    /// Let the container inherit N descriptors from 3 on, after those of LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u16,
 }
 
 /// Create a container; its program is executed by `start`
@@ -64,16 +69,16 @@ impl Create {
 impl Run {
     pub(super) fn run(self, store: &Store) -> Result<i32> {
         if self.detach {
-            self.common.create(store, Launch::Now, true)?;
-            return Ok(0);
+            return self.run_detached(store);
         }
         let foreground = terminal::Foreground::prepare()?;
         let mut made = self.common.create(store, Launch::Now, false)?;
-        let console = match self.common.console_socket {
+        let console = match self.common.hand_over.console_socket {
             Some(_) => None,
             None => made.process.console.take(),
         };
-        let ended = foreground.wait(&made.process.pidfd, console);
+        let notify = notify::Host::from_environment().zip(made.notify.take());
+        let ended = foreground.wait(&made.process.pidfd, console, notify);
         let removed = match self.keep {
             true => Ok(()),
             false => made.remove(),
@@ -83,30 +88,28 @@ impl Run {
             Err(e) => Err(e.and_cleanup(removed)),
         }
     }
+
+    fn run_detached(self, store: &Store) -> Result<i32> {
+        let made = self.common.create(store, Launch::Now, true)?;
+        let process = &made.process;
+        if let Some((host, socket)) = notify::Host::from_environment().zip(made.notify.as_ref()) {
+            host.forward(socket, &process.pidfd, process.pid)?;
+        }
+        Ok(0)
+    }
 }
 
 impl Common {
     fn create(&self, store: &Store, launch: Launch, detached: bool) -> Result<Made> {
         let bundle = absolute(&self.bundle)?;
-        let spec = load::load(&bundle)?;
+        let mut spec = load::load(&bundle)?;
         let wants = spec
             .process()
             .as_ref()
             .and_then(|process| process.terminal());
         let wants_terminal = wants.unwrap_or(false);
-        let has_socket = self.console_socket.is_some();
-        if wants_terminal && detached && !has_socket {
-            return Err(
-                Error::new("process.terminal is true, and nobody would hold the terminal")
-                    .hint("give a --console-socket, or run in the foreground"),
-            );
-        }
-        if has_socket && !wants_terminal {
-            return Err(
-                Error::new("--console-socket is given, and process.terminal is not true")
-                    .hint("set process.terminal in config.json, or leave --console-socket out"),
-            );
-        }
+        self.hand_over.check_terminal(wants_terminal, detached)?;
+        let options = self.options(store, &mut spec)?;
         let request = Request {
             id: &self.id,
             bundle,
@@ -117,43 +120,31 @@ impl Common {
                 true => Stdio::Terminal,
                 false => Stdio::Inherit,
             },
-            keyring: !self.no_new_keyring,
+            options,
         };
         let made = container::create(store, &request, launch)?;
-        match hand_over(
-            &made.process,
-            self.console_socket.as_deref(),
-            self.pid_file.as_deref(),
-        ) {
+        match self.hand_over.give(&made.process, "standard") {
             Ok(()) => Ok(made),
             Err(e) => Err(container::end(&made.process.pidfd, e).and_cleanup(made.remove())),
         }
     }
-}
 
-/// Gives the terminal and the pid of a new process to whom the caller said.
-pub(super) fn hand_over(
-    process: &Created,
-    console_socket: Option<&Path>,
-    pid_file: Option<&Path>,
-) -> Result<()> {
-    if let (Some(socket), Some(console)) = (console_socket, &process.console) {
-        terminal::send(socket, console.as_fd())?;
-    }
-    pid_file.map_or(Ok(()), |path| write_pid_file(path, process.pid))
-}
-
-/// Writes the pid in one step, so that a reader never sees half of it.
-fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let step = || format!("write --pid-file {}", path.display());
-    let name = path.file_name().ok_or_else(|| Error::new(step()))?;
-    let new = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
-    fs::write(&new, pid.to_string())
-        .and_then(|()| fs::rename(&new, path))
-        .map_err(|e| {
-            let _ = fs::remove_file(&new);
-            Error::sys(step(), e)
+    fn options(&self, store: &Store, spec: &mut Spec) -> Result<Options> {
+        let listening = Listening::from_environment();
+        let files = inherited::check(listening.files, self.preserve_fds)?;
+        let mut env = listening.env;
+        let notify = notify::Host::from_environment().is_some();
+        if notify {
+            env.push(notify::Host::add_to(spec, &store.notify_dir(&self.id))?);
+        }
+        Ok(Options {
+            no_new_keyring: self.no_new_keyring,
+            no_pivot: self.no_pivot,
+            files,
+            env,
+            notify,
         })
+    }
 }
 
 /// Write a config.json to start from

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
-use super::bundle::hand_over;
-use super::terminal;
+use super::hand_over::HandOver;
+use super::{inherited, terminal};
 use crate::container::{self, ExecRequest, Stdio};
 use crate::error::{Error, Result};
 use crate::spec::{load, plan_process};
@@ -14,9 +14,8 @@ use crate::state::{ContainerId, Store};
 /// Run another program in a running container
 #[derive(Debug, clap::Args)]
 pub(super) struct Exec {
-    /// Unix socket that the terminal's master end is sent to
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
+    #[command(flatten)]
+    hand_over: HandOver,
     /// Working directory in the container
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
@@ -38,18 +37,27 @@ pub(super) struct Exec {
     /// Return once the program runs
     #[arg(short, long)]
     detach: bool,
-    /// File that the pid is written to
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
+    /// SELinux label of the process
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// AppArmor profile of the process
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
     /// Set no_new_privs
     #[arg(long)]
     no_new_privs: bool,
     /// A capability to add; can be given again
     #[arg(short, long, value_name = "CAPABILITY")]
     cap: Vec<String>,
+    /// Let it inherit N descriptors from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u16,
     /// Even if the container is paused
     #[arg(long)]
     ignore_paused: bool,
+    /// Accepted for callers of runc; runp is no subreaper
+    #[arg(long, hide = true)]
+    no_subreaper: bool,
     /// The container's id
     #[arg(value_name = "CONTAINER-ID")]
     id: ContainerId,
@@ -62,7 +70,7 @@ impl Exec {
     /// A program in a container, with the credentials of the container's own process.
     pub(super) fn of(id: ContainerId, tty: bool, args: Vec<String>) -> Self {
         Self {
-            console_socket: None,
+            hand_over: HandOver::default(),
             cwd: None,
             env: Vec::new(),
             tty,
@@ -70,10 +78,13 @@ impl Exec {
             additional_gids: Vec::new(),
             process: None,
             detach: false,
-            pid_file: None,
+            process_label: None,
+            apparmor: None,
             no_new_privs: false,
             cap: Vec::new(),
+            preserve_fds: 0,
             ignore_paused: false,
+            no_subreaper: false,
             id,
             args,
         }
@@ -87,10 +98,8 @@ impl Exec {
         let mut errors = Vec::new();
         let planned = plan_process(&spec, "process", &mut errors);
         Error::all(format!("exec in container {:?}", self.id.as_str()), errors)?;
-        if planned.terminal && self.detach && self.console_socket.is_none() {
-            return Err(Error::new("a terminal is wanted, and nobody would hold it")
-                .hint("give a --console-socket, or leave --detach out"));
-        }
+        self.hand_over
+            .check_terminal(planned.terminal, self.detach)?;
         let request = ExecRequest {
             id: &self.id,
             process: &planned,
@@ -100,26 +109,24 @@ impl Exec {
                 Stdio::Inherit
             },
             ignore_paused: self.ignore_paused,
+            files: inherited::check(0, self.preserve_fds)?,
         };
         let foreground = match self.detach {
             true => None,
             false => Some(terminal::Foreground::prepare()?),
         };
         let mut created = container::exec(store, &request)?;
-        hand_over(
-            &created,
-            self.console_socket.as_deref(),
-            self.pid_file.as_deref(),
-        )
-        .map_err(|e| container::end(&created.pidfd, e))?;
+        self.hand_over
+            .give(&created, "setns")
+            .map_err(|e| container::end(&created.pidfd, e))?;
         let Some(foreground) = foreground else {
             return Ok(0);
         };
-        let console = match self.console_socket {
+        let console = match self.hand_over.console_socket {
             Some(_) => None,
             None => created.console.take(),
         };
-        let exit = foreground.wait(&created.pidfd, console)?;
+        let exit = foreground.wait(&created.pidfd, console, None)?;
         Ok(exit.code())
     }
 
@@ -140,6 +147,12 @@ impl Exec {
             let mut env = process.env().clone().unwrap_or_default();
             env.extend(self.env.iter().cloned());
             process.set_env(Some(env));
+        }
+        if let Some(label) = &self.process_label {
+            process.set_selinux_label(Some(label.clone()));
+        }
+        if let Some(profile) = &self.apparmor {
+            process.set_apparmor_profile(Some(profile.clone()));
         }
         if self.no_new_privs {
             process.set_no_new_privileges(Some(true));

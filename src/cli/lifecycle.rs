@@ -1,5 +1,6 @@
-//! Verbs that change a container: start, kill, delete.
+//! Verbs that change a container: start, kill, pause, resume, delete.
 
+use super::notify;
 use crate::container;
 use crate::error::{Error, Result};
 use crate::spec::tables;
@@ -15,7 +16,15 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn run(self, store: &Store) -> Result<i32> {
+        let host = notify::Host::from_environment();
+        let notifications = match host {
+            Some(_) => container::notify::listen(store, &self.id)?,
+            None => None,
+        };
         container::start(store, &self.id)?;
+        if let Some((host, container)) = host.zip(notifications) {
+            host.forward(&container.socket, &container.pidfd, container.pid)?;
+        }
         Ok(0)
     }
 }
@@ -40,6 +49,36 @@ impl Kill {
             Error::new(format!("unknown signal {:?}", self.signal)).hint("see signal(7)")
         })?;
         container::kill(store, &self.id, signal, self.all)?;
+        Ok(0)
+    }
+}
+
+/// Stop all processes of a container until it is resumed
+#[derive(Debug, clap::Args)]
+pub(super) struct Pause {
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: ContainerId,
+}
+
+impl Pause {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
+        container::pause(store, &self.id)?;
+        Ok(0)
+    }
+}
+
+/// Let the processes of a paused container go on
+#[derive(Debug, clap::Args)]
+pub(super) struct Resume {
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: ContainerId,
+}
+
+impl Resume {
+    pub(super) fn run(self, store: &Store) -> Result<i32> {
+        container::resume(store, &self.id)?;
         Ok(0)
     }
 }

@@ -1,13 +1,18 @@
 //! What people and callers type: parse, call the library, print. The errors of all verbs are printed here, once.
 
 mod bundle;
+mod events;
 mod exec;
+mod hand_over;
+mod inherited;
 mod lifecycle;
 mod logging;
+mod notify;
 mod pod;
 mod query;
 mod table;
 mod terminal;
+mod update;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -16,18 +21,33 @@ use clap::{Parser, Subcommand};
 
 use crate::container::self_exe;
 use crate::error::{Context, Error, Result};
+use crate::spec;
 use crate::state::Store;
 use crate::sys::entry;
 use crate::sys::start::{self, Stack};
 
 /// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "runp", version, disable_help_subcommand = true)]
+#[command(name = "runp", version = version(), disable_help_subcommand = true, disable_version_flag = true)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
+    /// Print the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
     #[command(subcommand)]
     command: Command,
+}
+
+/// As runc prints it, which Docker and containerd parse. `scripts/build` knows the commit.
+fn version() -> String {
+    let commit = option_env!("RUNP_COMMIT").map(|commit| format!("commit: {commit}\n"));
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "version {version}\n{}spec: {}",
+        commit.unwrap_or_default(),
+        spec::VERSION
+    )
 }
 
 /// What holds for every verb.
@@ -59,15 +79,21 @@ enum Command {
     Create(bundle::Create),
     /// Remove a container
     Delete(lifecycle::Delete),
+    /// Print what a container uses and when it runs out of memory, a line of JSON each, until it ends
+    Events(events::Events),
     /// Run another program in a running container
     Exec(exec::Exec),
     /// Send a signal to a container
     Kill(lifecycle::Kill),
     /// List the containers
     List(query::List),
+    /// Stop all processes of a container until it is resumed
+    Pause(lifecycle::Pause),
     Pod(pod::Pod),
     /// Show the processes of a container
     Ps(query::Ps),
+    /// Let the processes of a paused container go on
+    Resume(lifecycle::Resume),
     /// Create a container and start it
     Run(bundle::Run),
     /// Write a config.json to start from
@@ -76,6 +102,8 @@ enum Command {
     Start(lifecycle::Start),
     /// Print the state of a container as JSON
     State(query::State),
+    /// Change the limits of a container
+    Update(update::Update),
 }
 
 /// Verbs that make processes in containers.
@@ -133,15 +161,19 @@ fn run(global: &Global, command: Command) -> Result<i32> {
     match command {
         Command::Create(create) => create.run(&store),
         Command::Delete(delete) => delete.run(&store),
+        Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
+        Command::Pause(pause) => pause.run(&store),
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
+        Command::Resume(resume) => resume.run(&store),
         Command::Run(run) => run.run(&store),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
         Command::State(state) => state.run(&store),
+        Command::Update(update) => update.run(&store),
     }
 }
 

@@ -2,18 +2,21 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
 use super::console;
 use super::create::Prepared;
 use super::gate::Gate;
+use super::hooks::{self, HookState};
 use super::program::Program;
 use super::protocol::{self, ChildEnd, ParentEnd};
 use super::{Stdio, sysctl};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Rootfs;
 use crate::security::credentials;
-use crate::spec::plan::{Namespace, Plan, Process};
-use crate::state::ContainerId;
+use crate::security::seccomp::Filter;
+use crate::spec::plan::{Hook, Namespace, Plan, Process};
+use crate::state::{ContainerId, Status};
 use crate::sys::{keyring, net, process};
 
 /// Becomes the container; ends the process if that is not possible.
@@ -24,7 +27,14 @@ pub(super) fn run(
     gate: Option<&Gate>,
 ) -> Infallible {
     match set_up(prepared, parent, channel, gate) {
-        Ok(program) => execute(&program, &prepared.plan.process, channel, gate),
+        Ok(program) => {
+            let last = Last {
+                program: &program,
+                process: &prepared.plan.process,
+                filter: prepared.filter,
+            };
+            last.execute(channel, gate, || call_start_hooks(prepared))
+        }
         Err(e) => fail(channel, &e),
     }
 }
@@ -45,7 +55,7 @@ fn set_up(
     begin(parent, channel)?;
     // From here on its limits hold, and whoever empties the cgroup ends this process.
     prepared.cgroup.join()?;
-    if prepared.request.keyring {
+    if !prepared.request.options.no_new_keyring {
         join_keyring(prepared.request.id)?;
     }
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -55,10 +65,11 @@ fn set_up(
     if plan.namespaces.network == Namespace::New {
         net::loopback_up().context(|| "bring up the loopback interface")?;
     }
-    enter_root(prepared)?;
+    enter_root(prepared, channel)?;
     sysctl::write(&plan.sysctl)?;
     set_stdio(&prepared.request.stdio, &plan.process, channel, true)?;
-    become_user(&plan.process, channel, gate)
+    let files = prepared.request.options.files;
+    become_user(&plan.process, files, prepared.filter, channel, gate)
 }
 
 /// Waits for the parent, and takes back what it gave this process that a program must not inherit.
@@ -89,12 +100,12 @@ fn name_host(plan: &Plan) -> Result<()> {
 }
 
 /// Makes the root and enters it; a mount namespace that is joined has a root already.
-fn enter_root(prepared: &Prepared<'_>) -> Result<()> {
+fn enter_root(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
     let plan = prepared.plan;
     let rootfs = match plan.namespaces.mount {
         Namespace::New => {
             let root = prepared.request.root.as_ref().map(AsRawFd::as_raw_fd);
-            Some(Rootfs::open(plan, root)?)
+            Some(Rootfs::open(plan, root, &prepared.trees)?)
         }
         Namespace::Join(_) | Namespace::Inherit => None,
     };
@@ -103,7 +114,51 @@ fn enter_root(prepared: &Prepared<'_>) -> Result<()> {
         // does not know, still opened the host's directories.
         credentials::become_root()?;
     }
-    rootfs.map_or(Ok(()), |rootfs| rootfs.enter(prepared.layout))
+    let hooks = || call_create_hooks(prepared, channel);
+    match rootfs {
+        Some(rootfs) => rootfs.enter(prepared.layout, hooks),
+        None => hooks(),
+    }
+}
+
+/// The hooks that are called before the root is entered; their paths are the host's.
+fn call_create_hooks(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
+    let hooks = &prepared.plan.hooks;
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        channel.mounted()?;
+        channel.wait_for_go()?;
+    }
+    let list = &hooks.create_container;
+    let directory = Some(&*prepared.intent.bundle);
+    call_hooks(
+        "createContainer",
+        list,
+        Status::Creating,
+        prepared,
+        directory,
+    )
+}
+
+/// The hooks that are called by `start`; their paths are the container's, and so is the directory that they are in.
+fn call_start_hooks(prepared: &Prepared<'_>) -> Result<()> {
+    let list = &prepared.plan.hooks.start_container;
+    call_hooks("startContainer", list, Status::Created, prepared, None)
+}
+
+fn call_hooks(
+    kind: &str,
+    list: &[Hook],
+    status: Status,
+    prepared: &Prepared<'_>,
+    directory: Option<&Path>,
+) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    // As a hook in there sees it, which is what runc says too.
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let state = HookState::new(prepared.intent, status, Some(pid));
+    hooks::run(kind, list, &state, directory)
 }
 
 /// Sets standard input, output and error. `first` is the container's first process, whose terminal is `/dev/console`.
@@ -121,31 +176,48 @@ pub(super) fn set_stdio(
     console::give_stdio(process.uid)
 }
 
-/// Lets go of everything that is the host's, becomes the user, and finds the program.
+/// Lets go of everything that is the host's but `files` descriptors from 3 on, becomes the user, and finds the program.
+///
+/// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded while that is there, as late as possible: what comes
+/// after it must be allowed by the profile.
 pub(super) fn become_user(
     process: &Process,
+    files: u16,
+    filter: Option<&Filter>,
     channel: &ChildEnd,
     gate: Option<&Gate>,
 ) -> Result<Program> {
     // Before anything of the image is read: a link in it could lead through a descriptor (CVE-2024-21626).
     let mut keep = vec![0, 1, 2, channel.as_fd().as_raw_fd()];
     keep.extend(gate.map(|gate| gate.as_fd().as_raw_fd()));
+    keep.extend(3..3 + i32::from(files));
     keep.sort_unstable();
     process::close_all_but(&keep).context(|| "close_range")?;
-    credentials::apply(process)?;
-    Program::find(process)
+    credentials::change_user(process)?;
+    let Some(filter) = filter.filter(|_| !process.no_new_privileges) else {
+        credentials::give_up_rights(process)?;
+        return Program::find(process);
+    };
+    credentials::keep_sys_admin(process)?;
+    let program = Program::find(process)?;
+    load(filter, channel)?;
+    credentials::give_up_rights(process)?;
+    Ok(program)
+}
+
+fn load(filter: &Filter, channel: &ChildEnd) -> Result<()> {
+    match filter.load()? {
+        Some(listener) => channel.listener(process::leak(listener)),
+        None => Ok(()),
+    }
 }
 
 /// Makes the process that executes the program, in the pid namespace that the caller's children get: only now, when it has
 /// nothing of the host any more, it is seen in there.
-pub(super) fn move_and_execute(
-    program: &Program,
-    process: &Process,
-    channel: &ChildEnd,
-) -> Infallible {
+pub(super) fn move_and_execute(last: &Last<'_>, channel: &ChildEnd) -> Infallible {
     let made = process::clone3(libc::CLONE_PARENT as u64, None, || {
         match channel.wait_for_go() {
-            Ok(_) => execute(program, process, channel, None),
+            Ok(_) => last.execute(channel, None, || Ok(())),
             Err(e) => fail(channel, &e),
         }
     });
@@ -158,29 +230,52 @@ pub(super) fn move_and_execute(
     }
 }
 
-/// Makes a session of its own, tells that nothing else is left, and becomes the program.
-fn execute(
-    program: &Program,
-    process: &Process,
-    channel: &ChildEnd,
-    gate: Option<&Gate>,
-) -> Infallible {
-    let become_program = || -> Result<Infallible> {
+/// What is left to do when everything is set up.
+pub(super) struct Last<'a> {
+    pub(super) program: &'a Program,
+    pub(super) process: &'a Process,
+    pub(super) filter: Option<&'a Filter>,
+}
+
+impl Last<'_> {
+    /// Makes a session of its own, tells that nothing else is left, and becomes the program; `before` is called right before
+    /// that.
+    fn execute(
+        &self,
+        channel: &ChildEnd,
+        gate: Option<&Gate>,
+        before: impl FnOnce() -> Result<()>,
+    ) -> Infallible {
+        match self.become_program(channel, gate, before) {
+            Ok(never) => never,
+            Err(e) => fail(channel, &e),
+        }
+    }
+
+    fn become_program(
+        &self,
+        channel: &ChildEnd,
+        gate: Option<&Gate>,
+        before: impl FnOnce() -> Result<()>,
+    ) -> Result<Infallible> {
         rustix::process::setsid().context(|| "setsid")?;
-        if process.terminal {
+        if self.process.terminal {
             console::take()?;
         }
+        let mut filter = self.filter.filter(|_| self.process.no_new_privileges);
+        // The parent must get the listener as long as it is there.
+        if let Some(filter) = filter.take_if(|filter| filter.listener().is_some()) {
+            load(filter, channel)?;
+        }
         channel.ready()?;
-        let Some(gate) = gate else {
-            return Err(program.execute());
+        let starter = gate.map(Gate::wait).transpose()?;
+        let error = match before().and_then(|()| filter.map_or(Ok(()), |f| load(f, channel))) {
+            Ok(()) => self.program.execute(),
+            Err(e) => e,
         };
-        let starter = gate.wait()?;
-        let error = program.execute();
-        protocol::fail(&starter, &error);
+        if let Some(starter) = starter {
+            protocol::fail(&starter, &error);
+        }
         Err(error)
-    };
-    match become_program() {
-        Ok(never) => never,
-        Err(e) => fail(channel, &e),
     }
 }

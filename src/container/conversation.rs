@@ -11,6 +11,17 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::sys::process::{self, Child, Exit};
 
+/// What the parent does for the process before that goes on.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// It was made, and did nothing yet: record it.
+    Begin,
+    /// Call the hooks that look at its mounts.
+    CallHooks,
+    /// Hand this seccomp listener to who waits for it. The process does not wait for that.
+    HandOver(OwnedFd),
+}
+
 /// One process, and what it says. Whatever goes wrong, it does not outlive the conversation.
 #[derive(Debug)]
 pub(super) struct Conversation<'a> {
@@ -39,14 +50,14 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Lets the process begin, and follows it until its program is executed, or until it waits for that. `before` is called
-    /// with its pid each time before it may go on.
+    /// Lets the process begin, and follows it until its program is executed, or until it waits for that. `perform` is called
+    /// with its pid for each task.
     pub(super) fn follow(
         mut self,
         launch: Launch,
-        before: impl FnMut(i32) -> Result<Go>,
+        perform: impl FnMut(i32, Task) -> Result<Go>,
     ) -> Result<Created> {
-        match self.follow_process(launch, before) {
+        match self.follow_process(launch, perform) {
             Ok(console) => Ok(Created {
                 pid: self.process.pid,
                 pidfd: self.process.pidfd,
@@ -59,16 +70,23 @@ impl<'a> Conversation<'a> {
     fn follow_process(
         &mut self,
         launch: Launch,
-        mut before: impl FnMut(i32) -> Result<Go>,
+        mut perform: impl FnMut(i32, Task) -> Result<Go>,
     ) -> Result<Option<OwnedFd>> {
-        self.parent.go(before(self.process.pid)?)?;
+        self.parent.go(perform(self.process.pid, Task::Begin)?)?;
         let mut console = None;
         loop {
             match self.receive()? {
                 Report::Console(master) => console = Some(master),
+                Report::Mounted => {
+                    self.parent
+                        .go(perform(self.process.pid, Task::CallHooks)?)?;
+                }
+                Report::Listener(listener) => {
+                    perform(self.process.pid, Task::HandOver(listener))?;
+                }
                 Report::Moved(pid) => {
                     self.replace(pid)?;
-                    self.parent.go(before(pid)?)?;
+                    self.parent.go(perform(pid, Task::Begin)?)?;
                 }
                 Report::Ready if launch == Launch::AtGate => return Ok(console),
                 Report::Ready => break,

@@ -1,19 +1,23 @@
 //! The parent's side of making a container: decides everything, records it, makes one process, and lets it go.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 
-use super::conversation::{Conversation, end};
+use super::conversation::{Conversation, Task, end};
 use super::gate::Gate;
+use super::hooks::{self, HookState};
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, namespaces};
+use super::{Created, Request, child, id_maps, listener, namespaces, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
+use crate::rootfs::Trees;
+use crate::security::seccomp::Filter;
 use crate::spec::plan::Plan;
-use crate::spec::validate;
-use crate::state::{Entry, Identity, Record, Store, boot_id};
+use crate::spec::{recorded_hooks, validate};
+use crate::state::{Entry, Identity, Record, Status, Store, boot_id};
 
 /// When a container's program is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +35,15 @@ pub enum Launch {
 /// nothing of the container is left.
 pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Made> {
     let step = || format!("create container {:?}", request.id.as_str());
-    let plan = validate::plan(request)?;
+    let mut plan = validate::plan(request)?;
+    plan.process.add_env(&request.options.env);
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
+    let trees = Trees::open(&plan, request.root.as_ref(), &request.sources).context(step)?;
+    let filter = plan.seccomp.as_ref();
+    let filter = filter.map(|profile| Filter::of(profile, store.root()));
+    let filter = filter.transpose().context(step)?;
     let intent = intent(request, &plan)?;
     let mut entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
@@ -46,22 +55,44 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         request,
         plan: &plan,
         layout: &layout,
+        trees,
         namespaces,
         cgroup: &cgroup,
+        filter: filter.as_ref(),
+        intent: &intent,
     };
-    let made = make(&prepared, &entry, intent, launch).and_then(|process| match entry.unlock() {
-        Ok(()) => Ok(process),
-        Err(e) => Err(end(&process.pidfd, e)),
+    let made = listen(request, &entry, launch).and_then(|notify| {
+        let process = make(&prepared, &entry, launch)?;
+        match entry.unlock() {
+            Ok(()) => Ok((notify, process)),
+            Err(e) => Err(end(&process.pidfd, e)),
+        }
     });
     match made {
-        Ok(process) => Ok(Made {
+        Ok((notify, process)) => Ok(Made {
             process,
+            notify,
             entry,
             cgroup,
+            intent,
         }),
-        Err(e) => Err(e
-            .and_cleanup(remove::remove(entry, &cgroup, None))
-            .step(step())),
+        Err(e) => {
+            let removed = remove::remove(entry, &cgroup, None);
+            hooks::poststop(&intent);
+            Err(e.and_cleanup(removed).step(step()))
+        }
+    }
+}
+
+/// The socket for what the container notifies of: now, or else at its start, when somebody listens.
+fn listen(request: &Request<'_>, entry: &Entry, launch: Launch) -> Result<Option<OwnedFd>> {
+    if !request.options.notify {
+        return Ok(None);
+    }
+    entry.make_notify_dir()?;
+    match launch {
+        Launch::Now => notify::bind_in(entry),
+        Launch::AtGate => Ok(None),
     }
 }
 
@@ -72,7 +103,10 @@ pub(super) struct Prepared<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
+    pub(super) trees: Trees,
     pub(super) namespaces: namespaces::Entry<'a>,
+    pub(super) filter: Option<&'a Filter>,
+    pub(super) intent: &'a Record,
 }
 
 fn check_root(plan: &Plan) -> Result<()> {
@@ -109,7 +143,13 @@ fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
         cgroup: plan.cgroup.path.clone(),
         init: None,
         process: process.ok_or_else(|| Error::new("config.json: process: required"))?,
+        resources: spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().clone()),
         annotations: spec.annotations().clone().unwrap_or_default(),
+        seccomp: plan.seccomp.is_some(),
+        hooks: recorded_hooks(spec.hooks().as_ref()),
     })
 }
 
@@ -121,12 +161,10 @@ fn owner() -> String {
     }
 }
 
-fn make(
-    prepared: &Prepared<'_>,
-    entry: &Entry,
-    mut record: Record,
-    launch: Launch,
-) -> Result<Created> {
+fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Created> {
+    if let Some(filter) = prepared.filter {
+        entry.write_seccomp(&filter.to_bytes()?)?;
+    }
     let gate = match launch {
         Launch::Now => None,
         Launch::AtGate => Some(Gate::bind(&entry.gate())?),
@@ -136,15 +174,47 @@ fn make(
     let first = prepared.namespaces.clone(prepared.cgroup.clone_fd(), run)?;
     // The child's copy is the only one from now on: its end is the end of the conversation.
     drop(child);
-    let plan = prepared.plan;
-    Conversation::new(parent, prepared.cgroup, first).follow(launch, |pid| {
-        namespaces::map_ids(pid, &plan.namespaces)?;
-        set_oom_score_adj(pid, plan.process.oom_score_adj)?;
-        let (identity, ignored) = Identity::with_ignored_signals(pid)?;
-        record.init = Some(identity);
-        entry.write(&record)?;
-        Ok(Go { ignored })
-    })
+    let mut record = prepared.intent.clone();
+    let created = Conversation::new(parent, prepared.cgroup, first).follow(
+        launch,
+        |pid, task| match task {
+            Task::Begin => begin(pid, prepared.plan, entry, &mut record),
+            task => serve(pid, task, prepared),
+        },
+    )?;
+    if launch == Launch::Now {
+        hooks::poststart(&record).map_err(|e| end(&created.pidfd, e))?;
+    }
+    Ok(created)
+}
+
+/// What the first process cannot do for itself, or must not begin without.
+fn begin(pid: i32, plan: &Plan, entry: &Entry, record: &mut Record) -> Result<Go> {
+    id_maps::write(pid, &plan.namespaces)?;
+    set_oom_score_adj(pid, plan.process.oom_score_adj)?;
+    let (identity, ignored) = Identity::with_ignored_signals(pid)?;
+    record.init = Some(identity);
+    entry.write(record)?;
+    Ok(Go { ignored })
+}
+
+/// What others do for the container in between.
+fn serve(pid: i32, task: Task, prepared: &Prepared<'_>) -> Result<Go> {
+    let state = HookState::new(prepared.intent, Status::Creating, Some(pid));
+    let (hooks, directory) = (&prepared.plan.hooks, Some(&*prepared.intent.bundle));
+    match task {
+        Task::Begin => {}
+        Task::CallHooks => {
+            hooks::run("prestart", &hooks.prestart, &state, directory)?;
+            hooks::run("createRuntime", &hooks.create_runtime, &state, directory)?;
+        }
+        Task::HandOver(fd) => {
+            if let Some(listener) = prepared.filter.and_then(Filter::listener) {
+                listener::send(listener, pid, state, &fd)?;
+            }
+        }
+    }
+    Ok(Go::default())
 }
 
 /// Writes `process.oomScoreAdj`, proc(5).

@@ -7,18 +7,22 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use super::child::{become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
-use super::conversation::Conversation;
+use rustix::io::Errno;
+
+use super::child::{Last, become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
+use super::conversation::{Conversation, Task};
 use super::create::set_oom_score_adj;
+use super::hooks::HookState;
 use super::program::Program;
 use super::protocol::{self, ChildEnd, Go, ParentEnd};
 use super::status::status;
-use super::{Created, Launch, Stdio, namespaces, remove};
+use super::{Created, Launch, Stdio, listener, namespaces, remove};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::security::credentials;
+use crate::security::seccomp::Filter;
 use crate::spec::plan::Process;
-use crate::state::{ContainerId, Identity, Status, Store};
+use crate::state::{ContainerId, Entry, Identity, Record, Status, Store};
 use crate::sys::process;
 
 /// What to run in a container.
@@ -32,6 +36,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio,
     /// Even if the container is paused: it runs once the container is resumed.
     pub ignore_paused: bool,
+    /// How many descriptors of the caller from 3 on it inherits.
+    pub files: u16,
 }
 
 /// Runs a program in a running container. When it returns, the program has been executed.
@@ -57,10 +63,17 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
         return Err(Error::new(step()).hint("it is stopped"));
     };
     let pid = record.init.map_or(0, |init| init.pid);
+    let cgroup = cgroup.or_where(pid).context(step)?;
     let container = Container {
         init,
+        pid,
         cgroup: &cgroup,
         has_user_namespace: has_own_user_namespace(pid).context(step)?,
+        filter: match record.seccomp {
+            true => filter(&entry).map(Some).context(step)?,
+            false => None,
+        },
+        record: &record,
     };
     run(request, &container).context(step)
 }
@@ -68,8 +81,18 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
 /// The container that a process joins.
 struct Container<'a> {
     init: OwnedFd,
+    /// Of `init`.
+    pid: i32,
     cgroup: &'a Cgroup,
     has_user_namespace: bool,
+    filter: Option<Filter>,
+    record: &'a Record,
+}
+
+fn filter(entry: &Entry) -> Result<Filter> {
+    let bytes = entry.read_seccomp()?;
+    let bytes = bytes.ok_or_else(|| Error::new("the container's seccomp filter is missing"))?;
+    Filter::from_bytes(&bytes)
 }
 
 fn has_own_user_namespace(pid: i32) -> Result<bool> {
@@ -84,20 +107,44 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
 
 fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
     let (parent, child) = protocol::channel()?;
-    let first = process::clone3(0, container.cgroup.clone_fd(), || {
-        match set_up(request, container, &parent, &child) {
-            Ok(program) => move_and_execute(&program, request.process, &child),
-            Err(e) => fail(&child, &e),
+    let run = || match set_up(request, container, &parent, &child) {
+        Ok(program) => {
+            let last = Last {
+                program: &program,
+                process: request.process,
+                filter: container.filter.as_ref(),
+            };
+            move_and_execute(&last, &child)
         }
-    })
-    .context(|| "clone3")?;
+        Err(e) => fail(&child, &e),
+    };
+    let mut first = process::clone3(0, container.cgroup.clone_fd(), run);
+    // The container has cgroups below its own, with controllers: then only those may hold processes.
+    if let Err(Errno::BUSY) = first {
+        let cgroup = container.cgroup.v2_of(container.pid)?;
+        first = process::clone3(0, Some(cgroup.as_fd()), run);
+    }
+    let first = first.context(|| "clone3")?;
     drop(child);
     let conversation = Conversation::new(parent, container.cgroup, first).with_one_that_moves();
-    conversation.follow(Launch::Now, |pid| {
-        set_oom_score_adj(pid, request.process.oom_score_adj)?;
-        let (_, ignored) = Identity::with_ignored_signals(pid)?;
-        Ok(Go { ignored })
+    conversation.follow(Launch::Now, |pid, task| match task {
+        Task::Begin => {
+            set_oom_score_adj(pid, request.process.oom_score_adj)?;
+            let (_, ignored) = Identity::with_ignored_signals(pid)?;
+            Ok(Go { ignored })
+        }
+        task => serve(pid, task, container),
     })
+}
+
+fn serve(pid: i32, task: Task, container: &Container<'_>) -> Result<Go> {
+    let listener = container.filter.as_ref().and_then(Filter::listener);
+    if let (Task::HandOver(fd), Some(listener)) = (task, listener) {
+        let init = container.record.init.map(|init| init.pid);
+        let state = HookState::new(container.record, Status::Running, init);
+        listener::send(listener, pid, state, &fd)?;
+    }
+    Ok(Go::default())
 }
 
 /// The child's side, outside the container's pid namespace: in there nobody sees it.
@@ -110,10 +157,15 @@ fn set_up(
     begin(parent, channel)?;
     container.cgroup.join()?;
     join_keyring(request.id)?;
-    namespaces::join_process(container.init.as_fd(), container.has_user_namespace)?;
+    namespaces::join_process(
+        container.init.as_fd(),
+        container.pid,
+        container.has_user_namespace,
+    )?;
     if container.has_user_namespace {
         credentials::become_root()?;
     }
     set_stdio(&request.stdio, request.process, channel, false)?;
-    become_user(request.process, channel, None)
+    let filter = container.filter.as_ref();
+    become_user(request.process, request.files, filter, channel, None)
 }

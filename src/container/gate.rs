@@ -132,7 +132,10 @@ fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
 
 /// The address of a socket, whose path may be longer than the 108 bytes of unix(7): it is named through its directory,
 /// which must stay open until it has been used.
-pub(crate) fn address(path: &Path) -> Result<(Option<OwnedFd>, SocketAddrUnix)> {
+///
+/// # Errors
+/// When there is no such directory.
+pub fn address(path: &Path) -> Result<(Option<OwnedFd>, SocketAddrUnix)> {
     if let Ok(address) = SocketAddrUnix::new(path) {
         return Ok((None, address));
     }

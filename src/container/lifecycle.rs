@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
 use super::status::status;
-use super::{gate, remove};
+use super::{gate, hooks, remove};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Entry, Record, Status, Store};
+use crate::sys::process;
 
 /// A container as `runp state` and `runp list` show it: the runtime-spec's state with runc's fields.
 #[derive(Debug, Clone, Serialize)]
@@ -46,12 +47,15 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<()> {
     let entry = store.open(id)?;
     let record = entry.record()?;
     let step = || format!("start container {:?}", id.as_str());
-    match status(&entry, &record, || Ok(false))? {
+    match status(&entry, &record, || is_frozen(&record))? {
         Status::Created => {
             let opened = gate::open(&entry.gate()).context(step)?;
             // Its execve may take any time: whoever wants to kill or delete it meanwhile must be able to.
             drop(entry);
-            opened.wait().context(step)
+            opened.wait().context(step)?;
+            hooks::poststart(&record)
+                .map_err(|e| e.and_cleanup(remove::kill_first_process(&record)))
+                .context(step)
         }
         status => Err(Error::new(step()).hint(format!(
             "it is {}: only a created container can be started",
@@ -96,11 +100,8 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, all: bool) -> Result<(
 
 /// Signals a process of the cgroup: the one that still is in it after it was opened, and no other that got its pid.
 fn signal_member(cgroup: &Cgroup, pid: i32, signal: i32) -> Result<()> {
-    let opened = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    let process = match opened {
-        Some(Ok(process)) => process,
-        None | Some(Err(Errno::SRCH)) => return Ok(()),
-        Some(Err(e)) => return Err(Error::sys(format!("pidfd_open {pid}"), e)),
+    let Some(process) = process::open(pid).context(|| format!("pidfd_open {pid}"))? else {
+        return Ok(());
     };
     if signal == 0 || !cgroup.pids()?.contains(&pid) {
         return Ok(());
@@ -153,9 +154,7 @@ pub fn list(store: &Store) -> Result<Vec<(ContainerId, Result<State>)>> {
 
 fn look(entry: &Entry) -> Result<State> {
     let record = entry.record()?;
-    let status = status(entry, &record, || {
-        Layout::detect()?.open(&record.cgroup)?.is_frozen()
-    })?;
+    let status = status(entry, &record, || is_frozen(&record))?;
     let pid = match status {
         Status::Stopped | Status::Creating => 0,
         _ => record.init.map_or(0, |init| init.pid),
@@ -171,6 +170,10 @@ fn look(entry: &Entry) -> Result<State> {
         annotations: record.annotations,
         owner: record.owner,
     })
+}
+
+fn is_frozen(record: &Record) -> Result<bool> {
+    Layout::detect()?.open(&record.cgroup)?.is_frozen()
 }
 
 /// The pids of all processes in the container's cgroup: `runp ps`.

@@ -4,18 +4,26 @@ mod child;
 mod console;
 mod conversation;
 mod create;
+mod events;
 mod exec;
 mod gate;
+mod hooks;
+mod id_maps;
 mod lifecycle;
+mod listener;
 mod namespaces;
+pub mod notify;
+mod pause;
 mod program;
 mod protocol;
 mod remove;
 pub mod self_exe;
 mod status;
 mod sysctl;
+mod update;
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -25,9 +33,13 @@ use crate::state::ContainerId;
 
 pub use conversation::end;
 pub use create::{Launch, create};
+pub use events::{Event, stats, watch};
 pub use exec::{ExecRequest, exec};
+pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
+pub use pause::{pause, resume};
 pub use remove::{Made, delete};
+pub use update::update;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
 #[derive(Debug)]
@@ -45,8 +57,23 @@ pub struct Request<'a> {
     pub sources: BTreeMap<usize, OwnedFd>,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
-    /// Gets a session keyring of its own, keyrings(7), instead of the caller's.
-    pub keyring: bool,
+    /// What the caller wants besides.
+    pub options: Options,
+}
+
+/// What a caller can want of a container that its configuration does not say. By default: nothing.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// It keeps the caller's session keyring, keyrings(7), instead of getting its own.
+    pub no_new_keyring: bool,
+    /// It enters its root by chroot(2): pivot_root(2) cannot leave an initramfs.
+    pub no_pivot: bool,
+    /// How many descriptors of the caller from 3 on its first process inherits. All others are closed.
+    pub files: u16,
+    /// Variables in addition to those of its configuration, in the place of those of the same name.
+    pub env: Vec<CString>,
+    /// It gets the directory in which `start` listens for `READY=1`, sd_notify(3).
+    pub notify: bool,
 }
 
 /// Standard input, output and error of a container's process.

@@ -1,8 +1,10 @@
 //! The namespaces of a container: which are made, which are joined, and in which order.
 //!
-//! The parent opens what is to be joined before anything exists, sets what only its children get (pid and time
-//! namespace), makes the child in the new namespaces with one clone3, and goes back. The child joins the rest.
+//! The parent opens what is to be joined before anything exists, sets what only its children get (the pid namespace),
+//! makes the child in the new namespaces with one clone3, and goes back. The child joins the rest. Only where a user
+//! namespace comes between them, a process between parent and child joins what the child could not.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read;
@@ -10,13 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space,
 };
 
 use crate::error::{Context, Error, Result};
-use crate::spec::plan::{IdMap, Namespace, Namespaces};
+use crate::spec::plan::{Namespace, Namespaces};
 use crate::sys::ns;
 use crate::sys::process::{self, Child};
 
@@ -26,6 +29,8 @@ struct Join {
     kind: LinkNameSpaceType,
     file: OwnedFd,
     path: String,
+    /// This process, or the one that it was cloned from, is in it.
+    joined: Cell<bool>,
 }
 
 /// What to do to get a process into its namespaces.
@@ -36,7 +41,7 @@ pub(super) struct Entry<'a> {
     new: u64,
     user: Option<Join>,
     pid: Option<Join>,
-    /// Joined by the child in this order, the mount namespace last: it takes the way to the host's files away.
+    /// Joined in this order, the mount namespace last.
     others: Vec<Join>,
 }
 
@@ -74,7 +79,7 @@ pub(super) fn open(plan: &Namespaces) -> Result<Entry<'_>> {
 }
 
 /// The flag that makes a new one at the clone. A cgroup namespace is made by the child, once it is in its cgroup, and a time
-/// namespace by the parent, which must set its offsets while it is empty.
+/// namespace too, which must get its offsets while it is empty.
 fn clone_flag(kind: LinkNameSpaceType) -> u64 {
     match kind {
         LinkNameSpaceType::ControlGroup | LinkNameSpaceType::Time => 0,
@@ -101,6 +106,7 @@ fn open_one(path: &Path, kind: LinkNameSpaceType) -> Result<Join> {
         kind,
         file,
         path: shown,
+        joined: Cell::new(false),
     })
 }
 
@@ -111,36 +117,54 @@ impl Entry<'_> {
         cgroup: Option<BorrowedFd<'_>>,
         child: impl FnOnce() -> Infallible,
     ) -> Result<Child> {
-        let time = self.plan.time == Namespace::New;
-        let offsets = &self.plan.time_offsets;
-        let _time = time.then(|| ChildrensTime::new(offsets)).transpose()?;
-        match &self.user {
-            Some(user) => self.clone_inside(user, cgroup, child),
-            None => {
+        // procfs gives the files of a process that cannot be dumped to root: a plain user could not write its id maps.
+        // Nobody but its own user sees it before it makes itself undumpable, in `enter`.
+        let mapped_by_user = self.plan.user == Namespace::New && !is_root();
+        if mapped_by_user {
+            set_dumpable(true)?;
+        }
+        let made = match self.needs_process_between() {
+            true => self.clone_between(cgroup, child),
+            false => {
                 let _pid = self.pid.as_ref().map(ChildrensPid::join).transpose()?;
                 process::clone3(self.new, cgroup, child).map_err(explain_clone)
             }
+        };
+        if mapped_by_user {
+            set_dumpable(false)?;
+        }
+        made
+    }
+
+    /// A process in a user namespace has no rights over the namespaces that belong to another one, and those that it makes
+    /// belong to its own.
+    fn needs_process_between(&self) -> bool {
+        match self.plan.user {
+            Namespace::Inherit => false,
+            Namespace::New => !self.others.is_empty(),
+            Namespace::Join(_) => true,
         }
     }
 
-    /// New namespaces of a container that joins a user namespace must belong to that one, so a process that has joined it
-    /// makes the container's first process, as the caller's child (`CLONE_PARENT`), and is gone.
-    fn clone_inside(
+    /// Makes the container's first process by way of one that joins namespaces first and is gone then. The first process
+    /// still is the caller's child (`CLONE_PARENT`).
+    fn clone_between(
         &self,
-        user: &Join,
         cgroup: Option<BorrowedFd<'_>>,
         child: impl FnOnce() -> Infallible,
     ) -> Result<Child> {
         let (from, to) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
         let between = process::fork(|| {
-            let made = user
-                .join()
-                .and_then(|()| self.pid.as_ref().map_or(Ok(()), Join::join))
-                .and_then(|()| {
-                    let flags = self.new | libc::CLONE_PARENT as u64;
-                    process::clone3(flags, cgroup, child).map_err(explain_clone)
-                });
+            let child = || {
+                // Otherwise the parent would wait for what the child says, too.
+                process::close_inherited(to.as_fd());
+                child()
+            };
+            let made = self.join_around_user().and_then(|()| {
+                let flags = self.new | libc::CLONE_PARENT as u64;
+                process::clone3(flags, cgroup, child).map_err(explain_clone)
+            });
             let message = serde_json::to_vec(&made.map(|child| child.pid)).unwrap_or_default();
             // Shorter than PIPE_BUF, so it is written whole.
             let told = rustix::io::write(&to, &message);
@@ -150,25 +174,49 @@ impl Entry<'_> {
         drop(to);
         let mut message = Vec::new();
         let read = File::from(from).read_to_end(&mut message);
-        process::wait(&between.pidfd).context(|| "wait for the process in the user namespace")?;
-        read.context(|| "read from the process in the user namespace")?;
+        process::wait(&between.pidfd).context(|| "wait for the process that joins namespaces")?;
+        read.context(|| "read from the process that joins namespaces")?;
         let made: Result<i32> = serde_json::from_slice(&message)
-            .map_err(|e| Error::new(format!("make a process in the user namespace: {e}")))?;
+            .map_err(|e| Error::new(format!("make a process in the namespaces: {e}")))?;
         let pid = made?;
         let pidfd = Pid::from_raw(pid)
-            .ok_or(rustix::io::Errno::SRCH)
+            .ok_or(Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .context(|| format!("pidfd_open {pid}"))?;
         Ok(Child { pid, pidfd })
     }
 
-    /// In the child: joins what is left to join, and makes its cgroup namespace.
+    /// Joins what belongs to the caller's user namespace with the rights in that, then the container's user namespace, then
+    /// what belongs to that one. The mount namespace is left for the child, which finds its cgroup in the caller's.
+    fn join_around_user(&self) -> Result<()> {
+        let mut inside = Vec::new();
+        let early = |join: &&Join| join.kind != LinkNameSpaceType::Mount;
+        for join in self.pid.iter().chain(&self.others).filter(early) {
+            match (join.attempt(), &self.user) {
+                (Err(Errno::PERM), Some(_)) => inside.push(join),
+                (result, _) => join.explain(result)?,
+            }
+        }
+        if let Some(user) = &self.user {
+            user.join()?;
+        }
+        inside.into_iter().try_for_each(Join::join)
+    }
+
+    /// In the child: makes its time and cgroup namespace, and joins what is left to join, the mount namespace last: it takes
+    /// the way to the host's files away.
     pub(super) fn enter(&self) -> Result<()> {
-        for join in &self.others {
-            join.join()?;
+        if self.plan.time == Namespace::New {
+            enter_new_time(&self.plan.time_offsets)?;
         }
         if self.plan.cgroup == Namespace::New {
             ns::unshare(UnshareFlags::NEWCGROUP).context(|| "make a cgroup namespace")?;
+        }
+        for join in self.others.iter().filter(|join| !join.joined.get()) {
+            join.join()?;
+        }
+        if self.plan.user == Namespace::New && !is_root() {
+            set_dumpable(false)?;
         }
         Ok(())
     }
@@ -180,27 +228,51 @@ impl Entry<'_> {
 }
 
 impl Join {
+    fn attempt(&self) -> rustix::io::Result<()> {
+        move_into_link_name_space(self.file.as_fd(), Some(self.kind))?;
+        self.joined.set(true);
+        Ok(())
+    }
+
     fn join(&self) -> Result<()> {
-        move_into_link_name_space(self.file.as_fd(), Some(self.kind)).context(|| {
-            format!(
-                "join {} namespace {}",
-                ns::name(self.kind as u32),
-                self.path
-            )
+        self.explain(self.attempt())
+    }
+
+    fn explain(&self, joined: rustix::io::Result<()>) -> Result<()> {
+        joined.map_err(|e| {
+            let name = ns::name(self.kind as u32);
+            let error = Error::sys(format!("join {name} namespace {}", self.path), e);
+            match e {
+                Errno::PERM => error.hint(
+                    "it needs CAP_SYS_ADMIN in the user namespace that this namespace belongs to",
+                ),
+                _ => error,
+            }
         })
     }
 }
 
-fn explain_clone(errno: rustix::io::Errno) -> Error {
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether other processes of the same user may look into this one.
+pub(super) fn set_dumpable(dumpable: bool) -> Result<()> {
+    let behavior = match dumpable {
+        true => DumpableBehavior::Dumpable,
+        false => DumpableBehavior::NotDumpable,
+    };
+    set_dumpable_behavior(behavior).context(|| "prctl PR_SET_DUMPABLE")
+}
+
+fn explain_clone(errno: Errno) -> Error {
     let error = Error::sys("clone3", errno);
     match errno {
-        rustix::io::Errno::NOSPC => {
+        Errno::NOSPC => {
             error.hint("a limit of namespaces is reached: see /proc/sys/user/max_*_namespaces")
         }
-        rustix::io::Errno::AGAIN => {
-            error.hint("a limit of processes is reached: pids.max or RLIMIT_NPROC")
-        }
-        rustix::io::Errno::PERM => error.hint("new namespaces need CAP_SYS_ADMIN"),
+        Errno::AGAIN => error.hint("a limit of processes is reached: pids.max or RLIMIT_NPROC"),
+        Errno::PERM => error.hint("new namespaces need CAP_SYS_ADMIN"),
         _ => error,
     }
 }
@@ -223,29 +295,22 @@ impl Drop for ChildrensPid {
     }
 }
 
-/// As long as it lives the caller's children are made in a new time namespace, time_namespaces(7).
-struct ChildrensTime(OwnedFd);
-
-impl ChildrensTime {
-    fn new(offsets: &[(&str, i64, u32)]) -> Result<Self> {
-        let own = own_namespace("time")?;
-        ns::unshare(UnshareFlags::NEWTIME).context(|| "make a time namespace")?;
-        let back = Self(own);
-        for (clock, seconds, nanoseconds) in offsets {
-            std::fs::write(
-                "/proc/self/timens_offsets",
-                format!("{clock} {seconds} {nanoseconds}\n"),
-            )
-            .context(|| format!("set linux.timeOffsets.{clock} to {seconds}s {nanoseconds}ns"))?;
-        }
-        Ok(back)
+/// Makes a time namespace, sets its clocks while it is empty, and enters it: time_namespaces(7).
+fn enter_new_time(offsets: &[(&str, i64, u32)]) -> Result<()> {
+    let step = || "make a time namespace";
+    ns::unshare(UnshareFlags::NEWTIME).context(step)?;
+    for (clock, seconds, nanoseconds) in offsets {
+        std::fs::write(
+            "/proc/self/timens_offsets",
+            format!("{clock} {seconds} {nanoseconds}\n"),
+        )
+        .map_err(|e| {
+            let step = format!("set linux.timeOffsets.{clock} to {seconds}s {nanoseconds}ns");
+            Error::sys(step, e).hint("no clock can go below zero or beyond 146 years")
+        })?;
     }
-}
-
-impl Drop for ChildrensTime {
-    fn drop(&mut self) {
-        go_back(&self.0, LinkNameSpaceType::Time);
-    }
+    let made = own_namespace("time_for_children")?;
+    move_into_link_name_space(made.as_fd(), Some(LinkNameSpaceType::Time)).context(step)
 }
 
 fn own_namespace(name: &str) -> Result<OwnedFd> {
@@ -264,28 +329,8 @@ fn go_back(own: &OwnedFd, kind: LinkNameSpaceType) {
     }
 }
 
-/// Writes the id maps of a child in a new user namespace, user_namespaces(7).
-pub(super) fn map_ids(pid: i32, plan: &Namespaces) -> Result<()> {
-    if plan.user != Namespace::New {
-        return Ok(());
-    }
-    for (name, map) in [("uid_map", &plan.uid_map), ("gid_map", &plan.gid_map)] {
-        let path = format!("/proc/{pid}/{name}");
-        let lines: String = map.iter().map(line).collect();
-        std::fs::write(&path, &lines).map_err(|e| {
-            Error::sys(format!("write {:?} to {path}", lines.trim_end()), e)
-                .hint("see linux.uidMappings and linux.gidMappings, and user_namespaces(7)")
-        })?;
-    }
-    Ok(())
-}
-
-fn line(map: &IdMap) -> String {
-    format!("{} {} {}\n", map.container_id, map.host_id, map.size)
-}
-
 /// Joins all namespaces of the process that `pidfd` is, the pid namespace for the caller's children only.
-pub(super) fn join_process(pidfd: BorrowedFd<'_>, user: bool) -> Result<()> {
+pub(super) fn join_process(pidfd: BorrowedFd<'_>, pid: i32, user: bool) -> Result<()> {
     let mut kinds = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::CONTROL_GROUP
@@ -296,5 +341,37 @@ pub(super) fn join_process(pidfd: BorrowedFd<'_>, user: bool) -> Result<()> {
     if user {
         kinds |= ThreadNameSpaceType::USER;
     }
-    ns::join_process(pidfd, kinds).context(|| "join the container's namespaces")
+    match ns::join_process(pidfd, kinds) {
+        // A plain user has no rights over those that the container shares with the host, and need not join them.
+        Err(Errno::PERM) => ns::join_process(pidfd, kinds & differing(pid)?),
+        joined => joined,
+    }
+    .context(|| "join the container's namespaces")
+}
+
+/// The kinds of namespaces in which this process and another one are not together.
+fn differing(pid: i32) -> Result<ThreadNameSpaceType> {
+    const FILES: [(&str, ThreadNameSpaceType); 8] = [
+        ("mnt", ThreadNameSpaceType::MOUNT),
+        ("pid", ThreadNameSpaceType::PROCESS_ID),
+        ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+        ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+        ("net", ThreadNameSpaceType::NETWORK),
+        ("time", ThreadNameSpaceType::TIME),
+        ("user", ThreadNameSpaceType::USER),
+    ];
+    let mut kinds = ThreadNameSpaceType::empty();
+    for (file, kind) in FILES {
+        let inode = |who: &str| {
+            let path = format!("/proc/{who}/ns/{file}");
+            rustix::fs::stat(&path)
+                .map(|stat| stat.st_ino)
+                .context(|| format!("stat {path}"))
+        };
+        if inode("self")? != inode(&pid.to_string())? {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
 }

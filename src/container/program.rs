@@ -78,6 +78,12 @@ fn find(name: &[u8], search: Option<&[u8]>) -> Result<CString> {
         let path = Path::new(OsStr::from_bytes(name));
         return match executable(path) {
             Ok(()) => c_path(path),
+            // As execve(2) says it: callers look for these words.
+            Err(Errno::ISDIR) => Err(
+                Error::sys(format!("exec {}", path.display()), Errno::ACCESS)
+                    .hint("it is a directory")
+                    .of_program(),
+            ),
             Err(e) => Err(Error::sys(format!("exec {}", path.display()), e)
                 .hint("it must be an executable file in the container's root file system")
                 .of_program()),
@@ -187,7 +193,7 @@ mod tests {
             find(b"/bin", None)
                 .unwrap_err()
                 .to_string()
-                .starts_with("exec /bin: EISDIR")
+                .starts_with("exec /bin: EACCES: permission denied (it is a directory)")
         );
     }
 }

@@ -4,12 +4,17 @@
 //! parent                                   child (clone3)
 //!   | cgroups, id maps, record on disk       | waits: as long as it is not recorded it does nothing
 //!   |---- Go ------------------------------->|
-//!   |                                        | mounts, devices, credentials
+//!   |                                        | mounts, devices
+//!   |<--- Mounted ---------------------------|   only with hooks that are called now: prestart, createRuntime
+//!   |---- Go ------------------------------->|
+//!   |                                        | createContainer hooks, pivot_root, credentials
 //!   |<--- Console + the terminal's master ---|   only with a terminal
+//!   |<--- Listener + a seccomp listener -----|   only with SCMP_ACT_NOTIFY
 //!   |<--- Moved: pid -----------------------|   exec only: set up to the last, it made the process that is seen in
 //!   |---- Go ------------------------------->|   the container's pid namespace, and is gone; that one goes on
 //!   |<--- Ready -----------------------------|   nothing but execve is left
 //!   |                                        | (create only: waits for `start` at the gate)
+//!   |                                        | startContainer hooks, seccomp
 //!   |<--- end of file -----------------------|   execve closed the socket
 //!
 //!   at any time:
@@ -24,12 +29,14 @@ use crate::sys::{process, socket};
 
 const GO: u8 = b'G';
 const CONSOLE: u8 = b'C';
+const LISTENER: u8 = b'L';
+const MOUNTED: u8 = b'P';
 const MOVED: u8 = b'M';
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
 
 /// What the parent says before the child goes on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Go {
     /// Signals that the child ignores because the caller of runp did: bit n - 1 is signal n. No program inherits that.
     pub(super) ignored: u32,
@@ -48,6 +55,10 @@ pub(super) struct ChildEnd(OwnedFd);
 pub(super) enum Report {
     /// The master end of its terminal.
     Console(OwnedFd),
+    /// Everything is mounted, and `/` is still the host's: it waits for the hooks that are called now.
+    Mounted,
+    /// Where the system calls arrive that somebody else decides about.
+    Listener(OwnedFd),
     /// This process, a child of the parent's, goes on in its place.
     Moved(i32),
     /// Nothing but execve is left to do.
@@ -88,6 +99,8 @@ impl ParentEnd {
         };
         match (message.split_first(), fd) {
             (Some((&CONSOLE, [])), Some(console)) => Ok(Report::Console(console)),
+            (Some((&LISTENER, [])), Some(listener)) => Ok(Report::Listener(listener)),
+            (Some((&MOUNTED, [])), None) => Ok(Report::Mounted),
             (Some((&READY, [])), None) => Ok(Report::Ready),
             (Some((&MOVED, &[a, b, c, d])), None) => {
                 Ok(Report::Moved(i32::from_ne_bytes([a, b, c, d])))
@@ -124,6 +137,17 @@ impl ChildEnd {
 
     pub(super) fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
         socket::send(&self.0, &[CONSOLE], Some(master)).context(|| "send the terminal")
+    }
+
+    pub(super) fn mounted(&self) -> Result<()> {
+        socket::send(&self.0, &[MOUNTED], None).context(|| "send to the parent")
+    }
+
+    pub(super) fn listener(&self, listener: BorrowedFd<'_>) -> Result<()> {
+        socket::send(&self.0, &[LISTENER], Some(listener)).map_err(|e| {
+            Error::sys("send the seccomp listener", e)
+                .hint("linux.seccomp must allow sendmsg to a container with SCMP_ACT_NOTIFY")
+        })
     }
 
     pub(super) fn moved(&self, pid: i32) -> Result<()> {

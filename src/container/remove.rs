@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Created;
+use super::hooks;
 use super::status::status;
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
@@ -21,8 +22,11 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Made {
     /// Its first process.
     pub process: Created,
+    /// With [`Launch::Now`](super::Launch::Now): the socket on which it says that it is ready, if that was asked for.
+    pub notify: Option<OwnedFd>,
     pub(super) entry: Entry,
     pub(super) cgroup: Cgroup,
+    pub(super) intent: Record,
 }
 
 impl Made {
@@ -37,7 +41,10 @@ impl Made {
             Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
             entry => entry?,
         };
-        remove(entry, &self.cgroup, None).context(|| format!("delete container {:?}", id.as_str()))
+        remove(entry, &self.cgroup, None)
+            .context(|| format!("delete container {:?}", id.as_str()))?;
+        hooks::poststop(&self.intent);
+        Ok(())
     }
 }
 
@@ -81,7 +88,11 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
         Some(record) => record.cgroup.clone(),
         None => Path::new(cgroup::HOME).join(id.as_str()),
     };
-    remove(entry, &layout.open(&path)?, init.as_ref()).context(step)
+    remove(entry, &layout.open(&path)?, init.as_ref()).context(step)?;
+    if let Some(record) = &record {
+        hooks::poststop(record);
+    }
+    Ok(())
 }
 
 /// Kills the first process without waiting for who holds the lock: that one may itself wait for the container.
@@ -102,11 +113,14 @@ fn kill_unlocked(store: &Store, id: &ContainerId) -> Result<()> {
 /// Removes a container whose creation was cut short before its record was written. Whether its cgroup was made by then
 /// nobody knows: it is removed if nothing is in it, and never emptied.
 fn remove_cut_short(entry: Entry, layout: &Layout) -> Result<()> {
-    if let Ok(Some(intent)) = entry.read_intent() {
-        // A first process that is not recorded ends by itself, because its parent has.
-        layout.open(&intent.cgroup)?.remove_when_empty()?;
-    }
-    entry.remove()
+    let Ok(Some(intent)) = entry.read_intent() else {
+        return entry.remove();
+    };
+    // A first process that is not recorded ends by itself, because its parent has.
+    layout.open(&intent.cgroup)?.remove_when_empty()?;
+    entry.remove()?;
+    hooks::poststop(&intent);
+    Ok(())
 }
 
 /// Kills everything in the container's cgroup, and removes the cgroup and the state directory, in this order: as long as
@@ -129,6 +143,11 @@ pub(super) fn first_process(record: &Record) -> Result<Option<OwnedFd>> {
         Some(init) if record.boot_id == boot_id()? => init.open(),
         _ => Ok(None),
     }
+}
+
+/// Kills the container's first process, if it is still there.
+pub(super) fn kill_first_process(record: &Record) -> Result<()> {
+    first_process(record)?.as_ref().map_or(Ok(()), kill)
 }
 
 /// Kills the first process: in a pid namespace of its own all others go with it.

@@ -4,7 +4,7 @@ use super::gate;
 use crate::error::Result;
 use crate::state::{Entry, Record, Status, boot_id};
 
-/// What the container does now. `frozen` is asked only when it runs.
+/// What the container does now. `frozen` is asked only when it has processes.
 ///
 /// # Errors
 /// When the boot id or the freezer cannot be read.
@@ -22,11 +22,11 @@ pub(super) fn status(
     if record.boot_id != boot_id()? || !init.is_alive() {
         return Ok(Status::Stopped);
     }
-    if gate::is_waiting(&entry.gate()) {
-        return Ok(Status::Created);
+    if frozen()? {
+        return Ok(Status::Paused);
     }
-    Ok(match frozen()? {
-        true => Status::Paused,
+    Ok(match gate::is_waiting(&entry.gate()) {
+        true => Status::Created,
         false => Status::Running,
     })
 }

@@ -96,7 +96,7 @@ impl Pod<'_> {
             root: Some(root),
             sources: self.sources(plan)?,
             stdio: Stdio::Files([stdin, stdout, stderr]),
-            keyring: true,
+            options: container::Options::default(),
         };
         let made = container::create(self.store, &request, Launch::Now)?;
         Ok(Run {

@@ -26,11 +26,12 @@ use std::str::FromStr;
 use k8s_openapi::api::core::v1::Pod;
 use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock, fstat, mkdir, openat, renameat, stat};
 use rustix::io::Errno;
-use rustix::process::{Flock, FlockType, PidfdFlags, fcntl_getlk, pidfd_open};
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde::{Deserialize, Serialize};
 
 use super::tree;
 use crate::error::{Context, Error, Result};
+use crate::sys::process;
 
 /// Where pods' volumes and containers' writable layers are, unless another place is asked for.
 pub const DATA_ROOT: &str = "/var/lib/runp";
@@ -306,26 +307,19 @@ impl PodDir {
         let Some(pid) = self.holder_pid()? else {
             return Ok(None);
         };
-        match pidfd_open(pid, PidfdFlags::empty()) {
+        match process::open(pid).context(|| format!("pidfd_open {pid}"))? {
             // Still the same: the pid was not used again before the process was opened.
-            Ok(pidfd) if self.holder_pid()? == Some(pid) => Ok(Some(Holder {
-                pid: pid.as_raw_nonzero().get(),
-                pidfd,
-            })),
-            Ok(_) | Err(Errno::SRCH) => self.holder(),
-            Err(e) => Err(Error::sys(
-                format!("pidfd_open {}", pid.as_raw_nonzero()),
-                e,
-            )),
+            Some(pidfd) if self.holder_pid()? == Some(pid) => Ok(Some(Holder { pid, pidfd })),
+            _ => self.holder(),
         }
     }
 
-    fn holder_pid(&self) -> Result<Option<rustix::process::Pid>> {
+    fn holder_pid(&self) -> Result<Option<i32>> {
         let whole = Flock::from(FlockType::WriteLock);
         let step = || format!("look who holds {}", self.path.join(LOCK).display());
         match fcntl_getlk(&self.lock, &whole).context(step)? {
             None => Ok(None),
-            Some(Flock { pid: Some(pid), .. }) => Ok(Some(pid)),
+            Some(Flock { pid: Some(pid), .. }) => Ok(Some(pid.as_raw_nonzero().get())),
             Some(_) => Err(Error::new(step()).hint("a process of another pid namespace holds it")),
         }
     }

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use rustix::fs::symlinkat;
 
-use super::mounts::{after_attach, file_system, target};
+use super::file_system::file_system;
+use super::mounts::{after_attach, target};
 use super::{attach, clone_mount, host_handle};
 use crate::cgroup::layout::{View, ViewMount};
 use crate::error::{Context, Error, Result};
@@ -93,7 +94,11 @@ fn hierarchy(
     attributes: u64,
 ) -> Result<BorrowedFd<'static>> {
     if namespaced {
-        return file_system(fstype, Some(c"cgroup"), options, attributes);
+        match file_system(fstype, Some(c"cgroup"), options, attributes) {
+            // In a user namespace below another container's only what that one shows can be shown.
+            Err(e) if matches!(e.errno(), Some(libc::EPERM | libc::EBUSY)) => {}
+            made => return made,
+        }
     }
     let step = || format!("bind {}", source.display());
     let tree = host_handle(source)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, fstat, makedev};
 use rustix::io::Errno;
 
-use super::mounts::file_system;
+use super::file_system::file_system;
 use super::{attach, clone_mount, host_handle};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{Change, NOEXEC, NOSUID, RDONLY, mount_setattr};

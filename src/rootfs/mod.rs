@@ -4,28 +4,33 @@
 //! their attributes, and only then appear. Descriptors are not closed one by one here: execve does it.
 
 mod cgroupfs;
+mod copy_up;
 mod devices;
+mod file_system;
+mod id_map;
 mod masks;
 mod mounts;
 mod overlay;
+mod pivot;
+mod trees;
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::cgroup::Layout;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::spec::plan::{Mount, Plan};
-use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
 use crate::sys::process::{inherited, leak};
 
 pub use overlay::overlay;
+pub use trees::Trees;
 
 /// What a container's root is made of, opened before the process changes its user.
 #[derive(Debug)]
@@ -38,33 +43,30 @@ pub struct Rootfs<'a> {
 impl<'a> Rootfs<'a> {
     /// Cuts the mount namespace off from the host, attaches the root in it and opens what is bound from the host, as
     /// long as the caller may still walk the host's directories. `prepared` is a detached mount to take instead of a copy of
-    /// `root.path`.
+    /// `root.path`; `trees` is what the parent has opened already.
     ///
     /// # Errors
     /// When the root or a source does not exist or cannot be mounted.
-    pub fn open(plan: &'a Plan, prepared: Option<RawFd>) -> Result<Self> {
-        // Private or slave: nothing that is mounted here reaches the host.
-        let cut_off = mounts::propagation(plan.root.propagation);
-        mount_setattr(CWD, c"/", true, cut_off).context(|| "set linux.rootfsPropagation")?;
-        let root = match prepared {
+    pub fn open(plan: &'a Plan, prepared: Option<RawFd>, trees: &Trees) -> Result<Self> {
+        pivot::cut_off(plan.root.propagation)?;
+        let root = match prepared.or_else(|| trees.root()) {
             Some(root) => inherited(root),
-            None => open_root(&plan.root.path)?,
+            None => trees::open_root(&plan.root.path).map(leak)?,
         };
-        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-        move_mount(root, c"", CWD, &plan.root.path, onto)
-            .context(|| format!("mount the root on {}", plan.root.path.display()))?;
+        pivot::attach(root, &plan.root)?;
         Ok(Self {
             plan,
             root,
-            sources: mounts::open_sources(&plan.mounts)?,
+            sources: mounts::open_sources(&plan.mounts, trees)?,
         })
     }
 
-    /// Makes everything in the root and enters it: afterwards `/` is the container's.
+    /// Makes everything in the root and enters it: afterwards `/` is the container's. `before` is called when everything is
+    /// made and `/` is still the host's.
     ///
     /// # Errors
-    /// With the mount, device or path at which it stopped.
-    pub fn enter(self, layout: &Layout) -> Result<()> {
+    /// With the mount, device or path at which it stopped; that of `before`.
+    pub fn enter(self, layout: &Layout, before: impl FnOnce() -> Result<()>) -> Result<()> {
         let plan = self.plan;
         let mut read_only = Vec::new();
         for (mount, source) in plan.mounts.iter().zip(&self.sources) {
@@ -79,34 +81,9 @@ impl<'a> Rootfs<'a> {
         make_cwd(self.root, &plan.process.cwd)?;
         masks::hide(self.root, &plan.masked_paths)?;
         masks::make_read_only(self.root, &plan.readonly_paths)?;
-        pivot(self.root)?;
-        self.finish()
+        before()?;
+        pivot::enter(self.root, &plan.root)
     }
-
-    /// What concerns the root mount itself, and must come after everything was made in it.
-    fn finish(&self) -> Result<()> {
-        let root = &self.plan.root;
-        if root.readonly {
-            let change = Change {
-                set: RDONLY,
-                ..Change::default()
-            };
-            mount_setattr(self.root, c"", false, change).context(|| "make the root read-only")?;
-        }
-        Ok(())
-    }
-}
-
-/// A detached copy of the directory, with all that is mounted in it.
-fn open_root(path: &Path) -> Result<BorrowedFd<'static>> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, path, flags).map_err(|e| {
-        Error::sys(format!("open root.path {}", path.display()), e)
-            .hint("root.path names the directory that holds the container's root file system")
-    })?;
-    Ok(leak(tree))
 }
 
 /// The working directory is made if the image does not have it, as runc does.
@@ -127,16 +104,6 @@ fn make_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> Result<()> {
             e,
         )),
     }
-}
-
-/// Makes `root` the root and detaches the old one. The old root ends up mounted over the new one, where `.` still is, so
-/// that no directory for it is needed (pivot_root(2), NOTES).
-fn pivot(root: BorrowedFd<'_>) -> Result<()> {
-    let step = || "pivot_root";
-    rustix::process::fchdir(root).context(step)?;
-    rustix::process::pivot_root(c".", c".").context(step)?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH).context(|| "detach the host's root")?;
-    rustix::process::chdir(c"/").context(|| "chdir /")
 }
 
 /// Opens a directory or file of the host, without reading it.

@@ -1,23 +1,23 @@
 //! The entries of `mounts`, one by one.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType};
+use rustix::fs::FileType;
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, open_tree,
-};
 
+use super::copy_up::copy_up;
+use super::file_system::{Parameters, file_system, reconfigure};
+use super::trees::{self, Trees};
 use super::{attach, cgroupfs};
 use crate::cgroup::Layout;
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::{Attributes, BindSource, Mount, MountKind, Namespace, Plan, Propagation};
 use crate::sys::mount::{Change, RDONLY, mount_setattr};
 use crate::sys::path::{self, Make};
-use crate::sys::process::leak;
+use crate::sys::process::{inherited, leak};
 
 /// What is there of a mount before the process changes its user.
 #[derive(Debug)]
@@ -28,35 +28,29 @@ pub(super) enum Source {
     New,
 }
 
-/// Opens the sources of all bind mounts.
-pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Source>> {
+/// Opens the sources of all bind mounts that the parent has not opened.
+pub(super) fn open_sources(mounts: &[Mount], trees: &Trees) -> Result<Vec<Source>> {
     mounts
         .iter()
         .enumerate()
-        .map(|(index, mount)| open_source(index, mount))
+        .map(|(index, mount)| open_source(index, mount, trees))
         .collect()
 }
 
-fn open_source(index: usize, mount: &Mount) -> Result<Source> {
-    let MountKind::Bind { source, recursive } = &mount.kind else {
-        return Ok(Source::New);
+fn open_source(index: usize, mount: &Mount, trees: &Trees) -> Result<Source> {
+    let prepared = match &mount.kind {
+        MountKind::Bind {
+            source: BindSource::Mount(fd),
+            ..
+        } => Some(*fd),
+        _ => trees.source(index),
     };
-    let path = match source {
-        BindSource::Mount(fd) => return Ok(Source::Tree(crate::sys::process::inherited(*fd))),
-        BindSource::Path(path) => path,
-    };
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if *recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = open_tree(CWD, path, flags).map(leak);
-    tree.map(Source::Tree).map_err(|e| {
-        let step = format!("mounts[{index}]: open source {}", path.display());
-        let error = Error::sys(step, e);
-        match e {
-            Errno::NOENT => error.hint("make it, or take the mount out of config.json"),
-            _ => error,
-        }
+    Ok(match prepared {
+        Some(fd) => Source::Tree(inherited(fd)),
+        None => match trees::open_source(index, mount)? {
+            Some(tree) => Source::Tree(leak(tree)),
+            None => Source::New,
+        },
     })
 }
 
@@ -69,49 +63,146 @@ pub(super) fn mount(
     plan: &Plan,
     layout: &Layout,
 ) -> Result<Option<BorrowedFd<'static>>> {
-    let step = || format!("mount {} on {}", mount.kind, mount.destination.display());
-    let later = is_read_only_tmpfs(mount);
-    let tree = match (&mount.kind, source) {
+    match (&mount.kind, source) {
+        (MountKind::FileSystem { .. }, _) => new_file_system(root, mount, plan),
+        (MountKind::Bind { .. }, Source::Tree(tree)) => bind(root, mount, *tree).map(|()| None),
+        // Its source was opened with those of all other bind mounts.
+        (MountKind::Bind { .. }, Source::New) => Err(Error::new("there is no source")),
         (MountKind::Cgroup, _) => {
-            return cgroupfs::mount(
-                root,
-                mount,
-                plan.namespaces.cgroup != Namespace::Inherit,
-                layout.view(&plan.cgroup.path),
-            )
-            .context(step)
-            .map(|()| None);
+            let namespaced = plan.namespaces.cgroup != Namespace::Inherit;
+            let view = layout.view(&plan.cgroup.path);
+            cgroupfs::mount(root, mount, namespaced, view).map(|()| None)
         }
-        (_, Source::Tree(tree)) => {
-            if mount.attributes != Attributes::default() {
-                mount_setattr(tree, c"", false, mount.attributes.into()).context(step)?;
-            }
-            *tree
-        }
-        (
-            MountKind::FileSystem {
-                fstype,
-                source,
-                parameters,
-            },
-            Source::New,
-        ) => {
-            let attributes = match later {
-                true => mount.attributes.set & !RDONLY,
-                false => mount.attributes.set,
-            };
-            file_system(fstype, source.as_deref(), parameters, attributes).context(step)?
-        }
-        (MountKind::Bind { .. }, Source::New) => return Err(Error::new(step())),
+        (MountKind::Remount { parameters }, _) => remount(root, mount, parameters).map(|()| None),
+    }
+    .context(|| format!("mount {} on {}", mount.kind, mount.destination.display()))
+}
+
+fn bind(root: BorrowedFd<'_>, mount: &Mount, tree: BorrowedFd<'_>) -> Result<()> {
+    set_attributes(tree, false, mount.attributes)?;
+    let target = target(root, mount, || is_directory(tree))?;
+    attach(tree, target).context(|| "attach")?;
+    after_attach(tree, mount)
+}
+
+fn new_file_system(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    plan: &Plan,
+) -> Result<Option<BorrowedFd<'static>>> {
+    let MountKind::FileSystem {
+        fstype,
+        source,
+        parameters,
+    } = &mount.kind
+    else {
+        return Ok(None);
     };
-    let target = target(root, mount, || match mount.kind {
-        MountKind::Bind { .. } => is_directory(tree),
-        MountKind::FileSystem { .. } | MountKind::Cgroup => Ok(true),
-    })
-    .context(step)?;
-    attach(tree, target).context(step)?;
-    after_attach(tree, mount).context(step)?;
+    let later = is_read_only_tmpfs(mount);
+    let attributes = match later {
+        true => mount.attributes.set & !RDONLY,
+        false => mount.attributes.set,
+    };
+    let parameters = match fstype.as_c_str() == c"tmpfs" {
+        true => with_mode(root, mount, parameters)?,
+        false => Cow::Borrowed(parameters.as_slice()),
+    };
+    let made = file_system(fstype, source.as_deref(), &parameters, attributes);
+    let tree = match made {
+        Err(e) if e.errno() == Some(libc::EPERM) => hosts_view(fstype, mount, plan, e)?,
+        made => made?,
+    };
+    let target = target(root, mount, || Ok(true))?;
+    if mount.copy_up {
+        copy_up(target, tree).context(|| "copy up what the image has there")?;
+    }
+    attach(tree, target).context(|| "attach")?;
+    after_attach(tree, mount)?;
     Ok(later.then_some(tree))
+}
+
+/// A tmpfs without a mode has that of the directory that it covers, as in runc.
+fn with_mode<'a>(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    parameters: &'a Parameters,
+) -> Result<Cow<'a, Parameters>> {
+    if parameters.iter().any(|(key, _)| key.as_c_str() == c"mode") {
+        return Ok(Cow::Borrowed(parameters));
+    }
+    let step = || "find the mode of the mount point";
+    let covered = match path::handle(root, &mount.destination) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Cow::Borrowed(parameters)),
+        handle => handle.map(leak).context(step)?,
+    };
+    let mode = rustix::fs::fstat(covered).context(step)?.st_mode & 0o7777;
+    let mode = CString::new(format!("{mode:o}")).map_err(|_| Error::new(step()))?;
+    let mut parameters = parameters.to_vec();
+    parameters.insert(0, (c"mode".into(), Some(mode)));
+    Ok(Cow::Owned(parameters))
+}
+
+/// A user namespace has a file system of its own only for namespaces that belong to it; for the others, which the container shares
+/// with the host, it has the host's, bound.
+fn hosts_view(
+    fstype: &CStr,
+    mount: &Mount,
+    plan: &Plan,
+    error: Error,
+) -> Result<BorrowedFd<'static>> {
+    let (path, kind) = match fstype.to_bytes() {
+        b"sysfs" => ("/sys", &plan.namespaces.network),
+        b"mqueue" => ("/dev/mqueue", &plan.namespaces.ipc),
+        b"proc" => ("/proc", &plan.namespaces.pid),
+        _ => return Err(error),
+    };
+    if *kind == Namespace::New {
+        return Err(error.hint(format!(
+            "what an outer container masks in its {path} cannot be unmasked here: let it have an unmasked one"
+        )));
+    }
+    let step = || format!("bind the host's {path} instead");
+    let tree = match super::host_handle(Path::new(path)) {
+        Err(Errno::NOENT) => {
+            return Err(error.hint(format!("nor does the host have a {path} to show")));
+        }
+        handle => handle.and_then(|handle| super::clone_mount(handle, true)),
+    }
+    .context(step)?;
+    set_attributes(tree, true, mount.attributes).context(step)?;
+    Ok(tree)
+}
+
+/// Changes the options of what is mounted there already.
+fn remount(root: BorrowedFd<'_>, mount: &Mount, parameters: &Parameters) -> Result<()> {
+    let step = || "open the mount point in the root";
+    let target = path::handle(root, &mount.destination)
+        .map(leak)
+        .context(step)?;
+    if !parameters.is_empty() {
+        reconfigure(target, parameters)?;
+    }
+    set_attributes(target, false, mount.attributes).map_err(|e| match e.errno() {
+        Some(libc::EINVAL) => e.hint("nothing is mounted there"),
+        _ => e,
+    })?;
+    after_attach(target, mount)
+}
+
+fn set_attributes(tree: BorrowedFd<'_>, recursive: bool, attributes: Attributes) -> Result<()> {
+    if attributes == Attributes::default() {
+        return Ok(());
+    }
+    mount_setattr(tree, c"", recursive, attributes.into()).map_err(|e| {
+        let error = Error::sys("set mount attributes", e);
+        match e {
+            Errno::PERM => error.hint(
+                "in a user namespace what the host's mount forbids (ro, nosuid, nodev, noexec, its atime) cannot be \
+                 allowed: see mount_namespaces(7)",
+            ),
+            _ => error,
+        }
+    })
 }
 
 /// Makes a mount that [`mount`] gave back read-only.
@@ -133,10 +224,7 @@ fn is_read_only_tmpfs(mount: &Mount) -> bool {
 
 /// What takes effect on a whole tree, or only once it is attached.
 pub(super) fn after_attach(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
-    if mount.recursive_attributes != Attributes::default() {
-        mount_setattr(tree, c"", true, mount.recursive_attributes.into())
-            .context(|| "set recursive mount attributes")?;
-    }
+    set_attributes(tree, true, mount.recursive_attributes)?;
     for (kind, recursive) in &mount.propagation {
         mount_setattr(tree, c"", *recursive, propagation(*kind))
             .context(|| "set mount propagation")?;
@@ -217,62 +305,6 @@ fn is_directory(tree: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// A new, detached mount of a file system.
-pub(super) fn file_system(
-    fstype: &CStr,
-    source: Option<&CStr>,
-    parameters: &[(CString, Option<CString>)],
-    attributes: u64,
-) -> Result<BorrowedFd<'static>> {
-    let name = || fstype.to_string_lossy().into_owned();
-    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
-        .map(leak)
-        .map_err(|e| {
-            let error = Error::sys(format!("fsopen {}", name()), e);
-            match e {
-                Errno::NODEV => error.hint("this kernel does not have that file system"),
-                _ => error,
-            }
-        })?;
-    if let Some(source) = source {
-        fsconfig_set_string(context, c"source", source)
-            .map_err(|e| explain(context, "set the source", e))?;
-    }
-    for (key, value) in parameters {
-        let set = match value {
-            Some(value) => fsconfig_set_string(context, key, value),
-            None => fsconfig_set_flag(context, key),
-        };
-        set.map_err(|e| {
-            let value = value.as_ref().map(|v| format!("={}", v.to_string_lossy()));
-            let option = format!("{}{}", key.to_string_lossy(), value.unwrap_or_default());
-            explain(context, &format!("set option {option:?}"), e)
-        })?;
-    }
-    fsconfig_create(context).map_err(|e| explain(context, &format!("create {}", name()), e))?;
-    let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
-    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map(leak)
-        .context(|| format!("fsmount {}", name()))
-}
-
-/// A file system says what is wrong with its options in words, which are read from its context (fsopen(2)).
-pub(super) fn explain(context: BorrowedFd<'_>, step: &str, errno: Errno) -> Error {
-    let error = Error::sys(step, errno);
-    let mut buffer = [0; 512];
-    match rustix::io::read(context, &mut buffer) {
-        Ok(length) => {
-            let text = String::from_utf8_lossy(&buffer[..length]);
-            // "e " marks an error.
-            error.hint(format!(
-                "the kernel says: {}",
-                text.trim_end().trim_start_matches("e ")
-            ))
-        }
-        Err(_) => error,
-    }
-}
-
 /// The change that gives a mount this propagation.
 pub(super) fn propagation(kind: Propagation) -> Change {
     let propagation = match kind {
@@ -310,6 +342,7 @@ impl std::fmt::Display for MountKind {
                 ..
             } => f.write_str("a volume"),
             Self::Cgroup => f.write_str("cgroup"),
+            Self::Remount { .. } => f.write_str("again"),
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::mounts::explain;
+use super::file_system::explain;
 use crate::error::{Context, Result};
 
 /// A detached overlay mount: reads come from `lower`, which stays as it is, writes go to `upper`. `work` is overlayfs' own, empty

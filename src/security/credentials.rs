@@ -8,11 +8,11 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::{Capabilities, Process};
 
-/// Applies limits, user, groups and capabilities, and enters the working directory.
+/// Applies limits, user and groups, and enters the working directory.
 ///
 /// # Errors
 /// With the step that the kernel refused.
-pub fn apply(process: &Process) -> Result<()> {
+pub fn change_user(process: &Process) -> Result<()> {
     set_rlimits(&process.rlimits)?;
     // While CAP_SETPCAP is there.
     drop_bounding(process.capabilities.bounding)?;
@@ -22,13 +22,32 @@ pub fn apply(process: &Process) -> Result<()> {
     if entered.is_err() {
         enter(process)?;
     }
+    let umask = rustix::fs::Mode::from_raw_mode(process.umask);
+    rustix::process::umask(umask);
+    Ok(())
+}
+
+/// Sets the capabilities to those of the process, but for CAP_SYS_ADMIN, which is kept.
+///
+/// # Errors
+/// As capset(2). Whoever does not have CAP_SYS_ADMIN does not get it.
+pub fn keep_sys_admin(process: &Process) -> Result<()> {
+    let mut capabilities = rustix::thread::capabilities(None).context(|| "capget")?;
+    let wanted = CapabilitySet::from_bits_retain(process.capabilities.effective);
+    capabilities.effective = capabilities.permitted & (wanted | CapabilitySet::SYS_ADMIN);
+    rustix::thread::set_capabilities(None, capabilities).context(|| "capset")
+}
+
+/// Sets the capabilities and no_new_privs to those of the process.
+///
+/// # Errors
+/// With the step that the kernel refused.
+pub fn give_up_rights(process: &Process) -> Result<()> {
     // After the user, because changing it clears the effective set.
     set_capabilities(process.capabilities)?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context(|| "prctl PR_SET_NO_NEW_PRIVS")?;
     }
-    let umask = rustix::fs::Mode::from_raw_mode(process.umask);
-    rustix::process::umask(umask);
     Ok(())
 }
 

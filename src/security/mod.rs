@@ -1,3 +1,4 @@
-//! What a program may do: credentials, capabilities, limits.
+//! What a program may do: credentials, capabilities, limits, system calls.
 
 pub mod credentials;
+pub mod seccomp;

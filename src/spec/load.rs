@@ -28,7 +28,28 @@ const CAPABILITIES: [&str; 2] = ["/process/capabilities", "/capabilities"];
 /// The file cannot be read, is no regular file or larger than 16 MiB, is no JSON, or a value has the wrong type; the
 /// latter by its JSON path.
 pub fn load(bundle: &Path) -> Result<Spec> {
-    read(&bundle.join("config.json"), "config.json", "config.md")
+    let bytes = read_file(&bundle.join("config.json"))?;
+    let mut spec = parse_file(&bytes, "config.json", "config.md")?;
+    leave_out_empty_pids(&mut spec, &bytes);
+    Ok(spec)
+}
+
+/// oci-spec reads a `pids` without a limit as one with 0, which is a limit.
+fn leave_out_empty_pids(spec: &mut Spec, bytes: &[u8]) {
+    let resources = |spec: &Spec| spec.linux().as_ref()?.resources().clone();
+    let Some(mut resources) = resources(spec) else {
+        return;
+    };
+    let asks = resources.pids().is_some_and(|pids| pids.limit() == 0);
+    if asks
+        && let Ok(value) = serde_json::from_slice::<Value>(bytes)
+        && value.pointer("/linux/resources/pids/limit").is_none()
+        && let Some(mut linux) = spec.linux().clone()
+    {
+        resources.set_pids(None);
+        linux.set_resources(Some(resources));
+        spec.set_linux(Some(linux));
+    }
 }
 
 /// Reads the process of `exec --process`: the `process` object of config.json in a file of its own.
@@ -41,8 +62,11 @@ pub fn load_process(path: &Path) -> Result<Process> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path, name: &str, chapter: &str) -> Result<T> {
-    let bytes = read_file(path)?;
-    parse(&bytes).map_err(|reason| {
+    parse_file(&read_file(path)?, name, chapter)
+}
+
+fn parse_file<T: DeserializeOwned>(bytes: &[u8], name: &str, chapter: &str) -> Result<T> {
+    parse(bytes).map_err(|reason| {
         Error::new(format!("{name}: {reason}")).hint(format!("see the runtime-spec, {chapter}"))
     })
 }

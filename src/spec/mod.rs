@@ -2,6 +2,7 @@
 
 mod devices;
 mod field;
+mod hooks;
 pub mod load;
 pub mod mount_options;
 mod mounts;
@@ -10,14 +11,16 @@ pub mod plan;
 mod process;
 #[cfg(test)]
 mod properties;
+pub mod seccomp;
 mod sysctl;
 pub mod tables;
 pub mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod unsupported;
 pub mod validate;
 
+pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
 pub use process::plan_process;
-pub use validate::plan;
+pub use validate::{VERSION, plan};

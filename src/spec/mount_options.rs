@@ -34,14 +34,16 @@ enum Meaning {
     NoFlag(&'static str),
     /// Makes it a bind mount; true: with all mounts below. Read by [`bind`].
     Bind,
+    /// Changes what is mounted there already. Read by [`is_remount`].
+    Remount,
+    /// An id-mapped mount; true: with all mounts below.
+    IdMap(bool),
+    /// A tmpfs begins with the files that it covers.
+    CopyUp,
     /// Changes nothing on any kernel that we run on.
     Nothing,
-    /// Refused, and why.
-    Refused(&'static str),
 }
 use Meaning::*;
-
-const NOT_YET: &str = "is not supported yet";
 
 /// mount(8), "FILESYSTEM-INDEPENDENT MOUNT OPTIONS", and runtime-spec, config.md, "Linux mount options".
 const OPTIONS: &[(&str, Meaning)] = &[
@@ -111,15 +113,17 @@ const OPTIONS: &[(&str, Meaning)] = &[
     ("loud", Nothing),
     ("iversion", Nothing),
     ("noiversion", Nothing),
-    // What is no new mount, or not done yet.
-    (
-        "remount",
-        Refused("changes an existing mount, and a container has only new ones"),
-    ),
-    ("tmpcopyup", Refused(NOT_YET)),
-    ("idmap", Refused(NOT_YET)),
-    ("ridmap", Refused(NOT_YET)),
+    ("remount", Remount),
+    // The runtime-spec's own.
+    ("tmpcopyup", CopyUp),
+    ("idmap", IdMap(false)),
+    ("ridmap", IdMap(true)),
 ];
+
+/// All options that every mount can have, in no order: `features` lists them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|(name, _)| *name)
+}
 
 /// Which options a mount can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +140,9 @@ pub(crate) struct Options {
     pub(crate) attributes: Attributes,
     pub(crate) recursive_attributes: Attributes,
     pub(crate) propagation: Vec<(Propagation, bool)>,
+    /// Whether it is id-mapped, and then whether with all mounts below.
+    pub(crate) id_map: Option<bool>,
+    pub(crate) copy_up: bool,
     /// Flags of the superblock, then what only the file system understands.
     pub(crate) parameters: Vec<(CString, Option<CString>)>,
 }
@@ -148,6 +155,11 @@ pub(crate) fn bind(options: &[String]) -> Option<bool> {
         (true, false) => Some(false),
         (false, false) => None,
     }
+}
+
+/// Whether the options change what is mounted already.
+pub(crate) fn is_remount(options: &[String]) -> bool {
+    options.iter().any(|option| option == "remount")
 }
 
 /// Tells the options apart; of contradicting ones the last counts, as in mount(8).
@@ -164,7 +176,6 @@ pub(crate) fn parse(options: &[String], takes: Takes, field: &mut Field<'_>) -> 
             ),
             (Some(Flag(name)), Takes::Everything) if !flags.contains(&name) => flags.push(name),
             (Some(NoFlag(name)), _) => flags.retain(|flag| *flag != name),
-            (Some(Refused(why)), _) => field.refuse(format_args!("option {option:?} {why}")),
             (Some(meaning), _) => parsed.apply(meaning),
             (None, Takes::Attributes(what)) => field.refuse_and_hint(
                 format_args!("unknown option {option:?} for {what}"),
@@ -188,7 +199,9 @@ impl Options {
             ClearAll(bits) => self.recursive_attributes.clear(bits),
             AtimeAll(mode) => self.recursive_attributes.atime(mode),
             Propagate(propagation, all) => self.propagation.push((propagation, all)),
-            Flag(_) | NoFlag(_) | Bind | Nothing | Refused(_) => {}
+            IdMap(all) => self.id_map = Some(all),
+            CopyUp => self.copy_up = true,
+            Flag(_) | NoFlag(_) | Bind | Remount | Nothing => {}
         }
     }
 }
@@ -217,32 +230,55 @@ const MAX_PARAMETER: usize = 255;
 
 /// `key` or `key=value` for fsconfig(2). A value stays one string: overlayfs' `lowerdir=a:b` and tmpfs' `mpol=bind:0,1`
 /// are the file system's to read.
-fn parameter(option: &str, field: &mut Field<'_>) -> Option<(CString, Option<CString>)> {
+fn parameter(option: &str, field: &mut Field<'_>) -> Vec<(CString, Option<CString>)> {
     let (key, value) = match option.split_once('=') {
         Some((key, value)) => (key, Some(value)),
         None => (option, None),
     };
     if key.is_empty() {
         field.refuse(format_args!("option {option:?} has no name"));
-        return None;
+        return Vec::new();
     }
     if key.contains(',') {
         field.refuse_and_hint(
             format_args!("unknown option {option:?}"),
             "one option per element of the list",
         );
-        return None;
+        return Vec::new();
+    }
+    if key == "lowerdir"
+        && let Some(layers) = value.and_then(long_lowerdir)
+    {
+        let layer = |layer: String| (c"lowerdir+".into(), Some(field.c_string(layer)));
+        return layers.into_iter().map(layer).collect();
     }
     if key.len().max(value.map_or(0, str::len)) > MAX_PARAMETER {
         field.refuse(format_args!(
             "option {key:.32?} is longer than the {MAX_PARAMETER} bytes that fsconfig(2) takes"
         ));
+        return Vec::new();
+    }
+    let value = value.map(|value| field.c_string(value));
+    vec![(field.c_string(key), value)]
+}
+
+/// The layers of an overlay whose list is too long for one parameter, to be given one by one (`lowerdir+`, Linux 6.7).
+/// There a colon is a colon, and no `\:` any more. `None` if the list is short enough, or a layer is too long by itself.
+fn long_lowerdir(list: &str) -> Option<Vec<String>> {
+    if list.len() <= MAX_PARAMETER {
         return None;
     }
-    Some((
-        field.c_string(key),
-        value.map(|value| field.c_string(value)),
-    ))
+    let mut layers = vec![String::new()];
+    let mut rest = list.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            ':' => layers.push(String::new()),
+            '\\' => layers.last_mut()?.extend(rest.next()),
+            c => layers.last_mut()?.push(c),
+        }
+    }
+    let fits = |layer: &String| (1..=MAX_PARAMETER).contains(&layer.len());
+    layers.iter().all(fits).then_some(layers)
 }
 
 /// What was probably meant.
@@ -423,18 +459,6 @@ mod tests {
                 BIND,
                 "option \"sync\" belongs to a file system, a bind mount cannot change it (see mount(8))",
             ),
-            (
-                "remount",
-                BIND,
-                "option \"remount\" changes an existing mount, and a container has only new ones",
-            ),
-            (
-                "tmpcopyup",
-                Takes::Everything,
-                "option \"tmpcopyup\" is not supported yet",
-            ),
-            ("idmap", BIND, "option \"idmap\" is not supported yet"),
-            ("ridmap", BIND, "option \"ridmap\" is not supported yet"),
             ("", Takes::Everything, "option \"\" has no name"),
             ("=1", Takes::Everything, "option \"=1\" has no name"),
             (
@@ -451,6 +475,40 @@ mod tests {
         ] {
             let (_, errors) = parsed(&["ro", option], takes);
             assert_eq!(errors, [format!("options[1]: {message}")]);
+        }
+    }
+
+    #[test]
+    fn the_layers_of_a_long_list_are_given_one_by_one() {
+        let [a, b] = ["a", "b"].map(|name| name.repeat(200));
+        let given = fine(&[&format!("lowerdir=/{a}:/{b}\\:c"), "upperdir=/u"]);
+        let text: Vec<String> = given
+            .parameters
+            .iter()
+            .map(|(key, value)| format!("{key:?} {value:?}"))
+            .collect();
+        assert_eq!(
+            text,
+            [
+                format!("\"lowerdir+\" Some(\"/{a}\")"),
+                format!("\"lowerdir+\" Some(\"/{b}:c\")"),
+                "\"upperdir\" Some(\"/u\")".into(),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_option_of_the_runtime_spec_is_known() {
+        // runtime-spec 1.3, config.md, "Linux mount options".
+        let spec = "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev \
+            nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private \
+            ratime rbind rdev rdiratime relatime remount rexec rnoatime rnodiratime rnoexec rnorelatime \
+            rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid \
+            rsymfollow runbindable rw shared silent slave strictatime suid symfollow sync tmpcopyup unbindable \
+            idmap ridmap rnodev";
+        let names: Vec<&str> = names().collect();
+        for option in spec.split_whitespace() {
+            assert!(names.contains(&option), "{option}");
         }
     }
 

@@ -10,7 +10,8 @@ use oci_spec::runtime as oci;
 
 use super::field::{Field, clean};
 use super::mount_options::{self, Options, Takes};
-use super::plan::{BindSource, Mount, MountKind};
+use super::namespaces::plan_id_lines;
+use super::plan::{BindSource, Mount, MountIdMap, MountIds, MountKind, Namespace, Namespaces};
 
 /// File systems of which there is one instance, for the whole machine or for a namespace.
 ///
@@ -60,6 +61,7 @@ pub(crate) fn plan_mounts(
     mounts: &[oci::Mount],
     bundle: &Path,
     sources: &BTreeMap<usize, OwnedFd>,
+    namespaces: &Namespaces,
     field: &mut Field<'_>,
 ) -> Vec<Mount> {
     let plans = mounts
@@ -69,7 +71,7 @@ pub(crate) fn plan_mounts(
             let file = sources
                 .get(&index)
                 .map(|fd| BindSource::Mount(fd.as_raw_fd()));
-            plan_mount(mount, bundle, file, &mut field.item(index))
+            plan_mount(mount, bundle, file, namespaces, &mut field.item(index))
         })
         .collect();
     for (index, _) in sources.range(mounts.len()..) {
@@ -82,11 +84,19 @@ fn plan_mount(
     mount: &oci::Mount,
     bundle: &Path,
     file: Option<BindSource>,
+    namespaces: &Namespaces,
     field: &mut Field<'_>,
 ) -> Mount {
     let destination = plan_destination(mount.destination(), &mut field.at("destination"));
-    refuse_id_maps(mount, field);
     let (kind, options) = plan_kind(mount, bundle, file, field);
+    let id_map = plan_id_map(mount, &kind, options.id_map, namespaces, field);
+    check_ids(&kind, namespaces, &mut field.at("options"));
+    if options.copy_up && !is_tmpfs(&kind) {
+        field.at("options").refuse_and_hint(
+            "\"tmpcopyup\" is for a tmpfs only",
+            "it fills the new file system with what it covers",
+        );
+    }
     if let Err(reason) = over_proc(&destination, &kind) {
         field.at("destination").refuse_and_hint(
             reason,
@@ -99,7 +109,13 @@ fn plan_mount(
         attributes: options.attributes,
         recursive_attributes: options.recursive_attributes,
         propagation: options.propagation,
+        id_map,
+        copy_up: options.copy_up,
     }
+}
+
+fn is_tmpfs(kind: &MountKind) -> bool {
+    matches!(kind, MountKind::FileSystem { fstype, .. } if fstype.as_c_str() == c"tmpfs")
 }
 
 fn plan_destination(destination: &Path, field: &mut Field<'_>) -> PathBuf {
@@ -118,13 +134,78 @@ fn plan_destination(destination: &Path, field: &mut Field<'_>) -> PathBuf {
     cleaned
 }
 
-fn refuse_id_maps(mount: &oci::Mount, field: &mut Field<'_>) {
-    for (name, map) in [
-        ("uidMappings", mount.uid_mappings()),
-        ("gidMappings", mount.gid_mappings()),
-    ] {
-        if map.as_ref().is_some_and(|map| !map.is_empty()) {
-            field.at(name).refuse("is not supported yet");
+/// `idmap` and `ridmap` take the container's own map, unless the mount has one. A map without such an option is not
+/// recursive, as in runc.
+fn plan_id_map(
+    mount: &oci::Mount,
+    kind: &MountKind,
+    option: Option<bool>,
+    namespaces: &Namespaces,
+    field: &mut Field<'_>,
+) -> Option<MountIdMap> {
+    let lines = |map: &Option<Vec<oci::LinuxIdMapping>>| map.clone().unwrap_or_default();
+    let (uid, gid) = (lines(mount.uid_mappings()), lines(mount.gid_mappings()));
+    let has_own = !uid.is_empty() || !gid.is_empty();
+    if !has_own && option.is_none() {
+        return None;
+    }
+    if !matches!(kind, MountKind::Bind { .. }) {
+        field.refuse_and_hint(
+            "only a bind mount can be id-mapped",
+            "its own options (uid=, gid=) give the files of a new file system their owners",
+        );
+    }
+    let ids = if has_own {
+        MountIds::Maps {
+            uid: plan_id_lines(&uid, &mut field.at("uidMappings")),
+            gid: plan_id_lines(&gid, &mut field.at("gidMappings")),
+        }
+    } else {
+        match &namespaces.user {
+            Namespace::Join(path) => MountIds::Namespace(path.clone()),
+            Namespace::New => MountIds::Maps {
+                uid: namespaces.uid_map.clone(),
+                gid: namespaces.gid_map.clone(),
+            },
+            Namespace::Inherit => {
+                field.at("options").refuse_and_hint(
+                    "there is no user namespace whose map the mount could have",
+                    "give the mount uidMappings and gidMappings, or add {\"type\": \"user\"} to linux.namespaces",
+                );
+                return None;
+            }
+        }
+    };
+    Some(MountIdMap {
+        ids,
+        recursive: option.unwrap_or(false),
+    })
+}
+
+/// The kernel reads `uid=` and `gid=` in the container's user namespace, and knows no others there.
+fn check_ids(kind: &MountKind, namespaces: &Namespaces, field: &mut Field<'_>) {
+    let MountKind::FileSystem { parameters, .. } = kind else {
+        return;
+    };
+    if namespaces.user != Namespace::New {
+        return;
+    }
+    for (key, value) in parameters {
+        let (map, name) = match key.to_bytes() {
+            b"uid" => (&namespaces.uid_map, "linux.uidMappings"),
+            b"gid" => (&namespaces.gid_map, "linux.gidMappings"),
+            _ => continue,
+        };
+        let value = value.as_ref().and_then(|value| value.to_str().ok());
+        let Some(id) = value.and_then(|value| value.parse().ok()) else {
+            continue;
+        };
+        if !map.iter().any(|line| line.contains(id)) {
+            let key = key.to_string_lossy();
+            field.refuse_and_hint(
+                format_args!("\"{key}={id}\": {id} is not in {name}"),
+                "map it, or leave the option out",
+            );
         }
     }
 }
@@ -141,8 +222,15 @@ fn plan_kind(
         mount_options::parse(options, takes, &mut field.at("options"))
     };
     let bind = mount_options::bind(options).or((fstype == "bind").then_some(false));
-    if bind.is_none() && file.is_some() {
+    let remount = mount_options::is_remount(options);
+    if (bind.is_none() || remount) && file.is_some() {
         field.refuse("has an open source and is no bind mount");
+    }
+    if remount {
+        let takes = bind.map_or(Takes::Everything, |_| Takes::Attributes("a bind mount"));
+        let mut options = parse(takes, field);
+        let parameters = std::mem::take(&mut options.parameters);
+        return (MountKind::Remount { parameters }, options);
     }
     match (bind, fstype) {
         (Some(recursive), _) => {
@@ -215,6 +303,10 @@ fn read_only(
 /// # Errors
 /// Why not, to follow the name of the destination.
 pub fn over_proc(destination: &Path, kind: &MountKind) -> std::result::Result<(), String> {
+    if let MountKind::Remount { .. } = kind {
+        // It shows nothing else than before.
+        return Ok(());
+    }
     let Ok(below) = destination.strip_prefix("/proc") else {
         return Ok(());
     };
@@ -223,7 +315,7 @@ pub fn over_proc(destination: &Path, kind: &MountKind) -> std::result::Result<()
             MountKind::FileSystem { fstype, .. } => fstype.as_c_str() == c"proc",
             // The host's own: for a container that shares its pid namespace.
             MountKind::Bind { source, .. } => *source == BindSource::Path("/proc".into()),
-            MountKind::Cgroup => false,
+            MountKind::Cgroup | MountKind::Remount { .. } => false,
         };
         return allowed
             .then_some(())
@@ -244,8 +336,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::spec::plan::IdMap;
     use crate::spec::testing::{
-        assert_refused, plan, plan_with_sources, planned, refusals, rootless, with,
+        assert_refused, plan, plan_with_sources, planned, refusals, refusals_of, rootless, set,
+        with,
     };
 
     fn mount(mount: Value) -> Mount {
@@ -503,13 +597,99 @@ mod tests {
             row(
                 json!({"destination": "/a", "source": "/b", "options": ["bind"],
                     "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
-                "mounts[0].uidMappings: is not supported yet",
+                "mounts[0].gidMappings: is missing (a map of user ids goes with one of group ids)",
             ),
             row(
-                json!({"destination": "/a", "source": "/b", "options": ["bind"],
+                json!({"destination": "/a", "source": "/b", "options": ["rbind", "ridmap"]}),
+                "mounts[0].options: there is no user namespace whose map the mount could have (give the mount \
+                 uidMappings and gidMappings, or add {\"type\": \"user\"} to linux.namespaces)",
+            ),
+            row(
+                json!({"destination": "/a", "type": "tmpfs",
+                    "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
                     "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
-                "mounts[0].gidMappings: is not supported yet",
+                "mounts[0]: only a bind mount can be id-mapped (its own options (uid=, gid=) give the files of a new \
+                 file system their owners)",
+            ),
+            row(
+                json!({"destination": "/a", "type": "ramfs", "options": ["tmpcopyup"]}),
+                "mounts[0].options: \"tmpcopyup\" is for a tmpfs only (it fills the new file system with what it covers)",
             ),
         ]);
+    }
+
+    #[test]
+    fn id_maps_of_the_container_and_of_the_mount() {
+        let bind =
+            |options: Value| json!({"destination": "/a", "source": "/b", "options": options});
+        let mut config = rootless();
+        let mut own = bind(json!(["bind"]));
+        own["uidMappings"] = json!([{"containerID": 0, "hostID": 7, "size": 1}]);
+        own["gidMappings"] = json!([{"containerID": 5, "hostID": 8, "size": 2}]);
+        let mut both = own.clone();
+        both["options"] = json!(["bind", "idmap", "ridmap"]);
+        let mounts = json!([
+            bind(json!(["rbind", "idmap"])),
+            own,
+            both,
+            bind(json!(["bind"]))
+        ]);
+        set(&mut config, "/mounts", Some(mounts));
+        let line = |container_id, host_id, size| {
+            vec![IdMap {
+                container_id,
+                host_id,
+                size,
+            }]
+        };
+        let maps = |uid, gid, recursive| {
+            let ids = MountIds::Maps { uid, gid };
+            Some(MountIdMap { ids, recursive })
+        };
+        let planned: Vec<_> = plan(&config).unwrap().mounts;
+        let planned: Vec<_> = planned.into_iter().map(|mount| mount.id_map).collect();
+        assert_eq!(
+            planned,
+            [
+                maps(line(0, 1000, 1), line(0, 1000, 1), false),
+                maps(line(0, 7, 1), line(5, 8, 2), false),
+                maps(line(0, 7, 1), line(5, 8, 2), true),
+                None,
+            ]
+        );
+        let user = json!({"type": "user", "path": "/proc/7/ns/user"});
+        set(&mut config, "/linux/namespaces/4", Some(user));
+        let planned = plan(&config).unwrap().mounts.remove(0).id_map.unwrap();
+        assert_eq!(planned.ids, MountIds::Namespace("/proc/7/ns/user".into()));
+    }
+
+    #[test]
+    fn ids_of_a_file_system_must_be_mapped() {
+        let mut config = rootless();
+        let options = json!(["newinstance", "gid=5", "uid=0"]);
+        let pts = json!([{"destination": "/dev/pts", "type": "devpts", "options": options}]);
+        set(&mut config, "/mounts", Some(pts));
+        assert_eq!(
+            refusals_of(&config),
+            [
+                "mounts[0].options: \"gid=5\": 5 is not in linux.gidMappings (map it, or leave the option out)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_remount_changes_what_is_there() {
+        let mount = |options: Value| mount(json!({"destination": "/proc/sys", "options": options}));
+        for (options, expected) in [
+            (json!(["remount", "bind", "ro"]), 0),
+            (json!(["remount", "ro", "size=1k"]), 1),
+        ] {
+            let mount = mount(options);
+            assert_eq!(mount.attributes.set, 1);
+            match mount.kind {
+                MountKind::Remount { parameters } => assert_eq!(parameters.len(), expected),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -38,6 +38,14 @@ pub(crate) fn plan_namespaces(linux: Option<&oci::Linux>, field: &mut Field<'_>)
             "the container's mounts would be the host's; add {\"type\": \"mount\"}",
         );
     }
+    if namespaces.user == Namespace::New
+        && let Namespace::Join(path) = &namespaces.mount
+    {
+        field.at("namespaces").refuse_and_hint(
+            format_args!("a new user namespace has no rights over the mount namespace {path:?}"),
+            "make a mount namespace too, or join the user namespace that it belongs to",
+        );
+    }
     let uid_map = linux.and_then(|linux| linux.uid_mappings().as_deref());
     let gid_map = linux.and_then(|linux| linux.gid_mappings().as_deref());
     for (name, map, plan) in [
@@ -112,6 +120,25 @@ fn plan_id_map(map: &[oci::LinuxIdMapping], user: &Namespace, field: &mut Field<
         }
         (Namespace::New, false) => {}
     }
+    let map = plan_lines(map, field);
+    if !map.iter().any(|line| line.contains(0)) {
+        field.refuse_and_hint(
+            "does not map 0",
+            "the container is set up by its root; map containerID 0",
+        );
+    }
+    map
+}
+
+/// The map of an id-mapped mount.
+pub(super) fn plan_id_lines(map: &[oci::LinuxIdMapping], field: &mut Field<'_>) -> Vec<IdMap> {
+    if map.is_empty() {
+        field.refuse_and_hint("is missing", "a map of user ids goes with one of group ids");
+    }
+    plan_lines(map, field)
+}
+
+fn plan_lines(map: &[oci::LinuxIdMapping], field: &mut Field<'_>) -> Vec<IdMap> {
     let map: Vec<IdMap> = map
         .iter()
         .map(|line| IdMap {
@@ -159,12 +186,6 @@ fn check_id_map(map: &[IdMap], field: &mut Field<'_>) {
                 field.refuse(format_args!("overlaps element {other} on the host"));
             }
         }
-    }
-    if !map.iter().any(|line| line.contains(0)) {
-        field.refuse_and_hint(
-            "does not map 0",
-            "the container is set up by its root; map containerID 0",
-        );
     }
 }
 
@@ -312,6 +333,22 @@ mod tests {
                  add {\"type\": \"time\"} without a path to linux.namespaces)",
             ),
         ]);
+    }
+
+    #[test]
+    fn a_new_user_namespace_has_no_rights_over_another_mount_namespace() {
+        let mut config = rootless();
+        let namespaces = config.pointer_mut("/linux/namespaces").unwrap();
+        let mount = namespaces.as_array_mut().unwrap();
+        let mount = mount.iter_mut().find(|n| n["type"] == "mount").unwrap();
+        mount["path"] = json!("/proc/7/ns/mnt");
+        assert_eq!(
+            refusals_of(&config),
+            [
+                "linux.namespaces: a new user namespace has no rights over the mount namespace \"/proc/7/ns/mnt\" \
+                 (make a mount namespace too, or join the user namespace that it belongs to)"
+            ]
+        );
     }
 
     #[test]

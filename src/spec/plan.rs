@@ -6,7 +6,9 @@
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::seccomp::Seccomp;
 use crate::cgroup;
 
 /// A validated container.
@@ -35,6 +37,35 @@ pub struct Plan {
     pub cgroup: cgroup::Plan,
     /// The program and its credentials.
     pub process: Process,
+    /// Which system calls it may make, and every program that is executed in the container later.
+    pub seccomp: Option<Seccomp>,
+    /// Programs of the caller at points of the container's life.
+    pub hooks: Hooks,
+}
+
+/// The hooks of runtime-spec, config.md, in their order.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)] // the names of config.json
+pub struct Hooks {
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
+    pub create_container: Vec<Hook>,
+    pub start_container: Vec<Hook>,
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+}
+
+/// A program that is executed with the container's state on its standard input.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    /// Absolute, where the hook is executed.
+    pub path: CString,
+    /// Never empty.
+    pub args: Vec<CString>,
+    /// Nothing else is in its environment.
+    pub env: Vec<CString>,
+    /// It is killed if it takes longer.
+    pub timeout: Option<Duration>,
 }
 
 /// What happens with one kind of namespace.
@@ -84,8 +115,12 @@ pub struct Root {
     pub path: PathBuf,
     /// `root.readonly`.
     pub readonly: bool,
-    /// `linux.rootfsPropagation`: private or slave, which it is unless it says otherwise.
+    /// `linux.rootfsPropagation`: slave unless it says otherwise.
     pub propagation: Propagation,
+    /// Whether it holds for all mounts below the root too (`rshared`, `runbindable`).
+    pub recursive_propagation: bool,
+    /// Entered by chroot(2) instead of pivot_root(2): `--no-pivot`.
+    pub no_pivot: bool,
 }
 
 /// mount_namespaces(7).
@@ -112,6 +147,29 @@ pub struct Mount {
     pub recursive_attributes: Attributes,
     /// Applied after it is mounted, with whether to apply it to all mounts below too.
     pub propagation: Vec<(Propagation, bool)>,
+    /// `idmap`, `ridmap`: whose ids the files show; for bind mounts only.
+    pub id_map: Option<MountIdMap>,
+    /// `tmpcopyup`: a tmpfs begins with what the image has at its destination.
+    pub copy_up: bool,
+}
+
+/// An id-mapped mount, mount_setattr(2) `MOUNT_ATTR_IDMAP`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountIdMap {
+    /// From the ids in the file system (`container_id`) to those of the host (`host_id`).
+    pub ids: MountIds,
+    /// `ridmap`: all mounts below too.
+    pub recursive: bool,
+}
+
+/// A user namespace whose map an id-mapped mount has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MountIds {
+    /// A new one with this map.
+    Maps { uid: Vec<IdMap>, gid: Vec<IdMap> },
+    /// The one that the container joins.
+    Namespace(PathBuf),
 }
 
 /// `MOUNT_ATTR_*` bits to set and to clear; the clear bits are applied first.
@@ -151,6 +209,11 @@ pub enum MountKind {
     },
     /// The container's view of its cgroups: v2, or a tmpfs with one directory per v1 hierarchy.
     Cgroup,
+    /// `remount`: what is mounted at the destination already gets other options.
+    Remount {
+        /// As for [`Self::FileSystem`]; none for a bind mount, whose file system has other users.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
 }
 
 /// Where a bind mount comes from.
@@ -216,6 +279,19 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `/proc/<pid>/oom_score_adj`; `None` keeps the caller's.
     pub oom_score_adj: Option<i32>,
+}
+
+impl Process {
+    /// Adds variables (`NAME=value`), each in the place of the one that has its name.
+    pub fn add_env(&mut self, variables: &[CString]) {
+        fn name(variable: &CString) -> Option<&[u8]> {
+            variable.as_bytes().split(|&byte| byte == b'=').next()
+        }
+        for variable in variables {
+            self.env.retain(|other| name(other) != name(variable));
+            self.env.push(variable.clone());
+        }
+    }
 }
 
 /// capabilities(7): the five sets, bit n is capability n. Nothing is inherited unless asked for (CVE-2022-29162).

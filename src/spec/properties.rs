@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::plan::{BindSource, MountKind, Namespace, Plan};
 use super::testing::{config, rootless, set};
 use super::{load, tables};
-use crate::container::{Request, Stdio};
+use crate::container::{Options, Request, Stdio};
 
 /// Everything that the planner reads, at once and right.
 fn everything() -> Value {
@@ -192,7 +192,7 @@ fn plan(spec: &Spec) -> Option<Plan> {
         root: None,
         sources: Default::default(),
         stdio: Stdio::Inherit,
-        keyring: true,
+        options: Options::default(),
     };
     match super::plan(&request) {
         Ok(plan) => Some(plan),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::plan::Plan;
 use super::template::TEMPLATE;
-use crate::container::{Request, Stdio};
+use crate::container::{Options, Request, Stdio};
 use crate::error::Result;
 
 /// The default configuration.
@@ -72,7 +72,7 @@ pub(crate) fn plan_with_sources(config: &Value, sources: BTreeMap<usize, OwnedFd
         root: None,
         sources,
         stdio: Stdio::Inherit,
-        keyring: true,
+        options: Options::default(),
     })
 }
 

@@ -22,15 +22,11 @@ pub(crate) fn refuse_in_process(process: &oci::Process, field: &mut Field<'_>) {
 /// Refuses what is set elsewhere. `solaris`, `windows` and `zos` are not for this system and ignored, as in runc.
 pub(crate) fn refuse_in_spec(spec: &oci::Spec, field: &mut Field<'_>) {
     refuse(&[("vm", spec.vm().is_some())], field);
-    if let Some(hooks) = spec.hooks() {
-        refuse_hooks(hooks, &mut field.at("hooks"));
-    }
     if let Some(linux) = spec.linux() {
         let label = linux.mount_label().as_deref().unwrap_or_default();
         let devices = linux.net_devices().as_ref();
         refuse(
             &[
-                ("seccomp", linux.seccomp().is_some()),
                 ("mountLabel", !label.is_empty()),
                 ("intelRdt", linux.intel_rdt().is_some()),
                 ("memoryPolicy", linux.memory_policy().is_some()),
@@ -40,22 +36,6 @@ pub(crate) fn refuse_in_spec(spec: &oci::Spec, field: &mut Field<'_>) {
             &mut field.at("linux"),
         );
     }
-}
-
-#[allow(deprecated)] // prestart hooks are, and callers still ask for them
-fn refuse_hooks(hooks: &oci::Hooks, field: &mut Field<'_>) {
-    let any = |list: &Option<Vec<oci::Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    refuse(
-        &[
-            ("prestart", any(hooks.prestart())),
-            ("createRuntime", any(hooks.create_runtime())),
-            ("createContainer", any(hooks.create_container())),
-            ("startContainer", any(hooks.start_container())),
-            ("poststart", any(hooks.poststart())),
-            ("poststop", any(hooks.poststop())),
-        ],
-        field,
-    );
 }
 
 fn refuse(rows: &[(&str, bool)], field: &mut Field<'_>) {
@@ -72,9 +52,7 @@ mod tests {
 
     #[test]
     fn refused_by_name() {
-        let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW"});
         for (pointer, value) in [
-            ("/linux/seccomp", seccomp),
             ("/linux/mountLabel", json!("a")),
             ("/linux/intelRdt", json!({})),
             ("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"})),
@@ -84,17 +62,6 @@ mod tests {
         ] {
             let field = pointer[1..].replace('/', ".");
             assert_refused(&[(pointer, value, &format!("{field}: is not supported yet"))]);
-        }
-        for hook in [
-            "prestart",
-            "createRuntime",
-            "createContainer",
-            "startContainer",
-            "poststart",
-            "poststop",
-        ] {
-            let message = format!("hooks.{hook}: is not supported yet");
-            assert_refused(&[("/hooks", json!({hook: [{"path": "/h"}]}), &message)]);
         }
     }
 

@@ -6,17 +6,20 @@ use oci_spec::runtime as oci;
 
 use super::devices::plan_devices;
 use super::field::Field;
+use super::hooks::plan_hooks;
 use super::mounts::plan_mounts;
 use super::namespaces::plan_namespaces;
 use super::plan::{IdMap, Namespace, Namespaces, Plan, Process, Propagation, Root};
 use super::process::plan_process;
+use super::seccomp::plan_seccomp;
 use super::sysctl::plan_sysctl;
 use super::unsupported;
 use crate::cgroup;
 use crate::container::Request;
 use crate::error::{Error, Result};
 
-/// The newest minor version of the runtime-spec 1 that we know.
+/// The newest version of the runtime-spec that we know: `1.MINOR`.
+pub const VERSION: &str = "1.3.0";
 const MINOR: u64 = 3;
 /// sethostname(2), in bytes.
 const MAX_HOSTNAME: usize = 64;
@@ -33,14 +36,16 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
 
     check_version(spec.version(), &mut field.at("ociVersion"));
     unsupported::refuse_in_spec(spec, field);
-    let root = plan_root(spec, &request.bundle, field);
+    let hooks = plan_hooks(spec.hooks().as_ref(), &mut field.at("hooks"));
+    let root = plan_root(request, field);
+    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
     let mounts = plan_mounts(
         spec.mounts().as_deref().unwrap_or_default(),
         &request.bundle,
         &request.sources,
+        &namespaces,
         &mut field.at("mounts"),
     );
-    let namespaces = plan_namespaces(linux, &mut field.at("linux"));
     let hostname = plan_hostname(spec.hostname(), &namespaces, &mut field.at("hostname"));
     let domainname = plan_hostname(spec.domainname(), &namespaces, &mut field.at("domainname"));
 
@@ -57,6 +62,9 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let masked_paths = plan_paths(masked_paths, &mut field.at("maskedPaths"));
     let readonly_paths = linux.and_then(|linux| linux.readonly_paths().as_deref());
     let readonly_paths = plan_paths(readonly_paths, &mut field.at("readonlyPaths"));
+
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = seccomp.map(|seccomp| plan_seccomp(seccomp, &mut field.at("seccomp")));
 
     let process = plan_first_process(spec, &namespaces, &mut errors);
     let cgroup = cgroup::plan(request.id, linux, &mut errors);
@@ -75,6 +83,8 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         sysctl,
         cgroup,
         process,
+        seccomp,
+        hooks,
     })
 }
 
@@ -93,7 +103,8 @@ fn check_version(version: &str, field: &mut Field<'_>) {
     }
 }
 
-fn plan_root(spec: &oci::Spec, bundle: &Path, field: &mut Field<'_>) -> Root {
+fn plan_root(request: &Request<'_>, field: &mut Field<'_>) -> Root {
+    let (spec, bundle) = (request.spec, request.bundle.as_path());
     let root = spec.root().as_ref();
     let path = root.map_or(Path::new(""), |root| root.path());
     if !bundle.is_absolute() {
@@ -114,13 +125,22 @@ fn plan_root(spec: &oci::Spec, bundle: &Path, field: &mut Field<'_>) -> Root {
     field.at("root").at("path").c_string(path);
     let propagation = spec.linux().as_ref();
     let propagation = propagation.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let name = propagation.unwrap_or_default();
+    let field = &mut field.at("linux");
+    let field = &mut field.at("rootfsPropagation");
+    let propagation = plan_propagation(name, field);
+    if request.options.no_pivot && propagation == Propagation::Private {
+        field.refuse_and_hint(
+            format_args!("{name:?} is not safe without pivot_root"),
+            "the host's mounts would stay busy in the container as long as it lives: use slave, or leave --no-pivot out",
+        );
+    }
     Root {
         path: bundle.join(path),
         readonly: root.and_then(|root| root.readonly()).unwrap_or(false),
-        propagation: plan_propagation(
-            propagation.unwrap_or_default(),
-            &mut field.at("linux").at("rootfsPropagation"),
-        ),
+        propagation,
+        recursive_propagation: name.starts_with('r'),
+        no_pivot: request.options.no_pivot,
     }
 }
 
@@ -129,13 +149,8 @@ fn plan_propagation(name: &str, field: &mut Field<'_>) -> Propagation {
     match name {
         "private" | "rprivate" => Propagation::Private,
         "" | "slave" | "rslave" => Propagation::Slave,
-        "shared" | "rshared" | "unbindable" | "runbindable" => {
-            field.refuse_and_hint(
-                format_args!("{name:?} is not supported yet"),
-                "private and slave are",
-            );
-            Propagation::Slave
-        }
+        "shared" | "rshared" => Propagation::Shared,
+        "unbindable" | "runbindable" => Propagation::Unbindable,
         other => {
             field.refuse_and_hint(
                 format_args!("{other:?} is no propagation"),
@@ -350,8 +365,8 @@ mod tests {
             [
                 "ociVersion",
                 "root",
-                "mounts[0].destination",
                 "linux.namespaces",
+                "mounts[0].destination",
                 "hostname",
                 "process.args"
             ]
@@ -376,7 +391,7 @@ mod tests {
             root: None,
             sources: Default::default(),
             stdio: crate::container::Stdio::Inherit,
-            keyring: true,
+            options: crate::container::Options::default(),
         };
         assert_eq!(
             super::plan(&request).unwrap_err().to_string(),

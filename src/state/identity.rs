@@ -3,10 +3,10 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::sys::process;
 
 /// A process of this boot: its pid and when it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,14 +57,8 @@ impl Identity {
     /// # Errors
     /// As pidfd_open(2), except that a process which has gone is `None`.
     pub fn open(&self) -> Result<Option<OwnedFd>> {
-        let Some(pid) = Pid::from_raw(self.pid) else {
-            return Ok(None);
-        };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
-            Err(rustix::io::Errno::SRCH) => Ok(None),
-            Err(e) => Err(Error::sys(format!("pidfd_open {}", self.pid), e)),
-        }
+        let pidfd = process::open(self.pid).context(|| format!("pidfd_open {}", self.pid))?;
+        Ok(pidfd.filter(|_| self.is_alive()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Hooks, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Identity};
@@ -36,9 +36,18 @@ pub struct Record {
     pub init: Option<Identity>,
     /// `process` of config.json, which an exec starts from.
     pub process: Process,
+    /// `linux.resources` of config.json, with what has been changed since.
+    #[serde(default)]
+    pub resources: Option<LinuxResources>,
     /// `annotations` of config.json.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
+    /// Whether its system calls are filtered: the compiled filter lies beside this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seccomp: bool,
+    /// Those `hooks` of config.json that are called once it is made: poststart and poststop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 impl Record {

@@ -15,8 +15,13 @@ use crate::error::{Context, Error, Result};
 const INTENT: &str = "intent.json";
 const RECORD: &str = "state.json";
 const RECORD_NEW: &str = "state.json.new";
+/// The compiled system call filter, for an exec.
+const SECCOMP: &str = "seccomp";
 /// The socket on which a created container waits for `start`.
 const GATE: &str = "start.sock";
+/// The directory that a container sees as `/run/notify`, and in it the socket on which `start` listens for it.
+const NOTIFY: &str = "notify";
+const NOTIFY_SOCKET: &str = "notify/notify.sock";
 
 /// All containers below one root directory.
 #[derive(Debug, Clone)]
@@ -42,6 +47,11 @@ impl Store {
     /// The directory that holds everything.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The directory of a container's notify socket, whether it exists or not.
+    pub fn notify_dir(&self, id: &ContainerId) -> PathBuf {
+        self.path(id).join(NOTIFY)
     }
 
     fn path(&self, id: &ContainerId) -> PathBuf {
@@ -198,6 +208,22 @@ impl Entry {
         self.path.join(GATE)
     }
 
+    /// Where the container sends its notifications, sd_notify(3).
+    pub fn notify_socket(&self) -> PathBuf {
+        self.path.join(NOTIFY_SOCKET)
+    }
+
+    /// Makes the directory of the notify socket, which the container sees: any user of the container may enter it.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn make_notify_dir(&self) -> Result<()> {
+        let mode = Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(&self.dir, NOTIFY, mode)
+            .and_then(|()| rustix::fs::chmodat(&self.dir, NOTIFY, mode, AtFlags::empty()))
+            .context(|| format!("make directory {}", self.path.join(NOTIFY).display()))
+    }
+
     fn write_intent(&self, record: &Record) -> Result<()> {
         let step = || format!("write {}", self.path.join(INTENT).display());
         let json =
@@ -232,6 +258,23 @@ impl Entry {
         Ok(())
     }
 
+    /// Writes the compiled system call filter.
+    ///
+    /// # Errors
+    /// As [`Entry::write`].
+    pub fn write_seccomp(&self, filter: &[u8]) -> Result<()> {
+        self.write_file(SECCOMP, filter)
+            .context(|| format!("write {}", self.path.join(SECCOMP).display()))
+    }
+
+    /// Reads the compiled system call filter; `None` for a container without one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_seccomp(&self) -> Result<Option<Vec<u8>>> {
+        self.read_bytes(SECCOMP)
+    }
+
     /// Reads the record; `None` before the container's first process was recorded.
     ///
     /// # Errors
@@ -248,20 +291,29 @@ impl Entry {
         self.read_file(INTENT)
     }
 
-    fn read_file(&self, name: &str) -> Result<Option<Record>> {
-        let path = self.path.join(name);
+    fn read_bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let read = openat(&self.dir, name, flags, Mode::empty()).and_then(|file| {
-            let mut json = Vec::new();
-            match fs::File::from(file).read_to_end(&mut json) {
-                Ok(_) => Ok(json),
+            let mut bytes = Vec::new();
+            match fs::File::from(file).read_to_end(&mut bytes) {
+                Ok(_) => Ok(bytes),
                 Err(e) => Err(Errno::from_io_error(&e).unwrap_or(Errno::IO)),
             }
         });
-        let json = match read {
-            Ok(json) => json,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(Error::sys(format!("read {}", path.display()), e)),
+        match read {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::sys(
+                format!("read {}", self.path.join(name).display()),
+                e,
+            )),
+        }
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<Record>> {
+        let path = self.path.join(name);
+        let Some(json) = self.read_bytes(name)? else {
+            return Ok(None);
         };
         let broken = |why: String| {
             Error::new(format!("read {}: {why}", path.display())).hint(format!(
@@ -313,9 +365,14 @@ impl Entry {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(self) -> Result<()> {
-        for names in [&[RECORD, INTENT][..], &[RECORD_NEW, GATE]] {
+        let rare = [RECORD_NEW, GATE, SECCOMP, NOTIFY_SOCKET, NOTIFY];
+        for names in [&[RECORD, INTENT][..], &rare] {
             for name in names {
-                match unlinkat(&self.dir, *name, AtFlags::empty()) {
+                let flags = match *name {
+                    NOTIFY => AtFlags::REMOVEDIR,
+                    _ => AtFlags::empty(),
+                };
+                match unlinkat(&self.dir, *name, flags) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(e) => {
                         let path = self.path.join(name);
@@ -325,7 +382,7 @@ impl Entry {
             }
             match rustix::fs::rmdir(&self.path) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
-                // A container that was never started has a gate.
+                // A container that was never started has a gate; some have a filter, or a service of systemd's a notify socket.
                 Err(Errno::NOTEMPTY) => {}
                 Err(e) => return Err(Error::sys(format!("remove {}", self.path.display()), e)),
             }

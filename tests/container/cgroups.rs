@@ -65,6 +65,84 @@ fn memory_pids_and_cpu_limits_are_in_the_cgroup() {
     case.assert_nothing_left();
 }
 
+/// A disk, by its number.
+fn disk() -> Option<(u32, u32)> {
+    let disks = fs::read_dir("/sys/block").ok()?.flatten();
+    let is_disk = |name: &str| {
+        ["vd", "sd", "nvme", "xvd"]
+            .iter()
+            .any(|d| name.starts_with(d))
+    };
+    disks
+        .filter(|disk| is_disk(&disk.file_name().to_string_lossy()))
+        .find_map(|disk| {
+            let number = fs::read_to_string(disk.path().join("dev")).ok()?;
+            let (major, minor) = number.trim().split_once(':')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        })
+}
+
+#[test]
+fn a_disk_is_throttled_and_memory_nodes_and_processors_are_chosen() {
+    let needs = [
+        Need::Controller("cpuset"),
+        Need::Controller(if unified() { "io" } else { "blkio" }),
+    ];
+    let (Some(case), Some((major, minor))) = (Case::new(&needs), disk()) else {
+        return;
+    };
+    let device = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+    let c = case.bundle("c").sh("sleep 1000").with(
+        "/linux/resources",
+        json!({
+            "cpu": {"cpus": "0", "mems": "0"},
+            "blockIO": {
+                "throttleReadBpsDevice": device(1_048_576),
+                "throttleWriteIOPSDevice": device(100),
+            },
+        }),
+    );
+    c.run_detached().ok();
+    let read = |controller: &str, file: &str| {
+        let path = process::cgroup(c.pid(), controller).join(file);
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    };
+    assert_eq!(read("cpuset", "cpuset.cpus"), "0");
+    assert_eq!(read("cpuset", "cpuset.mems"), "0");
+    assert_eq!(process::status(c.pid(), "Cpus_allowed_list"), "0");
+    if unified() {
+        let expected = format!("{major}:{minor} rbps=1048576 wbps=max riops=max wiops=100");
+        assert_eq!(read("io", "io.max"), expected);
+    } else {
+        let throttle = |what: &str| read("blkio", &format!("blkio.throttle.{what}_device"));
+        assert_eq!(throttle("read_bps"), format!("{major}:{minor} 1048576"));
+        assert_eq!(throttle("write_iops"), format!("{major}:{minor} 100"));
+    }
+    c.delete_force().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn pids_without_a_limit_have_none_and_0_is_1() {
+    let Some(case) = Case::new(&[Need::Controller("pids"), Need::Runp]) else {
+        return;
+    };
+    let pids = |name: &str, value: serde_json::Value| {
+        let c = case
+            .bundle(name)
+            .sh("sleep 1000")
+            .with("/linux/resources/pids", value);
+        c.run_detached().ok();
+        let max = process::cgroup(c.pid(), "pids").join("pids.max");
+        let max = fs::read_to_string(max).unwrap();
+        c.delete_force().ok();
+        max.trim().to_owned()
+    };
+    assert_eq!(pids("empty", json!({})), "max");
+    assert_eq!(pids("none", json!({"limit": -1})), "max");
+    assert_eq!(pids("zero", json!({"limit": 0})), "1");
+}
+
 #[test]
 fn the_pids_limit_holds() {
     let Some(case) = Case::new(&[Need::Controller("pids")]) else {
@@ -114,9 +192,13 @@ fn a_cgroup_path_is_used_and_its_parents_are_not_left() {
     c.run_detached().ok();
     assert!(process::cgroup(c.pid(), "pids").ends_with(format!("{}/inner", case.token)));
     c.delete_force().ok();
-    // The parent was not there before; whoever asked for it by name has it.
-    for controller in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let parent = controller.path().join(&case.token);
+    // The parent was not there before; whoever asked for it by name has it: in the one hierarchy, or in each controller's.
+    let controllers = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+    for root in controllers
+        .map(|entry| entry.path())
+        .chain(["/sys/fs/cgroup".into()])
+    {
+        let parent = root.join(&case.token);
         assert!(!parent.join("inner").exists());
         if parent.is_dir() {
             fs::remove_dir(parent).unwrap();

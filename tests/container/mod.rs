@@ -2,11 +2,19 @@
 
 mod cgroups;
 mod errors;
+mod events;
+mod hooks;
+mod inherited;
 mod lifecycle;
+mod mount_features;
 mod mounts;
 mod namespaces;
 mod neighbours;
+mod notify;
+mod pause;
 mod process;
 mod reliability;
+mod seccomp;
 mod security;
 mod terminal;
+mod update;

@@ -2,7 +2,109 @@
 
 use serde_json::json;
 
-use crate::support::{Case, Need, process};
+use crate::support::{Bundle, Case, Need, is_runp, process};
+
+/// A user namespace with ids that nobody on the host has.
+fn with_user_namespace<'a>(c: Bundle<'a>, path: Option<&str>) -> Bundle<'a> {
+    let map = |host| json!([{"containerID": 0, "hostID": host, "size": 65536}]);
+    let c = c.namespace("user", path);
+    c.with("/linux/uidMappings", map(100_000))
+        .with("/linux/gidMappings", map(200_000))
+}
+
+/// A runtime that does not open the root before it enters the user namespace needs this.
+fn let_everyone_enter(c: &Bundle<'_>) {
+    for dir in c.path.ancestors().take(2) {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir, mode).unwrap();
+    }
+}
+
+/// Every kind of namespace, new, joined and the caller's, beside a user namespace that is the caller's, new or joined.
+#[test]
+fn namespaces_in_any_combination() {
+    let Some(case) = Case::new(&[]) else { return };
+    let files = [
+        ("pid", "pid"),
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("cgroup", "cgroup"),
+        ("time", "time"),
+    ];
+    // runc 1.1 knows no time namespaces.
+    let files = &files[..if is_runp() { 6 } else { 5 }];
+    let bare = |name: &str| {
+        let c = case.bundle(name).without("/hostname").sh("sleep 1000");
+        let_everyone_enter(&c);
+        let dev = json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"});
+        let mut c = c.with("/mounts", json!([dev]));
+        for (kind, _) in files {
+            c = c.namespace(kind, None);
+        }
+        c
+    };
+    let of_root = bare("of-root");
+    of_root.run_detached().ok();
+    let of_user = with_user_namespace(bare("of-user"), None);
+    of_user.run_detached().ok();
+    let path = |holder: &Bundle<'_>, file: &str| format!("/proc/{}/ns/{file}", holder.pid());
+    let inode = |pid: i32, file: &str| process::namespace(pid, file).unwrap();
+    let host = std::process::id().cast_signed();
+
+    let mut c = bare("c");
+    let base = c.config.clone();
+    for user in ["host", "new", "joined"] {
+        for (kind, file) in files {
+            for (how, holder) in [
+                ("host", None),
+                ("joined", Some(&of_root)),
+                ("joined", Some(&of_user)),
+            ] {
+                // Its owner is a user namespace that the container neither is in nor above.
+                if user == "new"
+                    && holder.is_some_and(|holder| holder.id == of_user.id)
+                    && !is_runp()
+                {
+                    continue;
+                }
+                c.config = base.clone();
+                c = match user {
+                    "host" => c,
+                    "new" => with_user_namespace(c, None),
+                    _ => with_user_namespace(c, Some(&path(&of_user, "user"))),
+                };
+                c = match holder {
+                    None => c.no_namespace(kind),
+                    Some(holder) => c.namespace(kind, Some(&path(holder, file))),
+                };
+                let which = format!("user {user}, {kind} {how} {:?}", holder.map(|h| &h.id));
+                let run = c.run_detached();
+                assert!(run.status.success(), "{which}: {run:#?}");
+                let pid = c.pid();
+                let expected = inode(holder.map_or(host, Bundle::pid), file);
+                assert_eq!(inode(pid, file), expected, "{which}");
+                for (_, other) in files.iter().filter(|(other, _)| other != kind) {
+                    let own = inode(pid, other);
+                    for holder in [host, of_root.pid(), of_user.pid()] {
+                        assert_ne!(own, inode(holder, other), "{which}: {other}");
+                    }
+                }
+                let users = [host, of_user.pid()].map(|pid| inode(pid, "user"));
+                let own = inode(pid, "user");
+                match user {
+                    "host" => assert_eq!(own, users[0], "{which}"),
+                    "new" => assert!(!users.contains(&own), "{which}"),
+                    _ => assert_eq!(own, users[1], "{which}"),
+                }
+                c.exec(&[], &["/bin/true"]).ok();
+                c.delete_force().ok();
+            }
+        }
+    }
+    of_user.delete_force().ok();
+    of_root.delete_force().ok();
+}
 
 #[test]
 fn the_default_bundle_has_six_namespaces_of_its_own() {
@@ -102,10 +204,9 @@ fn a_user_namespace_maps_ids() {
             json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]),
         )
         .sh("sleep 1000");
-    // The bundle is below a directory that only root enters.
-    for dir in c.path.ancestors().take(2) {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(dir, mode).unwrap();
+    // The bundle is below a directory that only root enters: that must not matter.
+    if !is_runp() {
+        let_everyone_enter(&c);
     }
     c.run_detached().ok();
     let pid = c.pid();

@@ -105,7 +105,7 @@ fn create_hands_the_terminal_to_the_console_socket() {
     c.delete_force().ok();
 }
 
-fn receive_descriptor(stream: &std::os::unix::net::UnixStream) -> OwnedFd {
+pub(super) fn receive_descriptor(stream: &std::os::unix::net::UnixStream) -> OwnedFd {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0; 256];

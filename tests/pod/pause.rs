@@ -56,7 +56,7 @@ fn row_35_pause_reaps_orphans_as_the_first_process_of_a_shared_pid_namespace() {
             "shareProcessNamespace": true,
             // Twenty orphans: their parent ends before they do.
             "containers": [sh("app", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-                                          (sleep 0.2 & echo $i); done; exec sleep 1000")],
+                                          (sleep 1000 & echo $i); done; exec sleep 1000")],
         }),
     );
     pod.run_detached();
@@ -67,9 +67,12 @@ fn row_35_pause_reaps_orphans_as_the_first_process_of_a_shared_pid_namespace() {
         let of_pause = |pid: &i32| process::parent(*pid) == Some(pause);
         process::all().filter(of_pause).collect::<Vec<_>>()
     };
-    eventually("orphans came to pause", || {
-        (!children().is_empty()).then_some(())
+    eventually("the orphans came to pause", || {
+        (children().len() == 20).then_some(())
     });
+    for orphan in children() {
+        process::kill(orphan);
+    }
     eventually("pause has reaped them all", || {
         children().is_empty().then_some(())
     });

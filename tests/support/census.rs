@@ -89,11 +89,15 @@ fn entries_named(dir: &Path, token: &str, left: &mut Vec<String>) {
     }
 }
 
-/// In the private state and data roots, every file counts, and every directory with the token in its name.
+/// In the private state and data roots, every file counts, and every directory with the token in its name; not what is kept
+/// for the next container.
 fn files_and_tokens(dir: &Path, token: &str, left: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
         let name = entry.file_name().to_string_lossy().into_owned();
+        if name == "@seccomp" {
+            continue;
+        }
         if name.contains(token) || (!is_dir && !name.contains("lock")) {
             left.push(format!("directory {}", entry.path().display()));
         } else if is_dir {

@@ -103,8 +103,19 @@ pub(crate) fn cgroup(pid: i32, controller: &str) -> PathBuf {
                 .join(path.trim_start_matches('/'));
         }
     }
-    let unified = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
-    Path::new("/sys/fs/cgroup").join(unified.unwrap())
+    cgroup_v2(pid)
+}
+
+/// The directory of its cgroup in v2, which is mounted alone or beside v1.
+pub(crate) fn cgroup_v2(pid: i32) -> PathBuf {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let beside = Path::new("/sys/fs/cgroup/unified");
+    let root = match beside.is_dir() {
+        true => beside,
+        false => Path::new("/sys/fs/cgroup"),
+    };
+    root.join(path.unwrap())
 }
 
 /// A line of mountinfo, split: `(mount point, mount options, file system, superblock options)`.

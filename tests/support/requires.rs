@@ -14,6 +14,19 @@ pub(crate) enum Need {
     Runp,
     /// A cgroup controller, in whichever version.
     Controller(&'static str),
+    /// The same, in its v1 form.
+    V1(&'static str),
+    /// The same, on cgroup v2, which may be mounted beside v1.
+    V2(&'static str),
+    /// A way to freeze a cgroup.
+    Freezer,
+}
+
+impl Need {
+    /// What a machine has instead of something else is not missing: no machine has both versions of cgroups whole.
+    fn is_a_choice(self) -> bool {
+        matches!(self, Self::Runp | Self::V1(_) | Self::V2(_))
+    }
 }
 
 /// Says whether the test can run: `if !requires(&[Root]) { return; }`.
@@ -21,7 +34,7 @@ pub(crate) fn requires(needs: &[Need]) -> bool {
     for need in needs {
         if let Some(missing) = missing(*need) {
             assert!(
-                !strict() || *need == Need::Runp,
+                !strict() || need.is_a_choice(),
                 "this machine lacks {missing}"
             );
             eprintln!("skipped: needs {missing}");
@@ -50,10 +63,28 @@ fn missing(need: Need) -> Option<String> {
             std::env::var_os("RUNP_TEST_RUNTIME").map(|_| "runp as the runtime under test".into())
         }
         Need::Controller(name) => {
-            let v1 = Path::new("/sys/fs/cgroup").join(name).is_dir();
-            let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
-                .is_ok_and(|list| list.split_whitespace().any(|c| c == name));
-            (!v1 && !v2).then(|| format!("the cgroup controller {name}"))
+            (!v1(name) && !v2(name)).then(|| format!("the cgroup controller {name}"))
         }
+        Need::V1(name) => (!v1(name)).then(|| format!("the cgroup controller {name} of v1")),
+        Need::V2(name) => (!v2(name)).then(|| format!("the cgroup controller {name} of v2")),
+        Need::Freezer => (!v1("freezer") && !pure_v2()).then(|| "a freezer".into()),
     }
+}
+
+fn v1(controller: &str) -> bool {
+    Path::new("/sys/fs/cgroup").join(controller).is_dir()
+}
+
+fn pure_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+fn v2(controller: &str) -> bool {
+    if controller == "devices" {
+        return pure_v2(); // a program of the kernel's, which is in no list
+    }
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .iter()
+        .filter_map(|root| std::fs::read_to_string(format!("{root}/cgroup.controllers")).ok())
+        .any(|list| list.split_whitespace().any(|c| c == controller))
 }

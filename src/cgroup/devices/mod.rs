@@ -4,6 +4,7 @@
 //! accesses is decided on its own, by the last rule that speaks of it. Two kernels are told: [`program`] is exact,
 //! [`legacy`] refuses what a v1 hierarchy cannot express.
 
+pub(super) mod kernel;
 pub mod legacy;
 pub mod program;
 

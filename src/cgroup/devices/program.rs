@@ -3,7 +3,7 @@
 //! The kernel asks with a `struct bpf_cgroup_dev_ctx`: access bits in the high and kind in the low half of the first
 //! word, then major and minor. The answer is 1 or 0.
 
-use super::{Access, Kind, Rules};
+use super::{Access, Kind, Rule, Rules};
 
 /// One instruction: opcode, registers (source in the high half), offset, immediate; as `struct bpf_insn`.
 pub type Instruction = [u8; 8];
@@ -77,47 +77,80 @@ pub fn program(rules: &Rules) -> Option<Vec<Instruction>> {
         instruction(LOAD_WORD, MAJOR, 1, 4, 0),
         instruction(LOAD_WORD, MINOR, 1, 8, 0),
     ];
-    for rule in rules.iter().rev() {
-        let body = match (rule.allow, rule.access) {
-            (allow, Access::ALL) => answer(allow).to_vec(),
-            (true, access) => {
-                let rest = u32::from((!access).bits());
-                let mut body = vec![
-                    instruction(AND, UNDECIDED, 0, 0, rest),
-                    instruction(JUMP_UNLESS_EQUAL, UNDECIDED, 0, 2, 0),
-                ];
-                body.extend(answer(true));
-                body
-            }
-            (false, access) => {
-                let bits = u32::from(access.bits());
-                let mut body = vec![
-                    instruction(MOVE_REGISTER, SCRATCH, UNDECIDED, 0, 0),
-                    instruction(AND, SCRATCH, 0, 0, bits),
-                    instruction(JUMP_IF_EQUAL, SCRATCH, 0, 2, 0),
-                ];
-                body.extend(answer(false));
-                body
-            }
-        };
-        let conditions: Vec<_> = [
-            Some((KIND, kind(rule.pattern.kind))),
-            rule.pattern.major.map(|n| (MAJOR, n)),
-            rule.pattern.minor.map(|n| (MINOR, n)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        // Each condition that does not hold jumps over those after it and over the body: eight at most.
-        let mut skip = (conditions.len() + body.len()) as i16;
-        for (register, value) in conditions {
-            skip -= 1;
-            program.push(instruction(JUMP_UNLESS_EQUAL, register, 0, skip, value));
-        }
-        program.extend(body);
+    let mut last_first: Vec<&Rule> = rules.iter().rev().collect();
+    // Rules that all allow, or all deny, mean the same in any order.
+    for alike in last_first.chunk_by_mut(|a, b| a.allow == b.allow) {
+        alike.sort_by_key(|rule| conditions(rule).collect::<Vec<_>>());
     }
+    program.extend(decide(&last_first, 0));
     program.extend(answer(false));
     Some(program)
+}
+
+/// So many rules are behind one jump: it leads over 32,767 instructions at most, and a rule has eight.
+const BEHIND_ONE_JUMP: usize = 1000;
+
+/// The instructions that decide by `rules`, of which the first `decided` conditions are known to hold.
+///
+/// Rules that follow each other and have a condition in common ask it once: the kernel looks at both ways of every
+/// conditional jump before it takes the program, and that is the most expensive part of a container's cgroup.
+fn decide(rules: &[&Rule], decided: usize) -> Vec<Instruction> {
+    let next = |rule: &Rule| conditions(rule).nth(decided);
+    let mut program = Vec::new();
+    for group in rules
+        .chunk_by(|a, b| next(a) == next(b))
+        .flat_map(|group| group.chunks(BEHIND_ONE_JUMP))
+    {
+        match group.first().and_then(|rule| next(rule)) {
+            Some((register, value)) => {
+                let body = decide(group, decided + 1);
+                let skip = body.len() as i16;
+                program.push(instruction(JUMP_UNLESS_EQUAL, register, 0, skip, value));
+                program.extend(body);
+            }
+            None => program.extend(group.iter().flat_map(|rule| verdict(rule))),
+        }
+    }
+    program
+}
+
+/// What has to hold for a rule to be about the device.
+fn conditions(rule: &Rule) -> impl Iterator<Item = (u8, u32)> {
+    let pattern = &rule.pattern;
+    let number = |register, number: Option<u32>| number.map(|number| (register, number));
+    [
+        Some((KIND, kind(pattern.kind))),
+        number(MAJOR, pattern.major),
+        number(MINOR, pattern.minor),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// What a rule that is about the device says.
+fn verdict(rule: &Rule) -> Vec<Instruction> {
+    match (rule.allow, rule.access) {
+        (allow, Access::ALL) => answer(allow).to_vec(),
+        (true, access) => {
+            let rest = u32::from((!access).bits());
+            let mut body = vec![
+                instruction(AND, UNDECIDED, 0, 0, rest),
+                instruction(JUMP_UNLESS_EQUAL, UNDECIDED, 0, 2, 0),
+            ];
+            body.extend(answer(true));
+            body
+        }
+        (false, access) => {
+            let bits = u32::from(access.bits());
+            let mut body = vec![
+                instruction(MOVE_REGISTER, SCRATCH, UNDECIDED, 0, 0),
+                instruction(AND, SCRATCH, 0, 0, bits),
+                instruction(JUMP_IF_EQUAL, SCRATCH, 0, 2, 0),
+            ];
+            body.extend(answer(false));
+            body
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,40 +3,24 @@
 mod attached;
 mod copy;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::pidfd_send_signal;
 
 use self::attached::Attached;
+use super::notify::Host;
 use crate::error::{Context, Result};
 use crate::sys::process::{self, Exit};
-use crate::sys::socket;
-
-/// Sends the terminal's master end to whoever listens there, with its name as runc sends it.
-pub(super) fn send(path: &Path, console: BorrowedFd<'_>) -> Result<()> {
-    let step = || format!("send the terminal to --console-socket {}", path.display());
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .context(step)?;
-    let address = SocketAddrUnix::new(path).context(step)?;
-    connect(&socket, &address).context(step)?;
-    socket::send(&socket, b"/dev/ptmx", Some(console)).context(step)
-}
 
 /// This process while a container runs in its foreground. Made before the container, so that no signal is lost.
 #[derive(Debug)]
 pub(super) struct Foreground {
     signals: SignalFd,
+    notify: Option<(Host, OwnedFd)>,
 }
 
 impl Foreground {
@@ -46,14 +30,25 @@ impl Foreground {
         passed_on.thread_block().context(|| "block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&passed_on, flags).context(|| "signalfd")?;
-        Ok(Self { signals })
+        Ok(Self {
+            signals,
+            notify: None,
+        })
     }
 
     /// Waits until the process has ended; until then passes signals on to it, and copies its terminal if it has one.
     ///
     /// A terminal that can be copied no longer is closed, and the kernel hangs it up: a program does not write for
     /// ever to a reader that has gone.
-    pub(super) fn wait(self, pidfd: &OwnedFd, console: Option<OwnedFd>) -> Result<Exit> {
+    ///
+    /// `notify`: whoever wants to know that the container is ready, and where it says so.
+    pub(super) fn wait(
+        mut self,
+        pidfd: &OwnedFd,
+        console: Option<OwnedFd>,
+        notify: Option<(Host, OwnedFd)>,
+    ) -> Result<Exit> {
+        self.notify = notify;
         if let Some(console) = console {
             self.attend(pidfd, Some(&mut Attached::new(&console)?))?;
         }
@@ -62,7 +57,7 @@ impl Foreground {
     }
 
     /// Until the process has ended, or the terminal is given up.
-    fn attend(&self, pidfd: &OwnedFd, mut terminal: Option<&mut Attached<'_>>) -> Result<()> {
+    fn attend(&mut self, pidfd: &OwnedFd, mut terminal: Option<&mut Attached<'_>>) -> Result<()> {
         loop {
             let mut files = vec![
                 PollFd::new(pidfd, PollFlags::IN),
@@ -71,10 +66,18 @@ impl Foreground {
             if let Some(terminal) = &terminal {
                 files.extend(terminal.awaits());
             }
+            // The last one: the terminal counts its own.
+            let notify = files.len();
+            if let Some((_, socket)) = &self.notify {
+                files.push(PollFd::new(socket, PollFlags::IN));
+            }
             let ready = wait_for(&mut files)?;
             let is_ready = |index: usize| ready.get(index).copied().unwrap_or(false);
             if is_ready(1) {
                 self.pass_signal(pidfd, terminal.as_deref())?;
+            }
+            if is_ready(notify) {
+                self.pass_notification()?;
             }
             if is_ready(0) {
                 return terminal.map_or(Ok(()), |terminal| self.copy_rest(terminal));
@@ -96,6 +99,17 @@ impl Foreground {
                 _ if self.is_told_to_end()? => break,
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Tells the service manager once that the container is ready. This process stays the main one: with it the service
+    /// ends.
+    fn pass_notification(&mut self) -> Result<()> {
+        if let Some((host, socket)) = &self.notify
+            && host.step(socket.as_fd(), std::process::id().cast_signed())?
+        {
+            self.notify = None;
         }
         Ok(())
     }

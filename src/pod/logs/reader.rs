@@ -373,7 +373,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .ends_with("7.log: ENOENT: No such file or directory")
+                .ends_with("7.log: ENOENT: no such file or directory")
         );
     }
 

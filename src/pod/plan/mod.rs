@@ -19,7 +19,7 @@ use super::images::{self, Image};
 use super::lifecycle::{ContainerSpec, Kind, PodSpec, RestartPolicy};
 use super::lint;
 use super::manifest::Manifest;
-use crate::container::{Request, Stdio};
+use crate::container::{Options, Request, Stdio};
 use crate::error::{Context as _, Error, Result};
 use crate::spec;
 
@@ -366,7 +366,7 @@ impl Context<'_> {
             root: None,
             sources: BTreeMap::new(),
             stdio: Stdio::Inherit,
-            keyring: true,
+            options: Options::default(),
         };
         spec::plan(&request).map(drop)
     }

@@ -1,0 +1,300 @@
+//! Mounts of which few bundles have one: other ids, contents, propagation and roots.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Bundle, Case, Done, Need, binary};
+
+fn bind(source: &Path, destination: &str, options: &[&str]) -> Value {
+    json!({"destination": destination, "type": "bind", "source": source, "options": options})
+}
+
+fn id_map(host: u32) -> Value {
+    json!([{"containerID": 0, "hostID": host, "size": 65536}])
+}
+
+fn with_user_namespace(c: Bundle<'_>) -> Bundle<'_> {
+    c.namespace("user", None)
+        .with("/linux/uidMappings", id_map(100_000))
+        .with("/linux/gidMappings", id_map(200_000))
+}
+
+/// A directory with a file and a mount point of another user's.
+fn files_of(case: &Case, uid: u32) -> std::path::PathBuf {
+    let dir = case.dir().join("files");
+    fs::create_dir(&dir).unwrap();
+    for path in [dir.join("file"), dir.clone()] {
+        if path != dir {
+            fs::write(&path, "text").unwrap();
+        }
+        std::os::unix::fs::chown(&path, Some(uid), Some(uid)).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn an_id_mapped_mount_has_the_containers_ids() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let dir = files_of(&case, 0);
+    let script = "stat -c '%u:%g' /plain/file /mapped/file; touch /mapped/new && echo made;
+                  touch /plain/new || echo refused";
+    let c = with_user_namespace(case.bundle("c"))
+        .push("/mounts", bind(&dir, "/plain", &["bind"]))
+        .push("/mounts", bind(&dir, "/mapped", &["bind", "idmap"]))
+        .sh(script);
+    // The mount points are made in an image that belongs to the host's root.
+    fs::create_dir(c.rootfs().join("plain")).unwrap();
+    fs::create_dir(c.rootfs().join("mapped")).unwrap();
+    assert_eq!(c.prints(), "65534:65534\n0:0\nmade\nrefused\n");
+    assert_eq!(fs::metadata(dir.join("new")).unwrap().uid(), 0);
+}
+
+#[test]
+fn an_id_mapped_mount_has_its_own_ids() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let dir = files_of(&case, 7);
+    let mut mapped = bind(&dir, "/mapped", &["rbind", "ridmap"]);
+    mapped["uidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+    mapped["gidMappings"] = json!([{"containerID": 7, "hostID": 70, "size": 1}]);
+    let c = case
+        .bundle("c")
+        .with("/root/readonly", json!(false))
+        .push("/mounts", bind(&dir, "/plain", &["bind"]))
+        .push("/mounts", mapped)
+        .sh("stat -c '%u:%g' /plain/file /mapped/file");
+    assert_eq!(c.prints(), "7:7\n1007:70\n");
+}
+
+#[test]
+fn an_id_map_that_cannot_be_is_refused_by_name() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    // procfs cannot be id-mapped.
+    let c = case
+        .bundle("c")
+        .with("/root/readonly", json!(false))
+        .sh("true");
+    let mut mapped = bind(Path::new("/proc/fs"), "/x", &["bind", "idmap"]);
+    mapped["uidMappings"] = id_map(1000);
+    mapped["gidMappings"] = id_map(1000);
+    let index = c.config["mounts"].as_array().unwrap().len();
+    let c = c.push("/mounts", mapped);
+    c.create()
+        .fails_saying(&[&format!("mounts[{index}]"), "EINVAL", "id-mapped"]);
+    case.assert_nothing_left();
+}
+
+#[test]
+fn a_tmpfs_begins_with_what_it_covers() {
+    let Some(case) = Case::new(&[]) else { return };
+    let tmpfs = |options: &[&str]| json!({"destination": "/opt", "type": "tmpfs", "source": "tmpfs", "options": options});
+    let script = "cat /opt/dir/file; echo more >> /opt/dir/file; stat -c %a /opt/dir/file; ls /opt";
+    let c = case.bundle("c").sh(script);
+    fs::create_dir(c.rootfs().join("opt/dir")).unwrap();
+    let file = c.rootfs().join("opt/dir/file");
+    fs::write(&file, "text\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let c = c.push("/mounts", tmpfs(&["tmpcopyup", "size=1m"]));
+    assert_eq!(c.prints(), "text\n640\ndir\n");
+    assert_eq!(fs::read(&file).unwrap(), b"text\n", "the image was changed");
+    let c = case.bundle("plain").sh("ls /opt");
+    fs::create_dir(c.rootfs().join("opt/dir")).unwrap();
+    let c = c.push("/mounts", tmpfs(&[]));
+    assert_eq!(c.prints(), "");
+}
+
+#[test]
+fn a_tmpfs_has_the_mode_of_what_it_covers() {
+    let Some(case) = Case::new(&[]) else { return };
+    let c = case.bundle("c").sh("stat -c %a /opt /tmp");
+    fs::set_permissions(c.rootfs().join("opt"), fs::Permissions::from_mode(0o710)).unwrap();
+    let tmpfs = |path, options: &[&str]| json!({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options});
+    let c = c
+        .push("/mounts", tmpfs("/opt", &[]))
+        .push("/mounts", tmpfs("/tmp", &["mode=1770"]));
+    assert_eq!(c.prints(), "710\n1770\n");
+}
+
+#[test]
+fn what_is_mounted_can_be_mounted_again_with_other_options() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let dir = files_of(&case, 0);
+    let again = |path: &str, options: &[&str]| json!({"destination": path, "options": options});
+    let c = case
+        .bundle("c")
+        .with("/root/readonly", json!(false))
+        .push("/mounts", bind(&dir, "/opt", &["bind"]))
+        .push(
+            "/mounts",
+            again("/opt", &["remount", "bind", "ro", "noexec"]),
+        )
+        .push("/mounts", again("/dev/shm", &["remount", "size=128k"]))
+        .sh("sleep 1000");
+    c.run_detached().ok();
+    let mounts = c.mounts();
+    let at = |point: &str| mounts.iter().find(|mount| mount.point == point).unwrap();
+    assert!(at("/opt").has("ro") && at("/opt").has("noexec"));
+    assert!(at("/dev/shm").super_options.contains("size=128k"));
+    c.delete_force().ok();
+    let c = case.bundle("bad").sh("true");
+    let c = c.push("/mounts", again("/etc", &["remount", "bind", "ro"]));
+    c.create()
+        .fails_saying(&["/etc", "nothing is mounted there"]);
+}
+
+#[test]
+fn an_overlay_has_its_layers() {
+    let Some(case) = Case::new(&[]) else { return };
+    let long = case.dir().join("l".repeat(200));
+    fs::create_dir(&long).unwrap();
+    fs::write(long.join("second"), "").unwrap();
+    let lower = case.dir().join("lower");
+    fs::create_dir(&lower).unwrap();
+    fs::write(lower.join("first"), "text\n").unwrap();
+    let list = format!("lowerdir={}:{}", lower.display(), long.display());
+    let c = case.bundle("c").push(
+        "/mounts",
+        json!({"destination": "/opt", "type": "overlay", "source": "overlay", "options": [list, "ro"]}),
+    );
+    let c = c.sh("ls /opt; cat /opt/first; touch /opt/new || echo refused");
+    assert_eq!(c.prints(), "first\nsecond\ntext\nrefused\n");
+}
+
+#[test]
+fn sysfs_without_a_network_namespace_is_the_hosts() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let c = with_user_namespace(case.bundle("c"))
+        .no_namespace("network")
+        .sh("ls -d /sys/class/net/lo; touch /sys/x || echo refused");
+    assert_eq!(c.prints(), "/sys/class/net/lo\nrefused\n");
+}
+
+/// Runs the container in a mount namespace whose mount at `dir` is shared, and then looks at that.
+fn run_beside_shared_mount(case: &Case, c: &Bundle<'_>, dir: &Path) -> Done {
+    let script = "mount -t tmpfs tmpfs \"$DIR\" && mount --make-shared \"$DIR\" && mkdir \"$DIR/sub\" \"$DIR/root\" &&
+        \"$RUNTIME\" --root \"$ROOT\" run --bundle \"$BUNDLE\" \"$ID\" && grep -o \"$DIR.*tmpfs\" /proc/self/mountinfo";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .env("DIR", dir)
+        .env("RUNTIME", binary())
+        .env("ROOT", case.state_root())
+        .env("BUNDLE", &c.path)
+        .env("ID", &c.id);
+    case.finish(command)
+}
+
+fn may_mount(c: Bundle<'_>) -> Bundle<'_> {
+    let all = json!(["CAP_SYS_ADMIN"]);
+    c.with(
+        "/process/capabilities",
+        json!({"bounding": all, "effective": all, "permitted": all}),
+    )
+}
+
+#[test]
+fn a_mount_is_seen_outside_only_if_it_is_shared() {
+    let Some(case) = Case::new(&[]) else { return };
+    let dir = case.dir().join("volume");
+    fs::create_dir(&dir).unwrap();
+    let seen = |name: &str, root: &str, options: &[&str]| {
+        let c = may_mount(case.bundle(name))
+            .with("/root/readonly", json!(false))
+            .with("/linux/rootfsPropagation", json!(root))
+            .push("/mounts", bind(&dir, "/vol", options))
+            .sh("mount -t tmpfs tmpfs /vol/sub");
+        let done = run_beside_shared_mount(&case, &c, &dir).ok();
+        done.stdout.lines().count() == 2
+    };
+    assert!(seen("bidirectional", "rshared", &["rbind", "rshared"]));
+    assert!(seen("shared", "shared", &["rbind"]));
+    assert!(!seen("private", "rshared", &["rbind", "rprivate"]));
+    assert!(!seen("slave", "rslave", &["rbind", "rshared"]));
+    assert!(!seen("default", "", &["rbind"]));
+}
+
+/// The root's own mounts never reach the host, whatever is shared there: not even if the root itself is.
+#[test]
+fn a_shared_root_keeps_its_mounts_to_itself() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let dir = case.dir().join("volume");
+    fs::create_dir(&dir).unwrap();
+    for propagation in [
+        "shared",
+        "rshared",
+        "slave",
+        "private",
+        "unbindable",
+        "runbindable",
+    ] {
+        let c = case
+            .bundle(propagation)
+            .with("/linux/rootfsPropagation", json!(propagation));
+        let root = c.rootfs();
+        let c = c
+            .with("/root/path", json!(dir.join("root")))
+            .sh("cat /proc/self/mountinfo >&2");
+        let script = "mount -t tmpfs tmpfs \"$DIR\" && mount --make-shared \"$DIR\" && cp -a \"$IMAGE\" \"$DIR/root\" &&
+            mount --bind \"$DIR/root\" \"$DIR/root\" && mount --make-shared \"$DIR/root\" &&
+            before=$(cat /proc/self/mountinfo) && \"$RUNTIME\" --root \"$ROOT\" run --bundle \"$BUNDLE\" \"$ID\" &&
+            test \"$before\" = \"$(cat /proc/self/mountinfo)\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .env("DIR", &dir)
+            .env("IMAGE", root)
+            .env("RUNTIME", binary())
+            .env("ROOT", case.state_root())
+            .env("BUNDLE", &c.path)
+            .env("ID", &c.id);
+        let done = case.finish(command).ok();
+        let line = done
+            .stderr
+            .lines()
+            .find(|line| line.split(' ').nth(4) == Some("/"));
+        let line = line.unwrap();
+        let (shared, master) = (line.contains(" shared:"), line.contains(" master:"));
+        let unbindable = line.contains(" unbindable");
+        let expected = match propagation {
+            "shared" | "rshared" => (true, false, false),
+            "slave" => (false, true, false),
+            "private" => (false, false, false),
+            _ => (false, false, true),
+        };
+        assert_eq!(
+            (shared, master, unbindable),
+            expected,
+            "{propagation}: {line}"
+        );
+    }
+}
+
+#[test]
+fn the_hosts_root_can_be_the_containers() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let c = case.bundle("c").with("/root/path", json!("/")).args(&[
+        "/bin/busybox",
+        "sh",
+        "-c",
+        "touch /tmp/x || echo read-only; echo $$",
+    ]);
+    let done = c.run();
+    assert_eq!(done.stdout, "read-only\n1\n", "{done:#?}");
+}
