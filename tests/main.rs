@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests: a panic is the report
 
+mod callers;
 mod container;
 mod faults;
 mod pod;

@@ -9,6 +9,7 @@ pub mod devices;
 pub mod layout;
 pub mod limits;
 
+mod below;
 mod create;
 mod file;
 mod group;
@@ -27,6 +28,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Linux;
 
+pub use below::Below;
 pub use group::Cgroup;
 pub use layout::Layout;
 pub use limits::Limits;

@@ -6,6 +6,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use super::hand_over::HandOver;
 use super::{inherited, terminal};
+use crate::cgroup::Below;
 use crate::container::{self, ExecRequest, Stdio};
 use crate::error::{Error, Result};
 use crate::spec::{load, plan_process};
@@ -52,6 +53,9 @@ pub(super) struct Exec {
     /// Let it inherit N descriptors from 3 on
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u16,
+    /// Into a cgroup below the container's own, which exists; with v1 a controller can be given, more than once
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    cgroup: Vec<String>,
     /// Even if the container is paused
     #[arg(long)]
     ignore_paused: bool,
@@ -83,6 +87,7 @@ impl Exec {
             no_new_privs: false,
             cap: Vec::new(),
             preserve_fds: 0,
+            cgroup: Vec::new(),
             ignore_paused: false,
             no_subreaper: false,
             id,
@@ -110,6 +115,7 @@ impl Exec {
             },
             ignore_paused: self.ignore_paused,
             files: inherited::check(0, self.preserve_fds)?,
+            cgroup: Below::parse(&self.cgroup)?,
         };
         let foreground = match self.detach {
             true => None,

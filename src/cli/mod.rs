@@ -74,6 +74,7 @@ pub(crate) struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
     /// Create a container; its program is executed by `start`
     Create(bundle::Create),
@@ -83,6 +84,8 @@ enum Command {
     Events(events::Events),
     /// Run another program in a running container
     Exec(exec::Exec),
+    /// Print what a config.json can ask for, as JSON
+    Features(query::Features),
     /// Send a signal to a container
     Kill(lifecycle::Kill),
     /// List the containers
@@ -163,6 +166,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Delete(delete) => delete.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
+        Command::Features(features) => features.run(),
         Command::Kill(kill) => kill.run(&store),
         Command::List(list) => list.run(&store),
         Command::Pause(pause) => pause.run(&store),

@@ -31,6 +31,17 @@ impl State {
     }
 }
 
+/// Print what a config.json can ask for, as JSON
+#[derive(Debug, clap::Args)]
+pub(super) struct Features {}
+
+impl Features {
+    pub(super) fn run(self) -> Result<i32> {
+        print_json(&crate::spec::features())?;
+        Ok(0)
+    }
+}
+
 /// List the containers
 #[derive(Debug, clap::Args)]
 pub(super) struct List {

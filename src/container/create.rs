@@ -61,13 +61,12 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         filter: filter.as_ref(),
         intent: &intent,
     };
-    let made = listen(request, &entry, launch).and_then(|notify| {
-        let process = make(&prepared, &entry, launch)?;
-        match entry.unlock() {
+    let made = listen(request, &entry, launch)
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)))
+        .and_then(|(notify, process)| match entry.unlock() {
             Ok(()) => Ok((notify, process)),
             Err(e) => Err(end(&process.pidfd, e)),
-        }
-    });
+        });
     match made {
         Ok((notify, process)) => Ok(Made {
             process,

@@ -17,7 +17,7 @@ use super::program::Program;
 use super::protocol::{self, ChildEnd, Go, ParentEnd};
 use super::status::status;
 use super::{Created, Launch, Stdio, listener, namespaces, remove};
-use crate::cgroup::{Cgroup, Layout};
+use crate::cgroup::{Below, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::security::credentials;
 use crate::security::seccomp::Filter;
@@ -38,6 +38,8 @@ pub struct ExecRequest<'a> {
     pub ignore_paused: bool,
     /// How many descriptors of the caller from 3 on it inherits.
     pub files: u16,
+    /// Into which cgroups below the container's own, which exist.
+    pub cgroup: Option<Below>,
 }
 
 /// Runs a program in a running container. When it returns, the program has been executed.
@@ -63,6 +65,8 @@ pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
         return Err(Error::new(step()).hint("it is stopped"));
     };
     let pid = record.init.map_or(0, |init| init.pid);
+    let below = request.cgroup.as_ref();
+    let cgroup = cgroup.at(below).context(step)?;
     let cgroup = cgroup.or_where(pid).context(step)?;
     let container = Container {
         init,
@@ -120,7 +124,9 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
     };
     let mut first = process::clone3(0, container.cgroup.clone_fd(), run);
     // The container has cgroups below its own, with controllers: then only those may hold processes.
-    if let Err(Errno::BUSY) = first {
+    if let Err(Errno::BUSY) = first
+        && request.cgroup.is_none()
+    {
         let cgroup = container.cgroup.v2_of(container.pid)?;
         first = process::clone3(0, Some(cgroup.as_fd()), run);
     }
@@ -156,6 +162,7 @@ fn set_up(
 ) -> Result<Program> {
     begin(parent, channel)?;
     container.cgroup.join()?;
+    container.cgroup.join_below(request.cgroup.as_ref())?;
     join_keyring(request.id)?;
     namespaces::join_process(
         container.init.as_fd(),

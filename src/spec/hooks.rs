@@ -7,6 +7,16 @@ use oci_spec::runtime as oci;
 use super::field::Field;
 use super::plan::{Hook, Hooks};
 
+/// The names of all hooks, in the order in which they are called.
+pub(super) const NAMES: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
 /// Plans all hooks; `field` is `hooks`.
 #[allow(deprecated)] // prestart hooks are, and callers still ask for them
 pub(crate) fn plan_hooks(hooks: Option<&oci::Hooks>, field: &mut Field<'_>) -> Hooks {

@@ -1,6 +1,7 @@
 //! config.json, made into a plan. Pure: nothing here touches the machine, except [`load`] which reads the file.
 
 mod devices;
+mod features;
 mod field;
 mod hooks;
 pub mod load;
@@ -20,6 +21,7 @@ pub(crate) mod testing;
 mod unsupported;
 pub mod validate;
 
+pub use features::features;
 pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
 pub use process::plan_process;

@@ -88,6 +88,12 @@ fn nsfs(path: &std::path::Path, field: &mut Field<'_>) -> PathBuf {
     path.into()
 }
 
+/// The names of all kinds.
+pub(super) fn names() -> [&'static str; 8] {
+    use Type::*;
+    [Cgroup, Ipc, Mount, Network, Pid, Time, User, Uts].map(name)
+}
+
 /// As config.json writes it; oci-spec prints the names of /proc/pid/ns.
 fn name(kind: Type) -> &'static str {
     match kind {

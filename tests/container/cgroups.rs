@@ -226,3 +226,29 @@ fn a_limit_that_the_kernel_does_not_take_is_an_error() {
     c.create().fails_saying(&["cpuset.cpus", "100-200"]);
     case.assert_nothing_left();
 }
+
+#[test]
+fn exec_can_be_put_into_a_cgroup_below_the_containers() {
+    let Some(case) = Case::new(&[Need::CgroupV1]) else {
+        return;
+    };
+    let c = case.bundle("c").sh("sleep 1000");
+    c.run_detached().ok();
+    let memory = process::cgroup(c.pid(), "memory");
+    fs::create_dir(memory.join("inner")).unwrap();
+    let cgroups = |options: &[&str]| {
+        let script = "sed -n '/pids:/p; /memory:/p' /proc/self/cgroup | cut -d : -f 2,3 | sort";
+        let options = [options, &[]].concat();
+        c.exec(&options, &["sh", "-c", script])
+    };
+    let id = &c.id;
+    let own = format!("memory:/{id}\npids:/{id}\n");
+    assert_eq!(cgroups(&[]).ok().stdout, own);
+    let inner = cgroups(&["--cgroup", "memory:inner"]).ok().stdout;
+    assert_eq!(inner, own.replacen(id, &format!("{id}/inner"), 1));
+    cgroups(&["--cgroup", "inner"]).code(255); // it is not in all hierarchies
+    for bad in ["memory:../..", "memory:absent", "absent:inner"] {
+        cgroups(&["--cgroup", bad]).code(255);
+    }
+    c.delete_force().ok();
+}

@@ -12,6 +12,12 @@ pub(crate) enum Need {
     Strace,
     /// The runtime under test is runp: the test is about what no other runtime has.
     Runp,
+    /// Something that the runtime under test says it can: a JSON pointer into its `features`.
+    Feature(&'static str),
+    /// A program on the PATH or where root has them.
+    Program(&'static str),
+    /// The v1 controllers memory, cpu and pids.
+    CgroupV1,
     /// A cgroup controller, in whichever version.
     Controller(&'static str),
     /// The same, in its v1 form.
@@ -61,6 +67,23 @@ fn missing(need: Need) -> Option<String> {
             .then(|| "strace".into()),
         Need::Runp => {
             std::env::var_os("RUNP_TEST_RUNTIME").map(|_| "runp as the runtime under test".into())
+        }
+        Need::Feature(pointer) => {
+            let output = Command::new(super::binary()).arg("features").output();
+            let features: serde_json::Value =
+                serde_json::from_slice(&output.unwrap().stdout).unwrap_or_default();
+            (features.pointer(pointer).is_none())
+                .then(|| format!("the runtime's feature {pointer}"))
+        }
+        Need::Program(name) => {
+            let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+            let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
+            (!found).then(|| name.into())
+        }
+        Need::CgroupV1 => {
+            let has = |name| Path::new("/sys/fs/cgroup").join(name).is_dir();
+            let has_all = ["memory", "cpu", "pids"].into_iter().all(has);
+            (!has_all).then(|| "cgroup v1".into())
         }
         Need::Controller(name) => {
             (!v1(name) && !v2(name)).then(|| format!("the cgroup controller {name}"))
