@@ -4,4 +4,5 @@ mod errors;
 mod kills;
 mod leaks;
 mod strace;
+mod torn;
 mod world;
