@@ -1,5 +1,6 @@
 //! OCI containers.
 
+mod attributes;
 mod cgroups;
 mod errors;
 mod events;
