@@ -109,8 +109,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Reads proc_pid_mountinfo(5). A hierarchy that is mounted twice counts where it is first.
-    fn from_mountinfo(text: &str) -> Self {
+    /// What a mount table says, proc_pid_mountinfo(5). A hierarchy that is mounted twice counts where it is first.
+    pub fn from_mountinfo(text: &str) -> Self {
         let mut layout = Self {
             v2: None,
             v1: Vec::new(),

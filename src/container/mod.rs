@@ -39,6 +39,7 @@ pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
+pub use program::home_in;
 pub use remove::{Made, delete};
 pub use update::update;
 

@@ -150,7 +150,19 @@ impl Entry<'_> {
     ) -> Result<Child> {
         let (from, to) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
-        let between = process::fork(|| {
+        // A cgroup namespace that is joined hides cgroups beside it, also from the kernel's check whether a process may be
+        // born there (`nsdelegate` of cgroups(7)): then the one between is born in the container's cgroup, and its child
+        // inherits that.
+        let hides = self
+            .others
+            .iter()
+            .any(|join| join.kind == LinkNameSpaceType::ControlGroup);
+        let (first, second) = if hides {
+            (cgroup, None)
+        } else {
+            (None, cgroup)
+        };
+        let between = process::clone3(0, first, || {
             let child = || {
                 // Otherwise the parent would wait for what the child says, too.
                 process::close_inherited(to.as_fd());
@@ -158,7 +170,7 @@ impl Entry<'_> {
             };
             let made = self.join_around_user().and_then(|()| {
                 let flags = self.new | libc::CLONE_PARENT as u64;
-                process::clone3(flags, cgroup, child).map_err(explain_clone)
+                process::clone3(flags, second, child).map_err(explain_clone)
             });
             let message = serde_json::to_vec(&made.map(|child| child.pid)).unwrap_or_default();
             // Shorter than PIPE_BUF, so it is written whole.
