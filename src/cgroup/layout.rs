@@ -109,8 +109,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Reads proc_pid_mountinfo(5). A hierarchy that is mounted twice counts where it is first.
-    fn from_mountinfo(text: &str) -> Self {
+    /// What a mount table says, proc_pid_mountinfo(5). A hierarchy that is mounted twice counts where it is first.
+    pub fn from_mountinfo(text: &str) -> Self {
         let mut layout = Self {
             v2: None,
             v1: Vec::new(),
@@ -172,12 +172,14 @@ impl Layout {
                 layout: Self::none(),
                 path: PathBuf::new(),
                 directory: None,
+                unit: None,
             });
         }
         let cgroup = Cgroup {
             layout: self.clone(),
             path: normal(path).context(|| "open cgroup")?,
             directory: None,
+            unit: None,
         };
         match cgroup.v2().map(|dir| file::open_dir(&dir)) {
             Some(Ok(directory)) => Ok(Cgroup {

@@ -9,7 +9,7 @@ use oci_spec::runtime::Spec;
 
 use super::hand_over::HandOver;
 use super::inherited::{self, Listening};
-use super::{Rootless, absolute, notify, terminal};
+use super::{Cgroups, absolute, notify, terminal};
 use crate::container::{self, Launch, Made, Options, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::spec::{load, template};
@@ -61,19 +61,19 @@ pub(super) struct Run {
 }
 
 impl Create {
-    pub(super) fn run(self, store: &Store, rootless: Rootless) -> Result<i32> {
-        self.common.create(store, rootless, Launch::AtGate, true)?;
+    pub(super) fn run(self, store: &Store, cgroups: Cgroups) -> Result<i32> {
+        self.common.create(store, cgroups, Launch::AtGate, true)?;
         Ok(0)
     }
 }
 
 impl Run {
-    pub(super) fn run(self, store: &Store, rootless: Rootless) -> Result<i32> {
+    pub(super) fn run(self, store: &Store, cgroups: Cgroups) -> Result<i32> {
         if self.detach {
-            return self.run_detached(store, rootless);
+            return self.run_detached(store, cgroups);
         }
         let foreground = terminal::Foreground::prepare()?;
-        let mut made = self.common.create(store, rootless, Launch::Now, false)?;
+        let mut made = self.common.create(store, cgroups, Launch::Now, false)?;
         let console = match self.common.hand_over.console_socket {
             Some(_) => None,
             None => made.process.console.take(),
@@ -90,8 +90,8 @@ impl Run {
         }
     }
 
-    fn run_detached(self, store: &Store, rootless: Rootless) -> Result<i32> {
-        let made = self.common.create(store, rootless, Launch::Now, true)?;
+    fn run_detached(self, store: &Store, cgroups: Cgroups) -> Result<i32> {
+        let made = self.common.create(store, cgroups, Launch::Now, true)?;
         let process = &made.process;
         if let Some((host, socket)) = notify::Host::from_environment().zip(made.notify.as_ref()) {
             host.forward(socket, &process.pidfd, process.pid)?;
@@ -104,7 +104,7 @@ impl Common {
     fn create(
         &self,
         store: &Store,
-        rootless: Rootless,
+        cgroups: Cgroups,
         launch: Launch,
         detached: bool,
     ) -> Result<Made> {
@@ -117,7 +117,8 @@ impl Common {
         let wants_terminal = wants.unwrap_or(false);
         self.hand_over.check_terminal(wants_terminal, detached)?;
         let options = Options {
-            rootless: rootless.0,
+            rootless: cgroups.rootless,
+            systemd_cgroup: cgroups.systemd,
             ..self.options(store, &mut spec)?
         };
         let request = Request {
@@ -154,6 +155,7 @@ impl Common {
             files,
             env,
             notify,
+            ..Options::default()
         })
     }
 }

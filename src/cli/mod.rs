@@ -58,7 +58,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Directory that holds the volumes of pods and what their containers write
-    #[arg(long, value_name = "DIR", default_value = crate::pod::store::DATA_ROOT)]
+    #[arg(long, value_name = "DIR", default_value = crate::pod::data::DATA_ROOT)]
     data_root: PathBuf,
     /// Append the log to this file instead of standard error
     #[arg(long, value_name = "FILE")]
@@ -72,7 +72,7 @@ pub(crate) struct Global {
     /// Whether a container goes without a cgroup, if it asks for none and its user may not make one
     #[arg(long, value_name = "BOOL|auto", default_value = "auto", value_parser = rootless)]
     rootless: Rootless,
-    /// Let systemd manage the cgroups (not supported yet)
+    /// Let systemd make the cgroups; linux.cgroupsPath is slice:prefix:name then
     #[arg(long)]
     systemd_cgroup: bool,
 }
@@ -82,11 +82,25 @@ impl Global {
     pub(crate) fn root(&self) -> Result<PathBuf> {
         absolute(self.root.as_deref().unwrap_or(&default_root()))
     }
+
+    fn cgroups(&self) -> Cgroups {
+        Cgroups {
+            rootless: self.rootless.0,
+            systemd: self.systemd_cgroup,
+        }
+    }
+}
+
+/// How containers get their cgroups.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cgroups {
+    rootless: Option<bool>,
+    systemd: bool,
 }
 
 /// `--rootless`: `None` is auto.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rootless(pub(crate) Option<bool>);
+struct Rootless(Option<bool>);
 
 /// As runc: what Go takes for a boolean, or "auto".
 fn rootless(value: &str) -> std::result::Result<Rootless, String> {
@@ -183,7 +197,7 @@ pub fn main() -> i32 {
         _ => 1,
     };
     let result = logging::start(&global)
-        .and_then(|()| check(&global))
+        .and_then(|()| check(&global, &arguments.command))
         .and_then(|()| run(&global, arguments.command));
     result.unwrap_or_else(|e| {
         logging::report(&global, &e);
@@ -191,18 +205,20 @@ pub fn main() -> i32 {
     })
 }
 
-fn check(global: &Global) -> Result<()> {
-    match global.systemd_cgroup {
-        true => Err(Error::new("--systemd-cgroup: not supported yet")
-            .hint("without it runp manages the cgroups itself")),
-        false => Ok(()),
+fn check(global: &Global, command: &Command) -> Result<()> {
+    match command {
+        Command::Pod(_) if global.systemd_cgroup => Err(Error::new(
+            "--systemd-cgroup: a pod's cgroups are made by runp itself",
+        )
+        .hint("leave it out")),
+        _ => Ok(()),
     }
 }
 
 fn run(global: &Global, command: Command) -> Result<i32> {
     let store = Store::new(global.root()?);
     match command {
-        Command::Create(create) => create.run(&store, global.rootless),
+        Command::Create(create) => create.run(&store, global.cgroups()),
         Command::Delete(delete) => delete.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
@@ -213,7 +229,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Resume(resume) => resume.run(&store),
-        Command::Run(run) => run.run(&store, global.rootless),
+        Command::Run(run) => run.run(&store, global.cgroups()),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
         Command::State(state) => state.run(&store),

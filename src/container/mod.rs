@@ -39,6 +39,7 @@ pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
+pub use program::home_in;
 pub use remove::{Made, delete};
 pub use update::update;
 
@@ -75,6 +76,8 @@ pub struct Options {
     pub files: u16,
     /// Variables in addition to those of its configuration, in the place of those of the same name.
     pub env: Vec<CString>,
+    /// systemd makes its cgroup.
+    pub systemd_cgroup: bool,
     /// It gets the directory in which `start` listens for `READY=1`, sd_notify(3).
     pub notify: bool,
 }

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space,
+    move_into_thread_name_spaces,
 };
 
 use crate::error::{Context, Error, Result};
@@ -149,7 +150,19 @@ impl Entry<'_> {
     ) -> Result<Child> {
         let (from, to) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
-        let between = process::fork(|| {
+        // A cgroup namespace that is joined hides cgroups beside it, also from the kernel's check whether a process may be
+        // born there (`nsdelegate` of cgroups(7)): then the one between is born in the container's cgroup, and its child
+        // inherits that.
+        let hides = self
+            .others
+            .iter()
+            .any(|join| join.kind == LinkNameSpaceType::ControlGroup);
+        let (first, second) = if hides {
+            (cgroup, None)
+        } else {
+            (None, cgroup)
+        };
+        let between = process::clone3(0, first, || {
             let child = || {
                 // Otherwise the parent would wait for what the child says, too.
                 process::close_inherited(to.as_fd());
@@ -157,7 +170,7 @@ impl Entry<'_> {
             };
             let made = self.join_around_user().and_then(|()| {
                 let flags = self.new | libc::CLONE_PARENT as u64;
-                process::clone3(flags, cgroup, child).map_err(explain_clone)
+                process::clone3(flags, second, child).map_err(explain_clone)
             });
             let message = serde_json::to_vec(&made.map(|child| child.pid)).unwrap_or_default();
             // Shorter than PIPE_BUF, so it is written whole.
@@ -370,9 +383,9 @@ pub(super) fn join_process(pidfd: BorrowedFd<'_>, pid: i32, user: bool) -> Resul
     if user {
         kinds |= ThreadNameSpaceType::USER;
     }
-    match ns::join_process(pidfd, kinds) {
+    match move_into_thread_name_spaces(pidfd, kinds) {
         // A plain user has no rights over those that the container shares with the host, and need not join them.
-        Err(Errno::PERM) => ns::join_process(pidfd, kinds & differing(pid)?),
+        Err(Errno::PERM) => move_into_thread_name_spaces(pidfd, kinds & differing(pid)?),
         joined => joined,
     }
     .context(|| "join the container's namespaces")
