@@ -106,6 +106,11 @@ enum Command {
     Update(update::Update),
 }
 
+/// The command line's definition, of which its documentation is made.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Verbs that make processes in containers.
 const SEALED: [&[u8]; 3] = [b"create", b"run", b"exec"];
 
@@ -203,10 +208,9 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 }

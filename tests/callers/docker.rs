@@ -200,6 +200,11 @@ fn a_containers_life(docker: &Docker<'_>) {
     let top = docker.run(&["top", "life"]).ok();
     assert!(top.stdout.contains("sleep 0.1"), "{top:?}");
 
+    docker.run(&["pause", "life"]).ok();
+    assert_eq!(docker.inspect("life", "{{.State.Status}}"), "paused");
+    docker.run(&["unpause", "life"]).ok();
+    assert_eq!(docker.inspect("life", "{{.State.Status}}"), "running");
+
     docker.run(&["stop", "--time", "20", "life"]).ok();
     assert_eq!(docker.run(&["logs", "life"]).ok().stdout, "started\nbye\n");
     assert_eq!(

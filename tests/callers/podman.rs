@@ -139,6 +139,11 @@ fn a_containers_life_exec_logs_stop() {
     let top = podman.run(&["top", "c"]).ok();
     assert!(top.stdout.contains("sleep 0.1"), "{top:?}");
 
+    podman.run(&["pause", "c"]).ok();
+    assert_eq!(podman.inspect("{{.State.Status}}"), "paused");
+    podman.run(&["unpause", "c"]).ok();
+    assert_eq!(podman.inspect("{{.State.Status}}"), "running");
+
     podman.run(&["stop", "--time", "20", "c"]).ok();
     assert_eq!(podman.run(&["logs", "c"]).ok().stdout, "started\nbye\n");
     assert_eq!(

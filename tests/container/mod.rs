@@ -1,6 +1,7 @@
 //! OCI containers.
 
 mod cgroups;
+mod command_line;
 mod errors;
 mod hooks;
 mod inherited;
