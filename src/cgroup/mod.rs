@@ -15,7 +15,9 @@ mod file;
 mod group;
 mod kill;
 mod merge;
+mod oom;
 mod set;
+pub mod stats;
 mod wait;
 
 #[cfg(test)]
@@ -31,6 +33,8 @@ pub use group::Cgroup;
 pub use layout::Layout;
 pub use limits::Limits;
 pub use merge::merged;
+pub use oom::OomWatch;
+pub use stats::Stats;
 
 use crate::error::{Error, Result};
 use crate::state::ContainerId;

@@ -1,6 +1,7 @@
 //! What people and callers type: parse, call the library, print. The errors of all verbs are printed here, once.
 
 mod bundle;
+mod events;
 mod exec;
 mod hand_over;
 mod inherited;
@@ -79,6 +80,8 @@ enum Command {
     Create(bundle::Create),
     /// Remove a container
     Delete(lifecycle::Delete),
+    /// Print what a container uses and when it runs out of memory, a line of JSON each, until it ends
+    Events(events::Events),
     /// Run another program in a running container
     Exec(exec::Exec),
     /// Print what a config.json can ask for, as JSON
@@ -166,6 +169,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
     match command {
         Command::Create(create) => create.run(&store),
         Command::Delete(delete) => delete.run(&store),
+        Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
         Command::Features(features) => features.run(),
         Command::Kill(kill) => kill.run(&store),

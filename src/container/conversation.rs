@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::protocol::{Go, ParentEnd, Report};
@@ -27,6 +28,8 @@ pub(super) struct Conversation<'a> {
     parent: ParentEnd,
     cgroup: &'a Cgroup,
     process: Child,
+    /// Another process will go on in its place.
+    moves: bool,
 }
 
 impl<'a> Conversation<'a> {
@@ -35,6 +38,15 @@ impl<'a> Conversation<'a> {
             parent,
             cgroup,
             process,
+            moves: false,
+        }
+    }
+
+    /// With a process that makes another one, which goes on in its place.
+    pub(super) fn with_one_that_moves(self) -> Self {
+        Self {
+            moves: true,
+            ..self
         }
     }
 
@@ -63,7 +75,7 @@ impl<'a> Conversation<'a> {
         self.parent.go(perform(self.process.pid, Task::Begin)?)?;
         let mut console = None;
         loop {
-            match self.parent.receive()? {
+            match self.receive()? {
                 Report::Console(master) => console = Some(master),
                 Report::Mounted => {
                     self.parent
@@ -91,6 +103,23 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// What the process says next. The other one that it is about to make keeps the conversation open: until that one has
+    /// been told of, the end of the process is looked for, too.
+    fn receive(&self) -> Result<Report> {
+        if self.moves {
+            let step = || "wait for the container's process";
+            let mut files = [
+                PollFd::new(&self.parent, PollFlags::IN),
+                PollFd::new(&self.process.pidfd, PollFlags::IN),
+            ];
+            rustix::io::retry_on_intr(|| poll(&mut files, None)).context(step)?;
+            if files[0].revents().is_empty() {
+                return Ok(Report::End);
+            }
+        }
+        self.parent.receive()
+    }
+
     /// Goes on with the process that the present one has made, which ends.
     fn replace(&mut self, pid: i32) -> Result<()> {
         let step = || format!("pidfd_open {pid}");
@@ -98,6 +127,7 @@ impl<'a> Conversation<'a> {
         // A child of this process: its pid is its own until it is waited for.
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(step)?;
         let before = std::mem::replace(&mut self.process, Child { pid, pidfd });
+        self.moves = false;
         process::wait(&before.pidfd)
             .map(drop)
             .context(|| "wait for the process that set the container up")

@@ -45,7 +45,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     let filter = filter.map(|profile| Filter::of(profile, store.root()));
     let filter = filter.transpose().context(step)?;
     let intent = intent(request, &plan)?;
-    let entry = store.create(request.id, &intent).context(step)?;
+    let mut entry = store.create(request.id, &intent).context(step)?;
     let cgroup = match layout.create(&plan.cgroup) {
         Ok(cgroup) => cgroup,
         // One that is in use is somebody else's: only what was made here is removed.
@@ -62,12 +62,16 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         intent: &intent,
     };
     let made = listen(request, &entry, launch)
-        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)));
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)))
+        .and_then(|(notify, process)| match entry.unlock() {
+            Ok(()) => Ok((notify, process)),
+            Err(e) => Err(end(&process.pidfd, e)),
+        });
     match made {
         Ok((notify, process)) => Ok(Made {
             process,
             notify,
-            entry: entry.unlock()?,
+            entry,
             cgroup,
             intent,
         }),

@@ -132,7 +132,8 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
     }
     let first = first.context(|| "clone3")?;
     drop(child);
-    Conversation::new(parent, container.cgroup, first).follow(Launch::Now, |pid, task| match task {
+    let conversation = Conversation::new(parent, container.cgroup, first).with_one_that_moves();
+    conversation.follow(Launch::Now, |pid, task| match task {
         Task::Begin => {
             set_oom_score_adj(pid, request.process.oom_score_adj)?;
             let (_, ignored) = Identity::with_ignored_signals(pid)?;

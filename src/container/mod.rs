@@ -4,6 +4,7 @@ mod child;
 mod console;
 mod conversation;
 mod create;
+mod events;
 mod exec;
 mod gate;
 mod hooks;
@@ -32,6 +33,7 @@ use crate::state::ContainerId;
 
 pub use conversation::end;
 pub use create::{Launch, create};
+pub use events::{Event, stats, watch};
 pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};

@@ -174,6 +174,12 @@ impl AsFd for ChildEnd {
     }
 }
 
+impl AsFd for ParentEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl From<OwnedFd> for ParentEnd {
     /// The connection to a child that waits at its gate speaks the same language.
     fn from(socket: OwnedFd) -> Self {

@@ -27,8 +27,7 @@ const WITHIN: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV);
 
 fn copy_directory(from: OwnedFd, to: OwnedFd) -> Result<()> {
-    let mut entries = Dir::read_from(&from)?;
-    while let Some(entry) = entries.next() {
+    for entry in Dir::read_from(&from)? {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {

@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys::process::leak;
 
 /// `key` or `key=value`, in order.
-type Parameters = [(CString, Option<CString>)];
+pub(super) type Parameters = [(CString, Option<CString>)];
 
 /// A new, detached mount of a file system.
 pub(super) fn file_system(

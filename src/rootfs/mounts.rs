@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::copy_up::copy_up;
-use super::file_system::{file_system, reconfigure};
+use super::file_system::{Parameters, file_system, reconfigure};
 use super::trees::{self, Trees};
 use super::{attach, cgroupfs};
 use crate::cgroup::Layout;
@@ -125,8 +125,8 @@ fn new_file_system(
 fn with_mode<'a>(
     root: BorrowedFd<'_>,
     mount: &Mount,
-    parameters: &'a [(CString, Option<CString>)],
-) -> Result<Cow<'a, [(CString, Option<CString>)]>> {
+    parameters: &'a Parameters,
+) -> Result<Cow<'a, Parameters>> {
     if parameters.iter().any(|(key, _)| key.as_c_str() == c"mode") {
         return Ok(Cow::Borrowed(parameters));
     }
@@ -174,11 +174,7 @@ fn hosts_view(
 }
 
 /// Changes the options of what is mounted there already.
-fn remount(
-    root: BorrowedFd<'_>,
-    mount: &Mount,
-    parameters: &[(CString, Option<CString>)],
-) -> Result<()> {
+fn remount(root: BorrowedFd<'_>, mount: &Mount, parameters: &Parameters) -> Result<()> {
     let step = || "open the mount point in the root";
     let target = path::handle(root, &mount.destination)
         .map(leak)

@@ -70,9 +70,18 @@ impl Store {
             ),
             e => Error::sys(format!("make directory {}", path.display()), e),
         })?;
-        let mut entry = Entry::open(id, path)?;
+        let locked = Entry::open(id, path.clone()).and_then(|mut entry| {
+            entry.flock()?;
+            Ok(entry)
+        });
+        let entry = locked.map_err(|e| match rustix::fs::rmdir(&path) {
+            Ok(()) | Err(Errno::NOENT) => e,
+            Err(left) => {
+                let removed = Error::sys(format!("remove {}", path.display()), left);
+                e.and_cleanup(Err(removed))
+            }
+        })?;
         // That nobody removed it meanwhile shows when the intent is written.
-        entry.flock()?;
         match entry.write_intent(intent) {
             Ok(()) => Ok(entry),
             Err(e) => Err(e.and_cleanup(entry.remove())),
@@ -182,11 +191,11 @@ impl Entry {
     ///
     /// # Errors
     /// As flock(2).
-    pub fn unlock(mut self) -> Result<Self> {
+    pub fn unlock(&mut self) -> Result<()> {
         flock(&self.dir, FlockOperation::Unlock)
             .context(|| format!("unlock {}", self.path.display()))?;
         self.locked = false;
-        Ok(self)
+        Ok(())
     }
 
     /// The container's id.

@@ -3,6 +3,7 @@
 mod cgroups;
 mod command_line;
 mod errors;
+mod events;
 mod hooks;
 mod inherited;
 mod lifecycle;
