@@ -235,6 +235,22 @@ fn limits(docker: &Docker<'_>) {
     assert_eq!(read("memory/memory.limit_in_bytes"), (64 << 20).to_string());
     assert_eq!(read("pids/pids.max"), "50");
     assert_eq!(read("cpu/cpu.cfs_quota_us"), "50000");
+    let update = [
+        "update",
+        "--memory",
+        "128m",
+        "--memory-swap",
+        "128m",
+        "--cpus",
+        "0.25",
+        "limits",
+    ];
+    docker.run(&update).ok();
+    assert_eq!(
+        read("memory/memory.limit_in_bytes"),
+        (128 << 20).to_string()
+    );
+    assert_eq!(read("cpu/cpu.cfs_quota_us"), "25000");
     docker.run(&["rm", "--force", "limits"]).ok();
 }
 

@@ -182,6 +182,14 @@ fn limits_and_update() {
     assert_eq!(read("memory/memory.limit_in_bytes"), (64 << 20).to_string());
     assert_eq!(read("pids/pids.max"), "50");
     assert_eq!(read("cpu/cpu.cfs_quota_us"), "50000");
+    podman
+        .run(&["update", "--memory", "128m", "--cpus", "0.25", "c"])
+        .ok();
+    assert_eq!(
+        read("memory/memory.limit_in_bytes"),
+        (128 << 20).to_string()
+    );
+    assert_eq!(read("cpu/cpu.cfs_quota_us"), "25000");
     podman.remove();
 }
 

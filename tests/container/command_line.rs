@@ -39,6 +39,15 @@ const NEWER: &[&str] = &[
     "update pids-limit=",
 ];
 
+/// Verbs and options that are not there yet.
+const MISSING: &[&str] = &[
+    "checkpoint",
+    "restore",
+    " --criu",
+    " --rootless",
+    "spec --rootless",
+];
+
 /// The options of a verb (of none: the global ones) by their names, and whether they take a value.
 type Options = BTreeMap<String, bool>;
 
@@ -126,6 +135,11 @@ fn compare(case: &Case, verbs: &BTreeMap<String, Options>) {
             }
         }
     }
+    missing.retain(|missing: &String| {
+        let is_known =
+            |known: &&str| missing.starts_with(known) || missing.contains(&format!("'{known}'"));
+        !MISSING.iter().any(is_known)
+    });
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
