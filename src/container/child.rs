@@ -13,9 +13,10 @@ use super::protocol::{self, ChildEnd, ParentEnd};
 use super::{Stdio, sysctl};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Rootfs;
-use crate::security::credentials;
+use crate::security::labels::{self, Labels};
 use crate::security::seccomp::Filter;
-use crate::spec::plan::{Hook, Namespace, Plan, Process};
+use crate::security::{credentials, scheduling};
+use crate::spec::plan::{Execution, Hook, Namespace, Plan, Process};
 use crate::state::{ContainerId, Status};
 use crate::sys::{keyring, net, process};
 
@@ -55,8 +56,15 @@ fn set_up(
     begin(parent, channel)?;
     // From here on its limits hold, and whoever empties the cgroup ends this process.
     prepared.cgroup.join()?;
+    let future = Future {
+        process: &plan.process,
+        execution: &plan.execution,
+        filter: prepared.filter,
+        labels: Labels::open(&plan.process)?,
+        files: prepared.request.options.files,
+    };
     if !prepared.request.options.no_new_keyring {
-        join_keyring(prepared.request.id)?;
+        join_keyring(prepared.request.id, &plan.process)?;
     }
     rustix::process::umask(rustix::fs::Mode::empty());
 
@@ -68,8 +76,8 @@ fn set_up(
     enter_root(prepared, channel)?;
     sysctl::write(&plan.sysctl)?;
     set_stdio(&prepared.request.stdio, &plan.process, channel, true)?;
-    let files = prepared.request.options.files;
-    become_user(&plan.process, files, prepared.filter, channel, gate)
+    scheduling::set_scheduler(None, &plan.process)?;
+    become_user(&future, channel, gate)
 }
 
 /// Waits for the parent, and takes back what it gave this process that a program must not inherit.
@@ -81,7 +89,8 @@ pub(super) fn begin(parent: &ParentEnd, channel: &ChildEnd) -> Result<()> {
 }
 
 /// A session keyring of the container's own: the caller's keys are not for it.
-pub(super) fn join_keyring(id: &ContainerId) -> Result<()> {
+pub(super) fn join_keyring(id: &ContainerId, process: &Process) -> Result<()> {
+    labels::label_keyring(process)?;
     let name = std::ffi::CString::new(format!("_ses.{id}"))
         .map_err(|_| Error::new("name the session keyring"))?;
     keyring::join_session(&name).context(|| "join a session keyring")
@@ -176,25 +185,38 @@ pub(super) fn set_stdio(
     console::give_stdio(process.uid)
 }
 
-/// Lets go of everything that is the host's but `files` descriptors from 3 on, becomes the user, and finds the program.
+/// What a process becomes.
+pub(super) struct Future<'a> {
+    pub(super) process: &'a Process,
+    pub(super) execution: &'a Execution,
+    pub(super) filter: Option<&'a Filter>,
+    /// Opened while `/proc` was the host's.
+    pub(super) labels: Labels,
+    /// How many descriptors of the caller from 3 on it keeps.
+    pub(super) files: u16,
+}
+
+/// Lets go of everything that is the host's, becomes the user, and finds the program.
 ///
 /// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded while that is there, as late as possible: what comes
 /// after it must be allowed by the profile.
 pub(super) fn become_user(
-    process: &Process,
-    files: u16,
-    filter: Option<&Filter>,
+    future: &Future<'_>,
     channel: &ChildEnd,
     gate: Option<&Gate>,
 ) -> Result<Program> {
+    let process = future.process;
     // Before anything of the image is read: a link in it could lead through a descriptor (CVE-2024-21626).
     let mut keep = vec![0, 1, 2, channel.as_fd().as_raw_fd()];
     keep.extend(gate.map(|gate| gate.as_fd().as_raw_fd()));
-    keep.extend(3..3 + i32::from(files));
+    keep.extend(3..3 + i32::from(future.files));
+    keep.extend(future.labels.descriptors());
     keep.sort_unstable();
     process::close_all_but(&keep).context(|| "close_range")?;
+    future.labels.set(process)?;
+    scheduling::apply(process, future.execution)?;
     credentials::change_user(process)?;
-    let Some(filter) = filter.filter(|_| !process.no_new_privileges) else {
+    let Some(filter) = future.filter.filter(|_| !process.no_new_privileges) else {
         credentials::give_up_rights(process)?;
         return Program::find(process);
     };

@@ -16,6 +16,8 @@ use crate::sys::process::{self, Child, Exit};
 pub(super) enum Task {
     /// It was made, and did nothing yet: record it.
     Begin,
+    /// It takes over from the one that made it, and has nothing left to do but to execute the program.
+    TakeOver,
     /// Call the hooks that look at its mounts.
     CallHooks,
     /// Hand this seccomp listener to who waits for it. The process does not wait for that.
@@ -86,7 +88,7 @@ impl<'a> Conversation<'a> {
                 }
                 Report::Moved(pid) => {
                     self.replace(pid)?;
-                    self.parent.go(perform(pid, Task::Begin)?)?;
+                    self.parent.go(perform(pid, Task::TakeOver)?)?;
                 }
                 Report::Ready if launch == Launch::AtGate => return Ok(console),
                 Report::Ready => break,

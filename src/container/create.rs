@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
+use rustix::process::Pid;
 
 use super::conversation::{Conversation, Task, end};
 use super::gate::Gate;
@@ -14,8 +15,10 @@ use super::{Created, Request, child, id_maps, listener, namespaces, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Trees;
+use crate::security::labels;
+use crate::security::scheduling;
 use crate::security::seccomp::Filter;
-use crate::spec::plan::Plan;
+use crate::spec::plan::{Namespace, Plan, Process};
 use crate::spec::{recorded_hooks, validate};
 use crate::state::{Entry, Identity, Record, Status, Store, boot_id};
 
@@ -37,6 +40,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     let step = || format!("create container {:?}", request.id.as_str());
     let mut plan = validate::plan(request)?;
     plan.process.add_env(&request.options.env);
+    labels::check(&plan.process, plan.mount_label).context(step)?;
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
     let namespaces = namespaces::open(&plan.namespaces).context(step)?;
@@ -148,6 +152,7 @@ fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
             .and_then(|linux| linux.resources().clone()),
         annotations: spec.annotations().clone().unwrap_or_default(),
         seccomp: plan.seccomp.is_some(),
+        execution: plan.execution.clone(),
         hooks: recorded_hooks(spec.hooks().as_ref()),
     })
 }
@@ -191,10 +196,19 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
 fn begin(pid: i32, plan: &Plan, entry: &Entry, record: &mut Record) -> Result<Go> {
     id_maps::write(pid, &plan.namespaces)?;
     set_oom_score_adj(pid, plan.process.oom_score_adj)?;
+    if plan.namespaces.user != Namespace::Inherit {
+        raise_hard_limits(pid, &plan.process)?;
+    }
     let (identity, ignored) = Identity::with_ignored_signals(pid)?;
     record.init = Some(identity);
     entry.write(record)?;
     Ok(Go { ignored })
+}
+
+/// In the user namespace it could not.
+pub(super) fn raise_hard_limits(pid: i32, process: &Process) -> Result<()> {
+    let pid = Pid::from_raw(pid).ok_or_else(|| Error::new("prlimit: no process"))?;
+    scheduling::raise_hard_limits(pid, process)
 }
 
 /// What others do for the container in between.
@@ -202,7 +216,7 @@ fn serve(pid: i32, task: Task, prepared: &Prepared<'_>) -> Result<Go> {
     let state = HookState::new(prepared.intent, Status::Creating, Some(pid));
     let (hooks, directory) = (&prepared.plan.hooks, Some(&*prepared.intent.bundle));
     match task {
-        Task::Begin => {}
+        Task::Begin | Task::TakeOver => {}
         Task::CallHooks => {
             hooks::run("prestart", &hooks.prestart, &state, directory)?;
             hooks::run("createRuntime", &hooks.create_runtime, &state, directory)?;

@@ -9,9 +9,11 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 
-use super::child::{Last, become_user, begin, fail, join_keyring, move_and_execute, set_stdio};
+use super::child::{
+    Future, Last, become_user, begin, fail, join_keyring, move_and_execute, set_stdio,
+};
 use super::conversation::{Conversation, Task};
-use super::create::set_oom_score_adj;
+use super::create::{raise_hard_limits, set_oom_score_adj};
 use super::hooks::HookState;
 use super::program::Program;
 use super::protocol::{self, ChildEnd, Go, ParentEnd};
@@ -19,8 +21,9 @@ use super::status::status;
 use super::{Created, Launch, Stdio, listener, namespaces, remove};
 use crate::cgroup::{Below, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
-use crate::security::credentials;
+use crate::security::labels::{self, Labels};
 use crate::security::seccomp::Filter;
+use crate::security::{credentials, scheduling};
 use crate::spec::plan::Process;
 use crate::state::{ContainerId, Entry, Identity, Record, Status, Store};
 use crate::sys::process;
@@ -48,6 +51,7 @@ pub struct ExecRequest<'a> {
 /// When the container does not run, or with the step that the kernel refused; then nothing was started.
 pub fn exec(store: &Store, request: &ExecRequest<'_>) -> Result<Created> {
     let step = || format!("exec in container {:?}", request.id.as_str());
+    labels::check(request.process, false).context(step)?;
     let entry = store.look(request.id)?;
     let record = entry.record()?;
     let cgroup = Layout::detect()
@@ -122,6 +126,9 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
         }
         Err(e) => fail(&child, &e),
     };
+    // Its child has it from the beginning, before it is in the container's cgroup.
+    let affinity = &request.process.scheduling.affinity;
+    scheduling::set_affinity(None, affinity.initial.as_deref(), "initial")?;
     let mut first = process::clone3(0, container.cgroup.clone_fd(), run);
     // The container has cgroups below its own, with controllers: then only those may hold processes.
     if let Err(Errno::BUSY) = first
@@ -136,19 +143,29 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
     conversation.follow(Launch::Now, |pid, task| match task {
         Task::Begin => {
             set_oom_score_adj(pid, request.process.oom_score_adj)?;
+            if container.has_user_namespace {
+                raise_hard_limits(pid, request.process)?;
+            }
             let (_, ignored) = Identity::with_ignored_signals(pid)?;
             Ok(Go { ignored })
         }
-        task => serve(pid, task, container),
+        Task::TakeOver => {
+            let pid = rustix::process::Pid::from_raw(pid);
+            let affinity = &request.process.scheduling.affinity;
+            scheduling::set_affinity(pid, affinity.last.as_deref(), "final")?;
+            scheduling::set_scheduler(pid, request.process)?;
+            Ok(Go::default())
+        }
+        Task::HandOver(fd) => hand_over(pid, &fd, container),
+        Task::CallHooks => Ok(Go::default()),
     })
 }
 
-fn serve(pid: i32, task: Task, container: &Container<'_>) -> Result<Go> {
-    let listener = container.filter.as_ref().and_then(Filter::listener);
-    if let (Task::HandOver(fd), Some(listener)) = (task, listener) {
+fn hand_over(pid: i32, fd: &OwnedFd, container: &Container<'_>) -> Result<Go> {
+    if let Some(listener) = container.filter.as_ref().and_then(Filter::listener) {
         let init = container.record.init.map(|init| init.pid);
         let state = HookState::new(container.record, Status::Running, init);
-        listener::send(listener, pid, state, &fd)?;
+        listener::send(listener, pid, state, fd)?;
     }
     Ok(Go::default())
 }
@@ -163,7 +180,14 @@ fn set_up(
     begin(parent, channel)?;
     container.cgroup.join()?;
     container.cgroup.join_below(request.cgroup.as_ref())?;
-    join_keyring(request.id)?;
+    let future = Future {
+        process: request.process,
+        execution: &container.record.execution,
+        filter: container.filter.as_ref(),
+        labels: Labels::open(request.process)?,
+        files: request.files,
+    };
+    join_keyring(request.id, request.process)?;
     namespaces::join_process(
         container.init.as_fd(),
         container.pid,
@@ -173,6 +197,5 @@ fn set_up(
         credentials::become_root()?;
     }
     set_stdio(&request.stdio, request.process, channel, false)?;
-    let filter = container.filter.as_ref();
-    become_user(request.process, request.files, filter, channel, None)
+    become_user(&future, channel, None)
 }

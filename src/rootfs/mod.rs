@@ -53,7 +53,7 @@ impl<'a> Rootfs<'a> {
             Some(root) => inherited(root),
             None => trees::open_root(&plan.root.path).map(leak)?,
         };
-        pivot::attach(root, &plan.root)?;
+        pivot::attach(root, &plan.root, &plan.hooks)?;
         Ok(Self {
             plan,
             root,

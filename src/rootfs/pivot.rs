@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount,
 
 use super::{host_handle, mounts};
 use crate::error::{Context, Error, Result};
-use crate::spec::plan::{Propagation, Root};
+use crate::spec::plan::{Hooks, Propagation, Root};
 use crate::sys::mount::{Change, RDONLY, mount_setattr};
 
 /// Decides what the mounts of the new mount namespace, copies of the host's, have to do with those still.
@@ -32,14 +32,21 @@ pub(super) fn cut_off(propagation: Propagation) -> Result<()> {
 
 /// Attaches the root over `/`, where no directory of the host needs to be walked and nothing propagates to. Paths of the
 /// host still lead to the host's files until [`enter`].
-pub(super) fn attach(tree: BorrowedFd<'_>, root: &Root) -> Result<()> {
+///
+/// Hooks are the exception: they enter the mount namespace and go to `root.path`, so there it is then, if that is no peer of
+/// a mount of the host's.
+pub(super) fn attach(tree: BorrowedFd<'_>, root: &Root, hooks: &Hooks) -> Result<()> {
     if root.propagation == Propagation::Shared {
         // "This does not mean that it's shared with the host": it becomes a peer group of its own at the end.
         let private = mounts::propagation(Propagation::Private);
         mount_setattr(tree, c"", true, private).context(|| "cut the root off from the host")?;
     }
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(tree, c"", CWD, c"/", flags)
+    let at = match hooks.see_the_root() && root.propagation != Propagation::Shared {
+        true => root.path.as_path(),
+        false => Path::new("/"),
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    move_mount(tree, c"", CWD, at, flags)
         .context(|| format!("mount the root {}", root.path.display()))
 }
 

@@ -72,7 +72,7 @@ fn set_rlimits(rlimits: &[(u32, u64, u64)]) -> Result<()> {
 }
 
 /// The `RLIMIT_*` numbers of asm-generic/resource.h.
-fn resource_of(number: u32) -> Option<Resource> {
+pub(super) fn resource_of(number: u32) -> Option<Resource> {
     const ALL: [Resource; 16] = [
         Resource::Cpu,
         Resource::Fsize,

@@ -1,4 +1,6 @@
-//! What a program may do: credentials, capabilities, limits, system calls.
+//! What a program may do: credentials, capabilities, limits, system calls, labels, its share of the machine.
 
 pub mod credentials;
+pub mod labels;
+pub mod scheduling;
 pub mod seccomp;

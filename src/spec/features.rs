@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{VERSION, hooks, mount_options, namespaces, seccomp, tables};
+use super::{VERSION, execution, hooks, mount_options, namespaces, seccomp, tables};
 
 /// The features document. It says what this version of runp can, whatever the machine below it can.
 pub fn features() -> Value {
@@ -33,6 +33,10 @@ fn linux() -> Value {
             "knownFlags": seccomp::FLAGS,
             "supportedFlags": seccomp::FLAGS,
         },
+        "apparmor": {"enabled": true},
+        "selinux": {"enabled": true},
+        "intelRdt": {"enabled": false},
+        "memoryPolicy": {"modes": execution::MODES, "flags": execution::FLAGS},
         "mountExtensions": {"idmap": {"enabled": true}},
     })
 }

@@ -18,6 +18,8 @@ const MAX_SIZE: u64 = 16 << 20;
 
 /// Where the names of capabilities are, in config.json and in the process.json of `exec --process`.
 const CAPABILITIES: [&str; 2] = ["/process/capabilities", "/capabilities"];
+/// Where the flags of the scheduler are.
+const SCHEDULER_FLAGS: [&str; 2] = ["/process/scheduler/flags", "/scheduler/flags"];
 
 /// Reads `config.json` of a bundle.
 ///
@@ -101,8 +103,11 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The reason of a failure is `path: what at line L column C`.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
+/// Reads a configuration from its text.
+///
+/// # Errors
+/// The reason: `path: what at line L column C`.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
     // serde also reads a struct from a list of its values.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err("invalid type: list, expected an object".into());
@@ -111,9 +116,9 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T,
     let parsed = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| explain(&e))
         .and_then(|value| json.end().map(|()| value).map_err(|e| e.to_string()));
-    // oci-spec knows capabilities as an enum, so that a single unknown name makes the whole file unreadable. Only then
-    // it is worth reading it a second time.
-    parsed.or_else(|reason| match without_unknown_capabilities(bytes) {
+    // oci-spec knows names as enums, so that a single unknown one makes the whole file unreadable. Only then it is worth
+    // reading it a second time.
+    parsed.or_else(|reason| match with_known_names(bytes) {
         Some(value) => serde_path_to_error::deserialize(value).map_err(|e| explain(&e)),
         None => Err(reason),
     })
@@ -128,9 +133,34 @@ fn explain<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> Strin
     }
 }
 
-/// The file as a value without unknown capabilities, or `None` if it has none or is no JSON.
-fn without_unknown_capabilities(bytes: &[u8]) -> Option<Value> {
+/// The file as a value without unknown capabilities, and with oci-spec's names, or `None` if nothing is to be changed or it is
+/// no JSON.
+fn with_known_names(bytes: &[u8]) -> Option<Value> {
     let mut value: Value = serde_json::from_slice(bytes).ok()?;
+    let renamed = rename_scheduler_flags(&mut value);
+    let dropped = drop_unknown_capabilities(&mut value);
+    (renamed || dropped).then_some(value)
+}
+
+/// Two flags have other names in oci-spec 0.10 than in the runtime-spec.
+fn rename_scheduler_flags(value: &mut Value) -> bool {
+    let mut renamed = false;
+    for pointer in SCHEDULER_FLAGS {
+        let flags = value.pointer_mut(pointer).and_then(Value::as_array_mut);
+        for flag in flags.into_iter().flatten() {
+            let name = match flag.as_str() {
+                Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+                Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+                _ => continue,
+            };
+            *flag = name.into();
+            renamed = true;
+        }
+    }
+    renamed
+}
+
+fn drop_unknown_capabilities(value: &mut Value) -> bool {
     let mut dropped = false;
     for pointer in CAPABILITIES {
         let Some(Value::Object(sets)) = value.pointer_mut(pointer) else {
@@ -147,7 +177,7 @@ fn without_unknown_capabilities(bytes: &[u8]) -> Option<Value> {
             });
         }
     }
-    dropped.then_some(value)
+    dropped
 }
 
 #[cfg(test)]
@@ -205,6 +235,22 @@ mod tests {
         // what is wrong besides is still an error
         let error = error(config.replace("\"/\"", "7"));
         assert!(error.contains("process.cwd: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn all_flags_of_a_scheduler_are_known() {
+        let flags = r#"["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN",
+            "SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"]"#;
+        let config = format!(
+            r#"{{"ociVersion": "1.0.2", "process": {{"user": {{}}, "cwd": "/",
+                "scheduler": {{"policy": "SCHED_OTHER", "flags": {flags}}}}}}}"#
+        );
+        let spec = load(bundle(config).path()).unwrap();
+        let scheduler = spec.process().as_ref().unwrap().scheduler();
+        assert_eq!(
+            scheduler.as_ref().unwrap().flags().as_ref().unwrap().len(),
+            7
+        );
     }
 
     #[test]

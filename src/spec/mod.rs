@@ -1,18 +1,25 @@
 //! config.json, made into a plan. Pure: nothing here touches the machine, except [`load`] which reads the file.
 
 mod devices;
+mod execution;
 mod features;
 mod field;
 mod hooks;
 pub mod load;
+mod mount_label;
 pub mod mount_options;
 mod mounts;
+#[cfg(test)]
+pub(crate) mod mutation;
 mod namespaces;
 pub mod plan;
 mod process;
 #[cfg(test)]
 mod properties;
+mod scheduling;
 pub mod seccomp;
+#[cfg(test)]
+pub(crate) mod sound;
 mod sysctl;
 pub mod tables;
 pub mod template;

@@ -8,8 +8,11 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::seccomp::Seccomp;
 use crate::cgroup;
+use crate::sys::scheduling::{Attributes as SchedulerAttributes, MemoryPolicy};
 
 /// A validated container.
 #[derive(Debug)]
@@ -41,6 +44,10 @@ pub struct Plan {
     pub seccomp: Option<Seccomp>,
     /// Programs of the caller at points of the container's life.
     pub hooks: Hooks,
+    /// What holds for every process of the container.
+    pub execution: Execution,
+    /// Whether mounts have an SELinux context: a parameter of theirs.
+    pub mount_label: bool,
 }
 
 /// The hooks of runtime-spec, config.md, in their order.
@@ -53,6 +60,14 @@ pub struct Hooks {
     pub start_container: Vec<Hook>,
     pub poststart: Vec<Hook>,
     pub poststop: Vec<Hook>,
+}
+
+impl Hooks {
+    /// Whether any is called while the container's root is mounted and not entered yet.
+    pub fn see_the_root(&self) -> bool {
+        let lists = [&self.prestart, &self.create_runtime, &self.create_container];
+        lists.iter().any(|list| !list.is_empty())
+    }
 }
 
 /// A program that is executed with the container's state on its standard input.
@@ -279,6 +294,50 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `/proc/<pid>/oom_score_adj`; `None` keeps the caller's.
     pub oom_score_adj: Option<i32>,
+    /// Its share of the machine.
+    pub scheduling: Scheduling,
+    /// The AppArmor profile of the program.
+    pub apparmor_profile: Option<CString>,
+    /// The SELinux context of the program.
+    pub selinux_label: Option<CString>,
+}
+
+/// Which processors a process has, and when. Nothing is changed that is not asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// sched_setattr(2).
+    pub attributes: Option<SchedulerAttributes>,
+    /// ioprio_set(2): class and level.
+    pub io_priority: Option<(u8, u8)>,
+    /// Of an exec.
+    pub affinity: Affinity,
+}
+
+/// The processors of an exec, by their numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Before it is in the container's cgroup.
+    pub initial: Option<Vec<u32>>,
+    /// When it is.
+    pub last: Option<Vec<u32>>,
+}
+
+/// What holds for every process of the container, an exec too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// personality(2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
+    /// set_mempolicy(2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+}
+
+impl Execution {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Process {

@@ -7,7 +7,8 @@ use oci_spec::runtime as oci;
 
 use super::field::Field;
 use super::plan::{Capabilities, Process};
-use super::{tables, unsupported};
+use super::scheduling::plan_scheduling;
+use super::tables;
 use crate::error::Error;
 
 /// Supplementary groups that setgroups(2) takes (`NGROUPS_MAX`).
@@ -19,7 +20,6 @@ const MAX_GROUPS: usize = 65536;
 /// What it returns is worth nothing if it adds to `errors`.
 pub fn plan_process(process: &oci::Process, path: &str, errors: &mut Vec<Error>) -> Process {
     let field = &mut Field::new(path, errors);
-    unsupported::refuse_in_process(process, field);
     let terminal = process.terminal().unwrap_or(false);
     let user = process.user();
     if user.username().is_some() {
@@ -45,6 +45,9 @@ pub fn plan_process(process: &oci::Process, path: &str, errors: &mut Vec<Error>)
         rlimits: plan_rlimits(process, &mut field.at("rlimits")),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: plan_oom_score_adj(process, &mut field.at("oomScoreAdj")),
+        scheduling: plan_scheduling(process, field),
+        apparmor_profile: plan_label(process.apparmor_profile(), &mut field.at("apparmorProfile")),
+        selinux_label: plan_label(process.selinux_label(), &mut field.at("selinuxLabel")),
     }
 }
 
@@ -186,6 +189,11 @@ fn plan_rlimits(process: &oci::Process, field: &mut Field<'_>) -> Vec<(u32, u64,
         (number, soft, hard)
     };
     rlimits.iter().enumerate().map(plan_one).collect()
+}
+
+fn plan_label(label: &Option<String>, field: &mut Field<'_>) -> Option<CString> {
+    let label = label.as_deref().filter(|label| !label.is_empty())?;
+    Some(field.c_string(label))
 }
 
 fn plan_oom_score_adj(process: &oci::Process, field: &mut Field<'_>) -> Option<i32> {
@@ -396,26 +404,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_done_yet_is_refused() {
-        let row = |name: &str, value: Value| {
-            (
-                format!("/process/{name}"),
-                value,
-                format!("process.{name}: is not supported yet"),
-            )
-        };
-        for (pointer, value, message) in [
-            row("apparmorProfile", json!("a")),
-            row("selinuxLabel", json!("a")),
-            row(
-                "ioPriority",
-                json!({"class": "IOPRIO_CLASS_IDLE", "priority": 1}),
-            ),
-            row("scheduler", json!({"policy": "SCHED_IDLE"})),
-            row("execCPUAffinity", json!({"initial": "0"})),
-        ] {
-            assert_refused(&[(&pointer, value, &message)]);
-        }
+    fn labels_are_strings_and_empty_ones_none() {
+        let process = process(&[
+            ("/process/apparmorProfile", json!("a b")),
+            ("/process/selinuxLabel", json!("")),
+        ]);
+        assert_eq!(process.apparmor_profile.as_deref(), Some(c"a b"));
+        assert_eq!(process.selinux_label, None);
+        assert_refused(&[(
+            "/process/selinuxLabel",
+            json!("a\0"),
+            "process.selinuxLabel: \"a\\0\" contains a NUL byte",
+        )]);
     }
 
     #[test]

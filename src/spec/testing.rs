@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 
 use serde_json::{Value, json};
 
-use super::plan::Plan;
-use super::template::TEMPLATE;
 use crate::container::{Options, Request, Stdio};
 use crate::error::Result;
+use crate::spec::plan::Plan;
+use crate::spec::template::TEMPLATE;
 
 /// The default configuration.
 pub(crate) fn config() -> Value {
@@ -65,7 +65,7 @@ pub(crate) fn plan(config: &Value) -> Result<Plan> {
 
 pub(crate) fn plan_with_sources(config: &Value, sources: BTreeMap<usize, OwnedFd>) -> Result<Plan> {
     let spec = serde_json::from_value(config.clone()).expect("the types are right");
-    super::plan(&Request {
+    crate::spec::plan(&Request {
         id: &"c".parse().unwrap(),
         bundle: "/bundle".into(),
         spec: &spec,

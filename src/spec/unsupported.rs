@@ -4,36 +4,21 @@ use oci_spec::runtime as oci;
 
 use super::field::Field;
 
-/// Refuses what is set in `process`.
-pub(crate) fn refuse_in_process(process: &oci::Process, field: &mut Field<'_>) {
-    let text = |value: &Option<String>| value.as_ref().is_some_and(|text| !text.is_empty());
-    refuse(
-        &[
-            ("apparmorProfile", text(process.apparmor_profile())),
-            ("selinuxLabel", text(process.selinux_label())),
-            ("ioPriority", process.io_priority().is_some()),
-            ("scheduler", process.scheduler().is_some()),
-            ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
-        ],
-        field,
-    );
-}
-
-/// Refuses what is set elsewhere. `solaris`, `windows` and `zos` are not for this system and ignored, as in runc.
+/// Refuses what is set. `solaris`, `windows` and `zos` are not for this system and ignored, as in runc.
 pub(crate) fn refuse_in_spec(spec: &oci::Spec, field: &mut Field<'_>) {
     refuse(&[("vm", spec.vm().is_some())], field);
     if let Some(linux) = spec.linux() {
-        let label = linux.mount_label().as_deref().unwrap_or_default();
         let devices = linux.net_devices().as_ref();
+        let field = &mut field.at("linux");
+        if linux.intel_rdt().is_some() {
+            field.at("intelRdt").refuse_and_hint(
+                "is not supported yet",
+                "it needs a processor with Intel RDT, and resctrl mounted on /sys/fs/resctrl",
+            );
+        }
         refuse(
-            &[
-                ("mountLabel", !label.is_empty()),
-                ("intelRdt", linux.intel_rdt().is_some()),
-                ("memoryPolicy", linux.memory_policy().is_some()),
-                ("personality", linux.personality().is_some()),
-                ("netDevices", devices.is_some_and(|d| !d.is_empty())),
-            ],
-            &mut field.at("linux"),
+            &[("netDevices", devices.is_some_and(|d| !d.is_empty()))],
+            field,
         );
     }
 }
@@ -53,16 +38,15 @@ mod tests {
     #[test]
     fn refused_by_name() {
         for (pointer, value) in [
-            ("/linux/mountLabel", json!("a")),
-            ("/linux/intelRdt", json!({})),
-            ("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"})),
-            ("/linux/personality", json!({"domain": "LINUX"})),
             ("/linux/netDevices", json!({"eth0": {}})),
             ("/vm", json!({"kernel": {"path": "/k"}})),
         ] {
             let field = pointer[1..].replace('/', ".");
             assert_refused(&[(pointer, value, &format!("{field}: is not supported yet"))]);
         }
+        let message = "linux.intelRdt: is not supported yet (it needs a processor with Intel RDT, and resctrl mounted on \
+                       /sys/fs/resctrl)";
+        assert_refused(&[("/linux/intelRdt", json!({}), message)]);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use super::devices::plan_devices;
+use super::execution::plan_execution;
 use super::field::Field;
 use super::hooks::plan_hooks;
+use super::mount_label::label_mounts;
 use super::mounts::plan_mounts;
 use super::namespaces::plan_namespaces;
 use super::plan::{IdMap, Namespace, Namespaces, Plan, Process, Propagation, Root};
@@ -39,7 +41,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let hooks = plan_hooks(spec.hooks().as_ref(), &mut field.at("hooks"));
     let root = plan_root(request, field);
     let namespaces = plan_namespaces(linux, &mut field.at("linux"));
-    let mounts = plan_mounts(
+    let mut mounts = plan_mounts(
         spec.mounts().as_deref().unwrap_or_default(),
         &request.bundle,
         &request.sources,
@@ -63,6 +65,9 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let readonly_paths = linux.and_then(|linux| linux.readonly_paths().as_deref());
     let readonly_paths = plan_paths(readonly_paths, &mut field.at("readonlyPaths"));
 
+    let execution = plan_execution(linux, field);
+    let mount_label = linux.and_then(|linux| linux.mount_label().as_deref());
+    let mount_label = label_mounts(mount_label, &mut mounts, &mut field.at("mountLabel"));
     let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
     let seccomp = seccomp.map(|seccomp| plan_seccomp(seccomp, &mut field.at("seccomp")));
 
@@ -85,6 +90,8 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         process,
         seccomp,
         hooks,
+        execution,
+        mount_label,
     })
 }
 

@@ -7,6 +7,7 @@ use oci_spec::runtime::{Hooks, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Identity};
+use crate::spec::plan::Execution;
 
 /// What must be known of a container to go on with it or to remove it.
 ///
@@ -45,6 +46,9 @@ pub struct Record {
     /// Whether its system calls are filtered: the compiled filter lies beside this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub seccomp: bool,
+    /// What an exec gets of `linux`.
+    #[serde(default, skip_serializing_if = "Execution::is_empty")]
+    pub execution: Execution,
     /// Those `hooks` of config.json that are called once it is made: poststart and poststop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,

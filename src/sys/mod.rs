@@ -12,6 +12,7 @@ pub mod ns;
 pub mod path;
 pub mod pause_code;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
 pub mod start;

@@ -1,5 +1,6 @@
 //! OCI containers.
 
+mod attributes;
 mod cgroups;
 mod command_line;
 mod errors;

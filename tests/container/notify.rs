@@ -47,9 +47,12 @@ impl Manager {
 
 /// Says something from inside the container, once it can.
 fn say(c: &Bundle<'_>, message: &str) {
-    let path = format!("/proc/{}/root/run/notify/notify.sock", c.pid());
     let container = UnixDatagram::unbound().unwrap();
-    eventually("the container can notify", || container.connect(&path).ok());
+    eventually("the container can notify", || {
+        // While it is being made it has no pid yet.
+        let path = format!("/proc/{}/root/run/notify/notify.sock", c.pid());
+        container.connect(path).ok()
+    });
     container.send(message.as_bytes()).unwrap();
 }
 

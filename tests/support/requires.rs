@@ -26,12 +26,27 @@ pub(crate) enum Need {
     V2(&'static str),
     /// A way to freeze a cgroup.
     Freezer,
+    /// AppArmor, enabled.
+    AppArmor,
+    /// SELinux, enabled.
+    SeLinux,
+    /// CAP_SYS_RESOURCE.
+    SysResource,
 }
 
 impl Need {
-    /// What a machine has instead of something else is not missing: no machine has both versions of cgroups whole.
+    /// What a machine has instead of something else is not missing: no machine has both versions of cgroups whole, and none
+    /// both AppArmor and SELinux. Root of a machine in a box may lack CAP_SYS_RESOURCE.
     fn is_a_choice(self) -> bool {
-        matches!(self, Self::Runp | Self::V1(_) | Self::V2(_))
+        matches!(
+            self,
+            Self::Runp
+                | Self::V1(_)
+                | Self::V2(_)
+                | Self::AppArmor
+                | Self::SeLinux
+                | Self::SysResource
+        )
     }
 }
 
@@ -48,6 +63,11 @@ pub(crate) fn requires(needs: &[Need]) -> bool {
         }
     }
     true
+}
+
+/// Whether the machine has it.
+pub(crate) fn has(need: Need) -> bool {
+    missing(need).is_none()
 }
 
 /// Nothing may be skipped: in CI, or with `RUNP_TEST_STRICT`.
@@ -90,6 +110,20 @@ fn missing(need: Need) -> Option<String> {
         }
         Need::V1(name) => (!v1(name)).then(|| format!("the cgroup controller {name} of v1")),
         Need::V2(name) => (!v2(name)).then(|| format!("the cgroup controller {name} of v2")),
+        Need::AppArmor => {
+            let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+            (!enabled.is_ok_and(|enabled| enabled.starts_with('Y'))).then(|| "AppArmor".into())
+        }
+        Need::SeLinux => (!Path::new("/sys/fs/selinux/enforce").exists()).then(|| "SELinux".into()),
+        Need::SysResource => {
+            const CAP_SYS_RESOURCE: u64 = 1 << 24;
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let effective = status
+                .lines()
+                .find_map(|line| line.strip_prefix("CapEff:\t"));
+            let effective = u64::from_str_radix(effective.unwrap(), 16).unwrap();
+            (effective & CAP_SYS_RESOURCE == 0).then(|| "CAP_SYS_RESOURCE".into())
+        }
         Need::Freezer => (!v1("freezer") && !pure_v2()).then(|| "a freezer".into()),
     }
 }

@@ -4,6 +4,8 @@ mod cache;
 mod compile;
 mod enosys;
 #[cfg(test)]
+mod evaluate;
+#[cfg(test)]
 mod tests;
 
 use std::os::fd::OwnedFd;
