@@ -1,6 +1,7 @@
 //! What people and callers type: parse, call the library, print. The errors of all verbs are printed here, once.
 
 mod bundle;
+mod checkpoint;
 mod events;
 mod exec;
 mod hand_over;
@@ -68,6 +69,9 @@ pub(crate) struct Global {
     /// Log what is done, too
     #[arg(long)]
     debug: bool,
+    /// The criu program, for checkpoint and restore
+    #[arg(long, value_name = "PATH", default_value = "criu")]
+    criu: PathBuf,
     /// Let systemd manage the cgroups (not supported yet)
     #[arg(long)]
     systemd_cgroup: bool,
@@ -76,6 +80,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
+    Checkpoint(checkpoint::CheckpointArguments),
     /// Create a container; its program is executed by `start`
     Create(bundle::Create),
     /// Remove a container
@@ -97,6 +102,7 @@ enum Command {
     Ps(query::Ps),
     /// Let the processes of a paused container go on
     Resume(lifecycle::Resume),
+    Restore(checkpoint::RestoreArguments),
     /// Create a container and start it
     Run(bundle::Run),
     /// Write a config.json to start from
@@ -167,6 +173,7 @@ fn check(global: &Global) -> Result<()> {
 fn run(global: &Global, command: Command) -> Result<i32> {
     let store = Store::new(absolute(&global.root)?);
     match command {
+        Command::Checkpoint(checkpoint) => checkpoint.run(&store, &global.criu),
         Command::Create(create) => create.run(&store),
         Command::Delete(delete) => delete.run(&store),
         Command::Events(events) => events.run(&store),
@@ -178,6 +185,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Resume(resume) => resume.run(&store),
+        Command::Restore(restore) => restore.run(&store, &global.criu),
         Command::Run(run) => run.run(&store),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
