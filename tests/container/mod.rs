@@ -2,6 +2,7 @@
 
 mod attributes;
 mod cgroups;
+mod command_line;
 mod errors;
 mod events;
 mod hooks;
