@@ -17,5 +17,6 @@ mod process;
 mod reliability;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod update;
