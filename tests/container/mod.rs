@@ -19,5 +19,6 @@ mod reliability;
 mod rootless;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod update;
