@@ -265,7 +265,8 @@ pub(super) fn set_dumpable(dumpable: bool) -> Result<()> {
     set_dumpable_behavior(behavior).context(|| "prctl PR_SET_DUMPABLE")
 }
 
-fn explain_clone(errno: Errno) -> Error {
+/// What is to be said of a process that cannot be made.
+pub(super) fn explain_clone(errno: Errno) -> Error {
     let error = Error::sys("clone3", errno);
     match errno {
         Errno::NOSPC => {

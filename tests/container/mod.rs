@@ -5,6 +5,7 @@ mod cgroups;
 mod errors;
 mod events;
 mod hooks;
+mod hostile;
 mod inherited;
 mod lifecycle;
 mod mount_features;
