@@ -66,10 +66,12 @@ impl Error {
         }
     }
 
-    /// Says what to do about it.
+    /// Says what to do about it. Against a system call that the kernel does not have, no other advice helps.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        if self.errno != Some(libc::ENOSYS) || self.hint.is_none() {
+            self.hint = Some(hint.into());
+        }
         self
     }
 

@@ -36,8 +36,10 @@ fn sparse(path: &Path) {
     file.set_len(8 << 30).unwrap();
 }
 
+type Hostile = (&'static str, fn(&Path));
+
 /// What stands there instead of a file of some lines.
-const HOSTILE: [(&str, fn(&Path)); 6] = [
+const HOSTILE: [Hostile; 6] = [
     ("a fifo", fifo),
     ("an endless device", zero),
     ("8 GiB of nothing", sparse),
