@@ -93,7 +93,11 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
             remove_doubtful(entry, &layout, [&path, &intent.cgroup], init.as_ref())
                 .context(step)?;
         }
-        _ => remove(entry, &layout.open(&path)?, init.as_ref()).context(step)?,
+        _ => {
+            let unit = record.as_ref().and_then(|record| record.unit.clone());
+            let cgroup = layout.open(&path)?.made_by(unit);
+            remove(entry, &cgroup, init.as_ref()).context(step)?;
+        }
     }
     if let Some(record) = &record {
         hooks::poststop(record);
@@ -156,6 +160,9 @@ fn remove_doubtful(
 /// Kills everything in the container's cgroup, and removes the cgroup and the state directory, in this order: as long as
 /// something is left, so is the record that leads to it.
 pub(super) fn remove(entry: Entry, cgroup: &Cgroup, init: Option<&OwnedFd>) -> Result<()> {
+    if !cgroup.is_ours() {
+        return entry.remove();
+    }
     if init.is_some() || !cgroup.remove_if_empty()? {
         // Thaws a frozen container too, without which its processes would not die.
         cgroup.kill()?;
@@ -163,6 +170,10 @@ pub(super) fn remove(entry: Entry, cgroup: &Cgroup, init: Option<&OwnedFd>) -> R
             wait_for_end(init)?;
         }
         cgroup.remove()?;
+    }
+    // Its processes and its cgroup are gone: a name that systemd keeps must not keep the container.
+    if let Err(e) = cgroup.stop_unit() {
+        log::warn!("{e}");
     }
     entry.remove()
 }

@@ -11,12 +11,13 @@ use super::hooks::plan_hooks;
 use super::mount_label::label_mounts;
 use super::mounts::plan_mounts;
 use super::namespaces::plan_namespaces;
+use super::net_devices::plan_net_devices;
 use super::plan::{IdMap, Namespace, Namespaces, Plan, Process, Propagation, Root};
 use super::process::plan_process;
 use super::seccomp::plan_seccomp;
 use super::sysctl::plan_sysctl;
 use super::unsupported;
-use crate::cgroup;
+use crate::cgroup::{self, Manager};
 use crate::container::Request;
 use crate::error::{Error, Result};
 
@@ -60,6 +61,12 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     );
     let sysctl = linux.and_then(|linux| linux.sysctl().as_ref());
     let sysctl = plan_sysctl(sysctl, &namespaces, &mut field.at("sysctl"));
+    let net_devices = linux.and_then(|linux| linux.net_devices().as_ref());
+    let net_devices = plan_net_devices(
+        net_devices,
+        &namespaces.network,
+        &mut field.at("netDevices"),
+    );
     let masked_paths = linux.and_then(|linux| linux.masked_paths().as_deref());
     let masked_paths = plan_paths(masked_paths, &mut field.at("maskedPaths"));
     let readonly_paths = linux.and_then(|linux| linux.readonly_paths().as_deref());
@@ -72,7 +79,14 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let seccomp = seccomp.map(|seccomp| plan_seccomp(seccomp, &mut field.at("seccomp")));
 
     let process = plan_first_process(spec, &namespaces, &mut errors);
-    let cgroup = cgroup::plan(request.id, linux, &mut errors);
+    let manager = match request.options.systemd_cgroup {
+        false => Manager::Cgroupfs,
+        true => Manager::Systemd {
+            annotations: spec.annotations().as_ref(),
+            user: !rustix::process::geteuid().is_root(),
+        },
+    };
+    let cgroup = cgroup::plan(request.id, linux, manager, &mut errors);
     Error::all("config.json", errors)?;
     // Without errors there is a process.
     let process = process.ok_or_else(|| Error::new("config.json: process: is missing"))?;
@@ -85,6 +99,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         readonly_paths,
         hostname,
         domainname,
+        net_devices,
         sysctl,
         cgroup,
         process,
