@@ -6,6 +6,7 @@ mod command_line;
 mod errors;
 mod events;
 mod hooks;
+mod hostile;
 mod inherited;
 mod lifecycle;
 mod mount_features;
