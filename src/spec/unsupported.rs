@@ -1,4 +1,4 @@
-//! What a configuration can ask for and runp does not do yet: refused by name, never ignored.
+//! What a configuration can ask for and runp does not do: refused by name, never ignored.
 
 use oci_spec::runtime as oci;
 
@@ -7,7 +7,9 @@ use super::field::Field;
 /// Refuses what is set. `solaris`, `windows` and `zos` are not for this system and ignored, as in runc.
 pub(crate) fn refuse_in_spec(spec: &oci::Spec, field: &mut Field<'_>) {
     if spec.vm().is_some() {
-        field.at("vm").refuse("is not supported yet");
+        field
+            .at("vm")
+            .refuse("is not supported: runp starts containers, not virtual machines");
     }
     let linux = spec.linux().as_ref();
     if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
@@ -26,11 +28,10 @@ mod tests {
 
     #[test]
     fn refused_by_name() {
-        let kernel = json!({"kernel": {"path": "/k"}});
-        assert_refused(&[("/vm", kernel, "vm: is not supported yet")]);
-        let message = "linux.intelRdt: is not supported yet (it needs a processor with Intel RDT, and resctrl mounted on \
-                       /sys/fs/resctrl)";
-        assert_refused(&[("/linux/intelRdt", json!({}), message)]);
+        let vm = json!({"kernel": {"path": "/k"}});
+        assert_refused(&[("/vm", vm, "vm: is not supported: runp starts containers")]);
+        let missing = "linux.intelRdt: is not supported yet";
+        assert_refused(&[("/linux/intelRdt", json!({}), missing)]);
     }
 
     #[test]

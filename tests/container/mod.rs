@@ -2,9 +2,11 @@
 
 mod attributes;
 mod cgroups;
+mod command_line;
 mod errors;
 mod events;
 mod hooks;
+mod hostile;
 mod inherited;
 mod lifecycle;
 mod mount_features;
@@ -18,5 +20,6 @@ mod reliability;
 mod rootless;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod update;

@@ -103,12 +103,13 @@ fn create() {
 #[test]
 fn create_with_hooks_and_a_filter() {
     let test = "faults::kills::create_with_hooks_and_a_filter";
-    let Some((case, baseline)) = world(test, &[]) else {
+    let Some(world) = World::of(test, &[]) else {
         return;
     };
     let hook = json!([{"path": "/bin/true"}]);
     let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"});
-    let c = case
+    let c = world
+        .case
         .bundle("c")
         .with(
             "/hooks",
@@ -119,15 +120,12 @@ fn create_with_hooks_and_a_filter() {
             json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}),
         )
         .args(&["/bin/sleep", "1000"]);
-    let create = command(
-        &case,
-        &["create", "--bundle", c.path.to_str().unwrap(), &c.id],
-    );
+    let create = world.command_on("create", &c);
     let before = || {
-        let _ = std::fs::remove_dir_all(case.state_root().join("@seccomp"));
+        let _ = std::fs::remove_dir_all(world.case.state_root().join("@seccomp"));
     };
-    let after = |point: &Point| delete(&case, &baseline, &c, point);
-    sweep(&case, &create, before, after);
+    let after = |point: &Point| world.delete(&c, point);
+    sweep(&world, &create, before, after);
 }
 
 #[test]
