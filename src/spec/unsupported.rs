@@ -8,18 +8,12 @@ use super::field::Field;
 pub(crate) fn refuse_in_spec(spec: &oci::Spec, field: &mut Field<'_>) {
     refuse(&[("vm", spec.vm().is_some())], field);
     if let Some(linux) = spec.linux() {
-        let devices = linux.net_devices().as_ref();
-        let field = &mut field.at("linux");
         if linux.intel_rdt().is_some() {
-            field.at("intelRdt").refuse_and_hint(
+            field.at("linux").at("intelRdt").refuse_and_hint(
                 "is not supported yet",
                 "it needs a processor with Intel RDT, and resctrl mounted on /sys/fs/resctrl",
             );
         }
-        refuse(
-            &[("netDevices", devices.is_some_and(|d| !d.is_empty()))],
-            field,
-        );
     }
 }
 
@@ -37,10 +31,7 @@ mod tests {
 
     #[test]
     fn refused_by_name() {
-        for (pointer, value) in [
-            ("/linux/netDevices", json!({"eth0": {}})),
-            ("/vm", json!({"kernel": {"path": "/k"}})),
-        ] {
+        for (pointer, value) in [("/vm", json!({"kernel": {"path": "/k"}}))] {
             let field = pointer[1..].replace('/', ".");
             assert_refused(&[(pointer, value, &format!("{field}: is not supported yet"))]);
         }

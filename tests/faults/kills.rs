@@ -99,6 +99,37 @@ fn create() {
     assert!(dirty.get() > 0, "the census sees nothing");
 }
 
+/// With what a bundle can ask for besides: hooks, and a filter that is compiled anew each time.
+#[test]
+fn create_with_hooks_and_a_filter() {
+    let test = "faults::kills::create_with_hooks_and_a_filter";
+    let Some((case, baseline)) = world(test, &[]) else {
+        return;
+    };
+    let hook = json!([{"path": "/bin/true"}]);
+    let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"});
+    let c = case
+        .bundle("c")
+        .with(
+            "/hooks",
+            json!({"createRuntime": hook, "createContainer": hook, "poststop": hook}),
+        )
+        .with(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}),
+        )
+        .args(&["/bin/sleep", "1000"]);
+    let create = command(
+        &case,
+        &["create", "--bundle", c.path.to_str().unwrap(), &c.id],
+    );
+    let before = || {
+        let _ = std::fs::remove_dir_all(case.state_root().join("@seccomp"));
+    };
+    let after = |point: &Point| delete(&case, &baseline, &c, point);
+    sweep(&case, &create, before, after);
+}
+
 #[test]
 fn run() {
     let Some(world) = World::of("faults::kills::run", &[]) else {
