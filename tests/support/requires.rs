@@ -139,7 +139,8 @@ fn v1(controller: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(controller).is_dir()
 }
 
-fn pure_v2() -> bool {
+/// Whether cgroup v2 is all there is.
+pub(crate) fn pure_v2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
