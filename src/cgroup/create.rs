@@ -1,11 +1,14 @@
 //! Makes a cgroup as planned, or leaves nothing behind.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
 use super::devices::kernel::Told;
+use super::group::Scoped;
 use super::layout::{Placed, below};
+use super::systemd::Scope;
 use super::{Cgroup, HOME, Layout, Plan, file, normal};
 use crate::error::{Context, Error, Result};
 
@@ -28,6 +31,9 @@ impl Layout {
 
     fn make(&self, plan: &Plan) -> Result<Cgroup> {
         let placed = self.place(&plan.limits)?;
+        if let Some(scope) = &plan.scope {
+            return self.planned(plan, scope);
+        }
         let rules = match &plan.devices {
             Some(rules) => Told::plan(self, &plan.path, rules)?,
             None => Told::Nothing,
@@ -36,6 +42,7 @@ impl Layout {
             layout: self.clone(),
             path: normal(&plan.path)?,
             directory: None,
+            unit: None,
         };
         let mut made = Vec::new();
         let done = make_dirs(&cgroup, plan.devices.is_some(), &mut made)
@@ -56,6 +63,21 @@ impl Layout {
             Ok(()) => Ok(cgroup),
             Err(error) => Err(error.and_cleanup(unmake(&made))),
         }
+    }
+
+    /// Of one that systemd makes there is nothing yet: it needs the first process.
+    fn planned(&self, plan: &Plan, scope: &Scope) -> Result<Cgroup> {
+        let cgroup = Cgroup {
+            layout: self.clone(),
+            path: normal(&plan.path)?,
+            directory: None,
+            unit: Some(Scoped {
+                unit: scope.unit.clone(),
+                started: AtomicBool::new(false),
+            }),
+        };
+        refuse_in_use(&cgroup, true)?;
+        Ok(cgroup)
     }
 
     /// A v1 cpuset is born without processors and memory, and takes no process before it has some.
@@ -222,6 +244,42 @@ fn unmake(made: &[PathBuf]) -> Result<()> {
 }
 
 impl Cgroup {
+    /// Has systemd make it around the process `pid`, if that is planned, and sets in it what systemd does not. Before that
+    /// process goes on.
+    ///
+    /// # Errors
+    /// As [`Layout::create`], and systemd's.
+    pub fn adopt(&self, plan: &Plan, pid: i32) -> Result<()> {
+        let (Some(scope), Some(scoped)) = (&plan.scope, &self.unit) else {
+            return Ok(());
+        };
+        scope.start(pid, &plan.limits, self.layout.v1.is_empty())?;
+        scoped.started.store(true, Ordering::Relaxed);
+        let step = || format!("set up cgroup {}", self.path.display());
+        let mut made = Vec::new();
+        for (mount_point, _) in self.mounted() {
+            make_with_parents(mount_point, &self.path, &mut true, &mut made)
+                .map_err(|(dir, e)| cannot_make(&dir, e))
+                .context(step)?;
+        }
+        self.layout
+            .inherit_cpuset(&self.path, &made)
+            .context(step)?;
+        let cgroup = self.layout.open(&self.path)?;
+        let by_systemd = |names: &str| names.is_empty() || names == "name=systemd";
+        cgroup
+            .verify_in(&pid.to_string(), by_systemd)
+            .context(step)?;
+        let placed = self.layout.place(&plan.limits)?;
+        cgroup.apply(&plan.limits, &placed).context(step)?;
+        match &plan.devices {
+            Some(rules) => Told::plan(&self.layout, &self.path, rules)?
+                .tell(&cgroup)
+                .context(step),
+            None => Ok(()),
+        }
+    }
+
     /// Enables controllers on the way from the root of v2 to this cgroup; those that are enabled stay so.
     pub(super) fn enable(&self, placed: &[Placed]) -> Result<()> {
         let (Some(root), Some(dir)) = (&self.layout.v2, self.v2()) else {
@@ -246,9 +304,26 @@ impl Cgroup {
         above.reverse();
         for dir in above {
             let path = dir.join("cgroup.subtree_control");
-            file::write(&path, &line.join(" ")).map_err(|e| cannot_enable(dir, &wanted, e))?;
+            match file::write(&path, &line.join(" ")) {
+                // Above what was delegated to us, where somebody has done it already.
+                Err(Errno::ACCESS | Errno::PERM) if self.has(&wanted) => {}
+                written => written.map_err(|e| cannot_enable(dir, &wanted, e))?,
+            }
         }
         Ok(())
+    }
+}
+
+impl Cgroup {
+    /// Whether these controllers are enabled here.
+    fn has(&self, wanted: &[(&str, &str)]) -> bool {
+        let list = self
+            .v2()
+            .map(|dir| file::read(dir.join("cgroup.controllers")));
+        let list = list.and_then(|list| list.ok()).unwrap_or_default();
+        wanted
+            .iter()
+            .all(|(controller, _)| list.split(' ').any(|c| c == *controller))
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
+use super::systemd::Unit;
 use super::wait::{self, Deadline};
-use super::{HOME, Layout, file, layout, normal};
+use super::{HOME, Layout, Limits, file, layout, normal};
 use crate::error::{Context, Error, Result};
 
 /// A cgroup: the same path in every hierarchy.
@@ -16,12 +18,60 @@ pub struct Cgroup {
     pub(super) path: PathBuf,
     /// Its directory in v2.
     pub(super) directory: Option<OwnedFd>,
+    /// If systemd makes it, or has made it.
+    pub(super) unit: Option<Scoped>,
+}
+
+/// A scope, and whether it is the container's by now.
+#[derive(Debug)]
+pub(super) struct Scoped {
+    pub(super) unit: Unit,
+    pub(super) started: AtomicBool,
 }
 
 impl Cgroup {
     /// Below the root of every hierarchy.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The same, which systemd made as this unit, if it did.
+    #[must_use]
+    pub fn made_by(self, unit: Option<Unit>) -> Self {
+        let unit = unit.map(|unit| Scoped {
+            unit,
+            started: AtomicBool::new(true),
+        });
+        Self { unit, ..self }
+    }
+
+    /// Whether it is there for nobody but the container. One of that name that systemd did not make for it is another's.
+    pub fn is_ours(&self) -> bool {
+        self.unit
+            .as_ref()
+            .is_none_or(|scoped| scoped.started.load(Ordering::Relaxed))
+    }
+
+    /// Tells systemd of changed limits, if it made this. What it rounds must be set again afterwards.
+    ///
+    /// # Errors
+    /// systemd's.
+    pub fn tell_systemd(&self, limits: &Limits) -> Result<()> {
+        match &self.unit {
+            Some(scoped) => scoped.unit.set(limits, self.layout.v1.is_empty()),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets systemd stop and forget the scope, if it made one.
+    ///
+    /// # Errors
+    /// systemd's.
+    pub fn stop_unit(&self) -> Result<()> {
+        match &self.unit {
+            Some(scoped) => scoped.unit.stop(),
+            None => Ok(()),
+        }
     }
 
     /// For `CLONE_INTO_CGROUP` of clone3(2), Linux 5.7: the child is born in the v2 hierarchy. That is all on a pure
@@ -66,7 +116,7 @@ impl Cgroup {
         self.verify_in(process, |names| !names.is_empty())
     }
 
-    fn verify_in(&self, process: &str, hierarchy: impl Fn(&str) -> bool) -> Result<()> {
+    pub(super) fn verify_in(&self, process: &str, hierarchy: impl Fn(&str) -> bool) -> Result<()> {
         let path = self.path.strip_prefix("/").unwrap_or(&self.path);
         let table = read_memberships(process)?;
         let elsewhere = memberships(&table).find(|(names, is)| {

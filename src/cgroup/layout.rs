@@ -162,6 +162,7 @@ impl Layout {
             layout: self.clone(),
             path: normal(path).context(|| "open cgroup")?,
             directory: None,
+            unit: None,
         };
         match cgroup.v2().map(|dir| file::open_dir(&dir)) {
             Some(Ok(directory)) => Ok(Cgroup {

@@ -3,7 +3,7 @@
 //! [`plan`] decides from config.json, purely: where the cgroup is ([`Plan::path`]), what it may use ([`limits`])
 //! and which devices ([`devices`]). [`Layout`] knows what is mounted and makes it;
 //! [`Cgroup`] is one that exists, whole or in part. The manager is `cgroupfs`: directories below the root of every
-//! hierarchy, nothing asked of systemd.
+//! hierarchy; or else [`systemd`] makes it, and we only fill it in.
 
 pub mod devices;
 pub mod layout;
@@ -18,12 +18,14 @@ mod merge;
 mod oom;
 mod set;
 pub mod stats;
+pub mod systemd;
 mod wait;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Linux;
@@ -44,7 +46,7 @@ use crate::state::ContainerId;
 pub const HOME: &str = "/runp";
 
 /// A container's cgroup and its limits, as decided from config.json.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Below the root of every hierarchy as it is mounted: absolute, without `..`.
     pub path: PathBuf,
@@ -53,6 +55,22 @@ pub struct Plan {
     /// Which devices. `None` for a cgroup that holds other cgroups, which have rules of their own: on v1 a cgroup
     /// cannot allow what the one above denies.
     pub devices: Option<devices::Rules>,
+    /// Of one that systemd makes.
+    pub scope: Option<systemd::Scope>,
+}
+
+/// Who makes the cgroup.
+#[derive(Debug, Clone, Copy)]
+pub enum Manager<'a> {
+    /// We, as directories.
+    Cgroupfs,
+    /// systemd, as a scope.
+    Systemd {
+        /// Of config.json: some are properties of the scope.
+        annotations: Option<&'a HashMap<String, String>>,
+        /// The user's systemd, not that of the machine.
+        user: bool,
+    },
 }
 
 impl Plan {
@@ -62,7 +80,20 @@ impl Plan {
             path: path.into(),
             limits,
             devices: None,
+            scope: None,
         }
+    }
+
+    /// Finds out where the one is in whose cgroups it is to be made. Nothing to do if that is nobody but us.
+    ///
+    /// # Errors
+    /// There is no systemd.
+    pub fn resolve(&mut self) -> Result<()> {
+        if let Some(scope) = &self.scope {
+            let path = self.path.strip_prefix("/").unwrap_or(&self.path);
+            self.path = Path::new("/").join(scope.unit.home()?).join(path);
+        }
+        Ok(())
     }
 }
 
@@ -70,17 +101,22 @@ impl Plan {
 ///
 /// A relative `linux.cgroupsPath` starts at the root of the hierarchies too, which the runtime-spec leaves to the
 /// runtime.
-pub fn plan(id: &ContainerId, linux: Option<&Linux>, errors: &mut Vec<Error>) -> Plan {
+pub fn plan(
+    id: &ContainerId,
+    linux: Option<&Linux>,
+    manager: Manager<'_>,
+    errors: &mut Vec<Error>,
+) -> Plan {
     let given = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let path = match given.filter(|path| !path.as_os_str().is_empty()) {
-        Some(given) => normal(given).map_err(|e| e.step("linux.cgroupsPath")),
-        None => normal(&default_path(id))
-            .map_err(|e| e.hint("set linux.cgroupsPath to give the cgroup another name")),
+    let (scope, path) = match manager {
+        Manager::Cgroupfs => (None, path(id, given, errors)),
+        Manager::Systemd { annotations, user } => {
+            let none = HashMap::new();
+            let annotations = annotations.unwrap_or(&none);
+            let (scope, path) = systemd::plan(id, given, annotations, user, errors);
+            (Some(scope), path)
+        }
     };
-    let path = path.unwrap_or_else(|e| {
-        errors.push(e);
-        PathBuf::new()
-    });
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     let limits = resources.map(|r| Limits::from_resources(r, "linux.resources", errors));
     let list = resources.and_then(|r| r.devices().as_deref());
@@ -92,7 +128,20 @@ pub fn plan(id: &ContainerId, linux: Option<&Linux>, errors: &mut Vec<Error>) ->
             "linux.resources.devices",
             errors,
         )),
+        scope,
     }
+}
+
+fn path(id: &ContainerId, given: Option<&Path>, errors: &mut Vec<Error>) -> PathBuf {
+    let path = match given.filter(|path| !path.as_os_str().is_empty()) {
+        Some(given) => normal(given).map_err(|e| e.step("linux.cgroupsPath")),
+        None => normal(&default_path(id))
+            .map_err(|e| e.hint("set linux.cgroupsPath to give the cgroup another name")),
+    };
+    path.unwrap_or_else(|e| {
+        errors.push(e);
+        PathBuf::new()
+    })
 }
 
 /// Where the cgroup of a container is that does not say.
@@ -134,8 +183,8 @@ fn normal(given: &Path) -> Result<PathBuf> {
             == 3
     {
         return refuse(
-            "the form of the systemd cgroup manager, which runp does not have",
-            "give a path, as \"/runp/name\"",
+            "the form of the systemd cgroup manager",
+            "add --systemd-cgroup, or give a path, as \"/runp/name\"",
         );
     }
     Ok(path)
@@ -153,7 +202,7 @@ mod plan_tests {
     fn plan_of(json: &str) -> (Plan, Vec<String>) {
         let linux: Linux = serde_json::from_str(json).unwrap();
         let mut errors = Vec::new();
-        let plan = plan(&id("c1"), Some(&linux), &mut errors);
+        let plan = plan(&id("c1"), Some(&linux), Manager::Cgroupfs, &mut errors);
         (plan, errors.iter().map(ToString::to_string).collect())
     }
 
@@ -203,13 +252,13 @@ mod plan_tests {
             assert!(errors[0].starts_with(start), "{json}: {}", errors[0]);
         }
         let mut errors = Vec::new();
-        plan(&id(&"x".repeat(256)), None, &mut errors);
+        plan(&id(&"x".repeat(256)), None, Manager::Cgroupfs, &mut errors);
         assert_eq!(errors.len(), 1);
     }
 
     #[test]
     fn devices_are_denied_without_any_configuration() {
-        let plan = plan(&id("c1"), None, &mut Vec::new());
+        let plan = plan(&id("c1"), None, Manager::Cgroupfs, &mut Vec::new());
         assert!(!plan.devices.unwrap().allow_everything());
     }
 

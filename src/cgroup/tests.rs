@@ -71,7 +71,12 @@ fn container(path: impl Into<PathBuf>, resources: &str) -> Plan {
     let json = format!("{{\"resources\": {resources}}}");
     let linux: Linux = serde_json::from_str(&json).unwrap();
     let mut errors = Vec::new();
-    let plan = plan(&"c".parse().unwrap(), Some(&linux), &mut errors);
+    let plan = plan(
+        &"c".parse().unwrap(),
+        Some(&linux),
+        Manager::Cgroupfs,
+        &mut errors,
+    );
     assert_eq!(errors, vec![]);
     Plan {
         path: path.into(),

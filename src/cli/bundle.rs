@@ -60,19 +60,19 @@ pub(super) struct Run {
 }
 
 impl Create {
-    pub(super) fn run(self, store: &Store) -> Result<i32> {
-        self.common.create(store, Launch::AtGate, true)?;
+    pub(super) fn run(self, store: &Store, systemd: bool) -> Result<i32> {
+        self.common.create(store, systemd, Launch::AtGate, true)?;
         Ok(0)
     }
 }
 
 impl Run {
-    pub(super) fn run(self, store: &Store) -> Result<i32> {
+    pub(super) fn run(self, store: &Store, systemd: bool) -> Result<i32> {
         if self.detach {
-            return self.run_detached(store);
+            return self.run_detached(store, systemd);
         }
         let foreground = terminal::Foreground::prepare()?;
-        let mut made = self.common.create(store, Launch::Now, false)?;
+        let mut made = self.common.create(store, systemd, Launch::Now, false)?;
         let console = match self.common.hand_over.console_socket {
             Some(_) => None,
             None => made.process.console.take(),
@@ -89,8 +89,8 @@ impl Run {
         }
     }
 
-    fn run_detached(self, store: &Store) -> Result<i32> {
-        let made = self.common.create(store, Launch::Now, true)?;
+    fn run_detached(self, store: &Store, systemd: bool) -> Result<i32> {
+        let made = self.common.create(store, systemd, Launch::Now, true)?;
         let process = &made.process;
         if let Some((host, socket)) = notify::Host::from_environment().zip(made.notify.as_ref()) {
             host.forward(socket, &process.pidfd, process.pid)?;
@@ -100,7 +100,7 @@ impl Run {
 }
 
 impl Common {
-    fn create(&self, store: &Store, launch: Launch, detached: bool) -> Result<Made> {
+    fn create(&self, store: &Store, systemd: bool, launch: Launch, detached: bool) -> Result<Made> {
         let bundle = absolute(&self.bundle)?;
         let mut spec = load::load(&bundle)?;
         let wants = spec
@@ -109,7 +109,10 @@ impl Common {
             .and_then(|process| process.terminal());
         let wants_terminal = wants.unwrap_or(false);
         self.hand_over.check_terminal(wants_terminal, detached)?;
-        let options = self.options(store, &mut spec)?;
+        let options = Options {
+            systemd_cgroup: systemd,
+            ..self.options(store, &mut spec)?
+        };
         let request = Request {
             id: &self.id,
             bundle,
@@ -143,6 +146,7 @@ impl Common {
             files,
             env,
             notify,
+            ..Options::default()
         })
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "DIR", default_value = "/run/runp")]
     root: PathBuf,
     /// Directory that holds the volumes of pods and what their containers write
-    #[arg(long, value_name = "DIR", default_value = crate::pod::store::DATA_ROOT)]
+    #[arg(long, value_name = "DIR", default_value = crate::pod::data::DATA_ROOT)]
     data_root: PathBuf,
     /// Append the log to this file instead of standard error
     #[arg(long, value_name = "FILE")]
@@ -72,7 +72,7 @@ pub(crate) struct Global {
     /// The criu program, for checkpoint and restore
     #[arg(long, value_name = "PATH", default_value = "criu")]
     criu: PathBuf,
-    /// Let systemd manage the cgroups (not supported yet)
+    /// Let systemd make the cgroups; linux.cgroupsPath is slice:prefix:name then
     #[arg(long)]
     systemd_cgroup: bool,
 }
@@ -154,7 +154,7 @@ pub fn main() -> i32 {
         _ => 1,
     };
     let result = logging::start(&global)
-        .and_then(|()| check(&global))
+        .and_then(|()| check(&global, &arguments.command))
         .and_then(|()| run(&global, arguments.command));
     result.unwrap_or_else(|e| {
         logging::report(&global, &e);
@@ -162,11 +162,13 @@ pub fn main() -> i32 {
     })
 }
 
-fn check(global: &Global) -> Result<()> {
-    match global.systemd_cgroup {
-        true => Err(Error::new("--systemd-cgroup: not supported yet")
-            .hint("without it runp manages the cgroups itself")),
-        false => Ok(()),
+fn check(global: &Global, command: &Command) -> Result<()> {
+    match command {
+        Command::Pod(_) if global.systemd_cgroup => Err(Error::new(
+            "--systemd-cgroup: a pod's cgroups are made by runp itself",
+        )
+        .hint("leave it out")),
+        _ => Ok(()),
     }
 }
 
@@ -174,7 +176,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
     let store = Store::new(absolute(&global.root)?);
     match command {
         Command::Checkpoint(checkpoint) => checkpoint.run(&store, &global.criu),
-        Command::Create(create) => create.run(&store),
+        Command::Create(create) => create.run(&store, global.systemd_cgroup),
         Command::Delete(delete) => delete.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
@@ -185,8 +187,8 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Resume(resume) => resume.run(&store),
-        Command::Restore(restore) => restore.run(&store, &global.criu),
-        Command::Run(run) => run.run(&store),
+        Command::Restore(restore) => restore.run(&store, global),
+        Command::Run(run) => run.run(&store, global.systemd_cgroup),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
         Command::State(state) => state.run(&store),

@@ -40,6 +40,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     let step = || format!("create container {:?}", request.id.as_str());
     let mut plan = validate::plan(request)?;
     plan.process.add_env(&request.options.env);
+    plan.cgroup.resolve().context(step)?;
     labels::check(&plan.process, plan.mount_label).context(step)?;
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
@@ -144,6 +145,7 @@ pub(super) fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
         owner: owner(),
         boot_id: boot_id()?,
         cgroup: plan.cgroup.path.clone(),
+        unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         init: None,
         process: process.ok_or_else(|| Error::new("config.json: process: required"))?,
         resources: spec
@@ -182,7 +184,7 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
     let created = Conversation::new(parent, prepared.cgroup, first).follow(
         launch,
         |pid, task| match task {
-            Task::Begin => begin(pid, prepared.plan, entry, &mut record),
+            Task::Begin => begin(pid, prepared, entry, &mut record),
             task => serve(pid, task, prepared),
         },
     )?;
@@ -193,7 +195,9 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
 }
 
 /// What the first process cannot do for itself, or must not begin without.
-fn begin(pid: i32, plan: &Plan, entry: &Entry, record: &mut Record) -> Result<Go> {
+fn begin(pid: i32, prepared: &Prepared<'_>, entry: &Entry, record: &mut Record) -> Result<Go> {
+    let plan = prepared.plan;
+    prepared.cgroup.adopt(&plan.cgroup, pid)?;
     id_maps::write(pid, &plan.namespaces)?;
     set_oom_score_adj(pid, plan.process.oom_score_adj)?;
     if plan.namespaces.user != Namespace::Inherit {

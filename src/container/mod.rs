@@ -75,6 +75,8 @@ pub struct Options {
     pub files: u16,
     /// Variables in addition to those of its configuration, in the place of those of the same name.
     pub env: Vec<CString>,
+    /// systemd makes its cgroup.
+    pub systemd_cgroup: bool,
     /// It gets the directory in which `start` listens for `READY=1`, sd_notify(3).
     pub notify: bool,
 }

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space,
+    move_into_thread_name_spaces,
 };
 
 use crate::error::{Context, Error, Result};
@@ -341,9 +342,9 @@ pub(super) fn join_process(pidfd: BorrowedFd<'_>, pid: i32, user: bool) -> Resul
     if user {
         kinds |= ThreadNameSpaceType::USER;
     }
-    match ns::join_process(pidfd, kinds) {
+    match move_into_thread_name_spaces(pidfd, kinds) {
         // A plain user has no rights over those that the container shares with the host, and need not join them.
-        Err(Errno::PERM) => ns::join_process(pidfd, kinds & differing(pid)?),
+        Err(Errno::PERM) => move_into_thread_name_spaces(pidfd, kinds & differing(pid)?),
         joined => joined,
     }
     .context(|| "join the container's namespaces")

@@ -38,13 +38,21 @@ pub fn update(store: &Store, id: &ContainerId, change: &Value) -> Result<()> {
 
     let cgroup = Layout::detect()
         .and_then(|layout| layout.open(&old.cgroup))
-        .context(step)?;
+        .context(step)?
+        .made_by(old.unit.clone());
     let mut new = old.clone();
     new.resources = Some(resources);
     let record_and_devices = || {
         entry.write(&new)?;
         let replaced = rules.map_or(Ok(()), |rules| cgroup.set_devices(&rules));
-        replaced.map_err(|e| e.and_cleanup(entry.write(&old)))
+        replaced
+            .and_then(|()| cgroup.tell_systemd(&limits))
+            .map_err(|e| e.and_cleanup(entry.write(&old)))
     };
-    cgroup.set(&limits, record_and_devices).context(step)
+    cgroup.set(&limits, record_and_devices).context(step)?;
+    match old.unit {
+        // It has rounded some of them.
+        Some(_) => cgroup.set(&limits, || Ok(())).context(step),
+        None => Ok(()),
+    }
 }

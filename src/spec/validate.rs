@@ -16,7 +16,7 @@ use super::process::plan_process;
 use super::seccomp::plan_seccomp;
 use super::sysctl::plan_sysctl;
 use super::unsupported;
-use crate::cgroup;
+use crate::cgroup::{self, Manager};
 use crate::container::Request;
 use crate::error::{Error, Result};
 
@@ -72,7 +72,14 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let seccomp = seccomp.map(|seccomp| plan_seccomp(seccomp, &mut field.at("seccomp")));
 
     let process = plan_first_process(spec, &namespaces, &mut errors);
-    let cgroup = cgroup::plan(request.id, linux, &mut errors);
+    let manager = match request.options.systemd_cgroup {
+        false => Manager::Cgroupfs,
+        true => Manager::Systemd {
+            annotations: spec.annotations().as_ref(),
+            user: !rustix::process::geteuid().is_root(),
+        },
+    };
+    let cgroup = cgroup::plan(request.id, linux, manager, &mut errors);
     Error::all("config.json", errors)?;
     // Without errors there is a process.
     let process = process.ok_or_else(|| Error::new("config.json: process: is missing"))?;

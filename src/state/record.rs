@@ -7,6 +7,7 @@ use oci_spec::runtime::{Hooks, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Identity};
+use crate::cgroup::systemd::Unit;
 use crate::spec::plan::Execution;
 
 /// What must be known of a container to go on with it or to remove it.
@@ -33,6 +34,9 @@ pub struct Record {
     pub boot_id: String,
     /// Below the root of every cgroup hierarchy.
     pub cgroup: PathBuf,
+    /// The scope that its cgroup is, if systemd made it.
+    #[serde(default)]
+    pub unit: Option<Unit>,
     /// Its first process. `None` while only the intent exists.
     pub init: Option<Identity>,
     /// `process` of config.json, which an exec starts from.

@@ -1,9 +1,9 @@
 //! Namespaces, namespaces(7).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Result;
-use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+use rustix::thread::UnshareFlags;
 
 /// Which kind of namespace the file is: one of `CLONE_NEW*`. ioctl_ns(2) `NS_GET_NSTYPE`, Linux 4.11.
 ///
@@ -18,14 +18,6 @@ pub fn kind(file: impl AsFd) -> Result<u32> {
         -1 => Err(super::last_errno()),
         kind => Ok(kind as u32),
     }
-}
-
-/// Moves this thread into the namespaces of these kinds that the process `pidfd` is in. setns(2), Linux 5.8.
-///
-/// # Errors
-/// As setns(2): `EINVAL` for the user namespace that the thread is in already, `ESRCH` when the process has gone.
-pub fn join_process(pidfd: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<()> {
-    move_into_thread_name_spaces(pidfd, kinds)
 }
 
 /// Moves this process, which has one thread, into new namespaces. unshare(2).

@@ -4,7 +4,7 @@
 
 mod block_io;
 mod check;
-mod cpu;
+pub(super) mod cpu;
 mod memory;
 mod others;
 pub mod setting;
