@@ -88,9 +88,17 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
         Some(record) => record.cgroup.clone(),
         None => Path::new(cgroup::HOME).join(id.as_str()),
     };
-    let unit = record.as_ref().and_then(|record| record.unit.clone());
-    let cgroup = layout.open(&path)?.made_by(unit);
-    remove(entry, &cgroup, init.as_ref()).context(step)?;
+    match entry.read_intent() {
+        Ok(Some(intent)) if intent.cgroup != path => {
+            remove_doubtful(entry, &layout, [&path, &intent.cgroup], init.as_ref())
+                .context(step)?;
+        }
+        _ => {
+            let unit = record.as_ref().and_then(|record| record.unit.clone());
+            let cgroup = layout.open(&path)?.made_by(unit);
+            remove(entry, &cgroup, init.as_ref()).context(step)?;
+        }
+    }
     if let Some(record) = &record {
         hooks::poststop(record);
     }
@@ -123,6 +131,30 @@ fn remove_cut_short(entry: Entry, layout: &Layout) -> Result<()> {
     entry.remove()?;
     hooks::poststop(&intent);
     Ok(())
+}
+
+/// Removes a container whose two files name different cgroups: one was damaged, and which one nobody knows. Its first process
+/// has been killed, and with that all in its pid namespace; whatever else is in one of these cgroups may be somebody else's.
+fn remove_doubtful(
+    entry: Entry,
+    layout: &Layout,
+    paths: [&Path; 2],
+    init: Option<&OwnedFd>,
+) -> Result<()> {
+    if let Some(init) = init {
+        wait_for_end(init)?;
+    }
+    // What is no cgroup's path is the damaged one.
+    for cgroup in paths.into_iter().filter_map(|path| layout.open(path).ok()) {
+        if !cgroup.remove_when_empty()? {
+            let path = cgroup.path().display();
+            return Err(Error::new(format!(
+                "its state.json and its intent.json name different cgroups, and {path} is in use"
+            ))
+            .hint("end what is in it if it is the container's, and delete the container again"));
+        }
+    }
+    entry.remove()
 }
 
 /// Kills everything in the container's cgroup, and removes the cgroup and the state directory, in this order: as long as

@@ -10,10 +10,11 @@ use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::data::Data;
 use super::lifecycle::{StartFailure, Time};
 use super::logs::{LogWriter, Stream};
 use super::plan::{ContainerPlan, PAUSE, PodPlan};
-use super::store::{Data, PodDir};
+use super::store::PodDir;
 use super::tree;
 use super::volumes::Volumes;
 use crate::cgroup::{Cgroup, Layout};

@@ -9,8 +9,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::container::container_id;
 use super::control::{self, Request};
+use super::data::Data;
 use super::lifecycle::{Event, Phase};
-use super::store::{Data, Holder, PodDir, PodName, Pods, Record};
+use super::store::{Holder, PodDir, PodName, Pods, Record};
 use super::{journal, sandbox};
 use crate::container;
 use crate::error::{Context, Error, Result};

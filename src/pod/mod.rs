@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod control;
+pub mod data;
 pub mod delete;
 pub mod detach;
 pub mod images;

@@ -12,6 +12,7 @@ mod mounts;
 #[cfg(test)]
 pub(crate) mod mutation;
 mod namespaces;
+mod net_devices;
 pub mod plan;
 mod process;
 #[cfg(test)]

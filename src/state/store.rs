@@ -323,7 +323,11 @@ impl Entry {
         };
         let record: Record = serde_json::from_slice(&json).map_err(|e| broken(e.to_string()))?;
         match record.version {
-            Record::VERSION => Ok(Some(record)),
+            Record::VERSION if record.id == self.id => Ok(Some(record)),
+            Record::VERSION => Err(broken(format!(
+                "it is of container {:?}",
+                record.id.as_str()
+            ))),
             other => Err(broken(format!("version {other} of another runp"))),
         }
     }

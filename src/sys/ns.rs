@@ -1,9 +1,9 @@
 //! Namespaces, namespaces(7).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Result;
-use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+use rustix::thread::UnshareFlags;
 
 /// Which kind of namespace the file is: one of `CLONE_NEW*`. ioctl_ns(2) `NS_GET_NSTYPE`, Linux 4.11.
 ///
@@ -20,14 +20,6 @@ pub fn kind(file: impl AsFd) -> Result<u32> {
     }
 }
 
-/// Moves this thread into the namespaces of these kinds that the process `pidfd` is in. setns(2), Linux 5.8.
-///
-/// # Errors
-/// As setns(2): `EINVAL` for the user namespace that the thread is in already, `ESRCH` when the process has gone.
-pub fn join_process(pidfd: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<()> {
-    move_into_thread_name_spaces(pidfd, kinds)
-}
-
 /// Moves this process, which has one thread, into new namespaces. unshare(2).
 ///
 /// # Errors
@@ -37,6 +29,13 @@ pub fn unshare(flags: UnshareFlags) -> Result<()> {
     // SAFETY: the flag that makes unshare unsafe, CLONE_FILES, gives this thread a descriptor table of its own while
     // others go on with theirs; it is never used here.
     unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// Whether this process has no rights over the machine: it is a plain user's, or in a user namespace, user_namespaces(7).
+pub fn is_rootless() -> bool {
+    // The initial namespace maps every id to itself. Without procfs nothing says otherwise.
+    let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !rustix::process::geteuid().is_root() || !map().split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The word for a kind in the runtime-spec.

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod cgroups;
+mod command_line;
 mod errors;
 mod events;
 mod hooks;
@@ -15,6 +16,7 @@ mod notify;
 mod pause;
 mod process;
 mod reliability;
+mod rootless;
 mod seccomp;
 mod security;
 mod systemd;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::strace::{Point, points, points_of, read, strace};
-use crate::support::alone::{Baseline, alone};
-use crate::support::{Bundle, Case, Need, PATIENCE, Pod, eventually};
+use super::world::{Running, World};
+use crate::support::{Need, PATIENCE, Pod, eventually};
 
 /// How often a point is tried. A run that had to wait once less or more than the one that was counted is over before it
 /// gets there.
@@ -19,9 +19,9 @@ const TRIES: usize = 20;
 
 /// Kills a fresh run of `command` at each of its calls: `before` makes ready for it, `after` looks at what it has left and
 /// cleans up.
-fn sweep(case: &Case, command: &Command, before: impl Fn(), after: impl Fn(&Point)) {
+fn sweep(world: &World, command: &Command, before: impl Fn(), after: impl Fn(&Point)) {
     before();
-    let all = points_of(case, command);
+    let all = points_of(&world.case, command);
     let last = all.last().unwrap().clone();
     after(&last);
     let run = |point: &Point| {
@@ -48,59 +48,25 @@ fn kill_at(points: &[Point], run: impl Fn(&Point) -> bool) {
     eprintln!("killed at each of {} system calls", points.len());
 }
 
-fn nothing_left(case: &Case, baseline: &Baseline, point: &Point) {
-    let deadline = Instant::now() + Duration::from_secs(2);
-    loop {
-        let left = [case.left_behind(), baseline.left_behind()].concat();
-        if left.is_empty() {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "killed at {point:?}, and after delete --force there is left:\n  {}",
-            left.join("\n  ")
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A test's world, if it is alone in it.
-fn world(test: &str, needs: &[Need]) -> Option<(Case, Baseline)> {
-    if !alone(test) {
-        return None;
-    }
-    let case = Case::new(&[needs, &[Need::Strace]].concat())?;
-    Some((case, Baseline::now()))
-}
-
-fn delete(case: &Case, baseline: &Baseline, c: &Bundle<'_>, point: &Point) {
-    let deleted = c.delete_force();
-    assert!(
-        deleted.status.success(),
-        "killed at {point:?}: {deleted:#?}"
-    );
-    nothing_left(case, baseline, point);
-}
-
-fn command(case: &Case, arguments: &[&str]) -> Command {
-    let mut command = case.runtime();
-    command.args(arguments);
-    command
-}
-
 /// The control of all others.
 #[test]
 fn the_census_sees_what_is_left() {
-    let Some((case, baseline)) = world("faults::kills::the_census_sees_what_is_left", &[]) else {
+    let Some(world) = World::of("faults::kills::the_census_sees_what_is_left", &[]) else {
         return;
     };
-    assert_eq!(baseline.left_behind(), Vec::<String>::new());
-    let left = |kind: &str| baseline.left_behind().iter().any(|l| l.starts_with(kind));
-    let file = case.dir().join("namespace");
+    assert_eq!(world.baseline.left_behind(), Vec::<String>::new());
+    let left = |kind: &str| {
+        world
+            .baseline
+            .left_behind()
+            .iter()
+            .any(|l| l.starts_with(kind))
+    };
+    let file = world.case.dir().join("namespace");
     std::fs::write(&file, "").unwrap();
     let mut unshare = Command::new("unshare");
     unshare.arg(format!("--net={}", file.display()));
-    case.finish(unshare).ok();
+    world.case.finish(unshare).ok();
     assert!(left("net:") && left("mount ") && !left("process "));
     rustix::mount::unmount(&file, rustix::mount::UnmountFlags::empty()).unwrap();
     assert!(!left("net:") && !left("mount "));
@@ -114,47 +80,72 @@ fn the_census_sees_what_is_left() {
 
 #[test]
 fn create() {
-    let Some((case, baseline)) = world("faults::kills::create", &[]) else {
+    let Some(world) = World::of("faults::kills::create", &[]) else {
         return;
     };
-    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
-    let create = command(
-        &case,
-        &["create", "--bundle", c.path.to_str().unwrap(), &c.id],
-    );
+    let c = world.case.bundle("c").args(&["/bin/sleep", "1000"]);
+    let create = world.command_on("create", &c);
     let dirty = std::cell::Cell::new(0);
     sweep(
-        &case,
+        &world,
         &create,
         || (),
         |point| {
-            dirty.set(dirty.get() + usize::from(!case.left_behind().is_empty()));
-            delete(&case, &baseline, &c, point);
+            dirty.set(dirty.get() + usize::from(!world.case.left_behind().is_empty()));
+            world.delete(&c, point);
         },
     );
     eprintln!("{} left something to delete", dirty.get());
     assert!(dirty.get() > 0, "the census sees nothing");
 }
 
+/// With what a bundle can ask for besides: hooks, and a filter that is compiled anew each time.
 #[test]
-fn run() {
-    let Some((case, baseline)) = world("faults::kills::run", &[]) else {
+fn create_with_hooks_and_a_filter() {
+    let test = "faults::kills::create_with_hooks_and_a_filter";
+    let Some(world) = World::of(test, &[]) else {
         return;
     };
-    let c = case.bundle("c").args(&["/bin/true"]);
-    let run = command(&case, &["run", "--bundle", c.path.to_str().unwrap(), &c.id]);
-    let after = |point: &Point| delete(&case, &baseline, &c, point);
-    sweep(&case, &run, || (), after);
+    let case = &world.case;
+    let hook = json!([{"path": "/bin/true"}]);
+    let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"});
+    let c = case
+        .bundle("c")
+        .with(
+            "/hooks",
+            json!({"createRuntime": hook, "createContainer": hook, "poststop": hook}),
+        )
+        .with(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}),
+        )
+        .args(&["/bin/sleep", "1000"]);
+    let create = world.command_on("create", &c);
+    let before = || {
+        let _ = std::fs::remove_dir_all(case.state_root().join("@seccomp"));
+    };
+    sweep(&world, &create, before, |point| world.delete(&c, point));
+}
+
+#[test]
+fn run() {
+    let Some(world) = World::of("faults::kills::run", &[]) else {
+        return;
+    };
+    let c = world.case.bundle("c").args(&["/bin/true"]);
+    let run = world.command_on("run", &c);
+    let after = |point: &Point| world.delete(&c, point);
+    sweep(&world, &run, || (), after);
 }
 
 /// Whoever comes next can still start it, or finds it started.
 #[test]
 fn start() {
-    let Some((case, baseline)) = world("faults::kills::start", &[]) else {
+    let Some(world) = World::of("faults::kills::start", &[]) else {
         return;
     };
-    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
-    let start = command(&case, &["start", &c.id]);
+    let c = world.case.bundle("c").args(&["/bin/sleep", "1000"]);
+    let start = world.command(&["start", &c.id]);
     let before = || drop(c.create().ok());
     let after = |point: &Point| {
         let again = c.start();
@@ -164,63 +155,50 @@ fn start() {
             "killed at {point:?}: {again:#?}"
         );
         eventually("it runs", || (c.status() == "running").then_some(()));
-        delete(&case, &baseline, &c, point);
+        world.delete(&c, point);
     };
-    sweep(&case, &start, before, after);
+    sweep(&world, &start, before, after);
 }
 
 #[test]
 fn delete_force() {
-    let Some((case, baseline)) = world("faults::kills::delete_force", &[]) else {
+    let Some(world) = World::of("faults::kills::delete_force", &[]) else {
         return;
     };
-    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
-    let command = command(&case, &["delete", "--force", &c.id]);
+    let c = world.case.bundle("c").args(&["/bin/sleep", "1000"]);
+    let command = world.command(&["delete", "--force", &c.id]);
     let before = || drop(c.run_detached().ok());
-    let after = |point: &Point| delete(&case, &baseline, &c, point);
-    sweep(&case, &command, before, after);
+    let after = |point: &Point| world.delete(&c, point);
+    sweep(&world, &command, before, after);
 }
 
 /// The container goes on as before, without any process of the exec's.
 #[test]
 fn exec() {
-    let Some((case, baseline)) = world("faults::kills::exec", &[]) else {
+    let Some(world) = World::of("faults::kills::exec", &[]) else {
         return;
     };
-    let c = case.bundle("c").args(&["/bin/sleep", "1000"]);
-    c.run_detached().ok();
-    let exec = command(&case, &["exec", &c.id, "/bin/true"]);
-    let with_container = Baseline::now();
-    let init = format!("process {} [sleep]", c.pid());
-    let after = |point: &Point| {
-        let mut left = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
-        while left != [init.as_str()] {
-            assert!(
-                Instant::now() < deadline,
-                "killed at {point:?}, and there is {left:?}"
-            );
-            left = with_container.left_behind();
-        }
-        assert_eq!(c.status(), "running", "killed at {point:?}");
-    };
-    sweep(&case, &exec, || (), after);
+    let c = world.case.bundle("c").args(&["/bin/sleep", "1000"]);
+    let container = Running::new(&c);
+    let exec = world.command(&["exec", &c.id, "/bin/true"]);
+    let after = |point: &Point| container.is_as_before(point);
+    sweep(&world, &exec, || (), after);
     c.exec(&[], &["/bin/true"]).ok();
     let last = Point {
         call: "exec".into(),
         nth: 0,
     };
-    delete(&case, &baseline, &c, &last);
+    world.delete(&c, last);
 }
 
 /// `pod run`, from its first call to the one that writes into the journal that the pod runs. In parts, so that they run
 /// side by side: every `of`-th point, beginning with `first`.
 fn pod_run(test: &str, first: usize, of: usize) {
-    let Some((case, baseline)) = world(test, &[Need::Runp]) else {
+    let Some(world) = World::of(test, &[Need::Runp]) else {
         return;
     };
     let pod = Pod::new(
-        &case,
+        &world.case,
         "p",
         json!({
             "volumes": [{"name": "v", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}],
@@ -229,7 +207,7 @@ fn pod_run(test: &str, first: usize, of: usize) {
             "containers": [{"name": "app", "command": ["/bin/sleep", "1000"]}],
         }),
     );
-    let mut run = case.pod_runtime();
+    let mut run = world.case.pod_runtime();
     run.args(["run", pod.dir.to_str().unwrap()]);
     let is_running = || pod.journal().contains(RUNNING);
     let delete = |point: &Point| {
@@ -247,7 +225,7 @@ fn pod_run(test: &str, first: usize, of: usize) {
         ends_or(&mut child, is_running);
         delete(point);
         let status = child.wait().unwrap();
-        nothing_left(&case, &baseline, point);
+        world.nothing_left(point);
         status.signal() == Some(9)
     };
 
@@ -255,7 +233,7 @@ fn pod_run(test: &str, first: usize, of: usize) {
         call: "none".into(),
         nth: 0,
     };
-    let trace = case.dir().join("trace");
+    let trace = world.case.dir().join("trace");
     let options = ["-s", "4096", "-o", trace.to_str().unwrap()];
     attempt(&options, &none); // makes directories that stay, for all pods
     assert!(!attempt(&options, &none));

@@ -1,5 +1,8 @@
-//! Kill the runtime anywhere, run it a thousand times: nothing may be left.
+//! Kill the runtime anywhere, fail its calls, tear its files, run it a thousand times: nothing may be left.
 
+mod errors;
 mod kills;
 mod leaks;
 mod strace;
+mod torn;
+mod world;

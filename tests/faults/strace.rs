@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::Case;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Case, Done, eventually, process};
 
 /// The `nth` call of this name that a process makes, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,4 +69,60 @@ pub(super) fn points_of(case: &Case, command: &Command) -> Vec<Point> {
     case.finish(strace(&["-o", trace.to_str().unwrap()], command))
         .ok();
     points(&read(&trace))
+}
+
+/// The first call after the one that makes the container's process.
+pub(super) fn after_clone(points: &[Point]) -> Point {
+    let clone = points.iter().position(|point| point.call == "clone3");
+    points[clone.unwrap() + 1].clone()
+}
+
+/// Runs `command` to its end, with the first process that it makes under a strace of its own that has these options: it is
+/// attached while `command`, stopped at its call `after_clone`, has not let that process begin.
+pub(super) fn with_child(
+    case: &Case,
+    command: &Command,
+    after_clone: &Point,
+    options: &[&str],
+) -> Done {
+    let stop = after_clone.inject("signal=SIGSTOP");
+    let mut parent = case.begin(strace(&["-o", "/dev/null", "-e", &stop], command));
+    let child_of = |pid: i32| {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        children.split_whitespace().next()?.parse::<i32>().ok()
+    };
+    // Strace has other children too, for a moment, but those have none.
+    let (runtime, first) = eventually("the runtime has made a process", || {
+        let runtime = child_of(parent.pid())?;
+        Some((runtime, child_of(runtime)?))
+    });
+    let mut attach = Command::new("strace");
+    attach.args(options).args(["-p", &first.to_string()]);
+    let attached = case.begin(attach);
+    eventually("strace is attached", || {
+        (process::status(first, "TracerPid") == attached.pid().to_string()).then_some(())
+    });
+    eventually("the runtime ends", || {
+        let ended = parent.has_ended();
+        if !ended {
+            // Again and again: it may not have stopped yet.
+            let _ = kill_process(Pid::from_raw(runtime).unwrap(), Signal::CONT);
+        }
+        ended.then_some(())
+    });
+    let done = parent.end();
+    // What it has made may live on, without strace.
+    process::signal(attached.pid(), Signal::TERM);
+    attached.end();
+    done
+}
+
+/// The calls that the first process that `command` makes does before its program is executed; `command` must succeed.
+pub(super) fn points_of_child(case: &Case, command: &Command, after_clone: &Point) -> Vec<Point> {
+    let trace = case.dir().join("trace");
+    let options = ["-o", trace.to_str().unwrap()];
+    with_child(case, command, after_clone, &options).ok();
+    let trace = read(&trace);
+    let end = trace.find("\nexecve(").unwrap_or(trace.len());
+    points(&trace[..end])
 }

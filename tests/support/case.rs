@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -91,31 +92,26 @@ impl Case {
     }
 
     /// Runs a command to its end. Its output goes to files: what it leaves running cannot hold us up.
-    pub(crate) fn finish(&self, mut command: Command) -> Done {
-        let path = |what| {
-            self.dir()
-                .join("output")
-                .join(format!("{:?}.{what}", std::thread::current().id()))
-        };
+    pub(crate) fn finish(&self, command: Command) -> Done {
+        self.begin(command).end()
+    }
+
+    /// Begins to run a command, with its output in files.
+    pub(crate) fn begin(&self, mut command: Command) -> Begun {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let output = ["out", "err"].map(|what| {
+            let name = format!("{number}.{what}");
+            self.dir().join("output").join(name)
+        });
         command
-            .stdout(File::create(path("out")).unwrap())
-            .stderr(File::create(path("err")).unwrap());
-        let mut child = command.spawn().unwrap();
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
-        let patience = Timespec::try_from(PATIENCE * 2).unwrap();
-        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap();
-        if ended == 0 {
-            child.kill().unwrap();
-        }
-        let done = Done {
+            .stdout(File::create(&output[0]).unwrap())
+            .stderr(File::create(&output[1]).unwrap());
+        Begun {
+            child: command.spawn().unwrap(),
             command: format!("{command:?}"),
-            status: child.wait().unwrap(),
-            stdout: String::from_utf8_lossy(&fs::read(path("out")).unwrap()).into_owned(),
-            stderr: String::from_utf8_lossy(&fs::read(path("err")).unwrap()).into_owned(),
-        };
-        assert!(ended == 1, "does not end: {done:#?}");
-        assert!(!done.stderr.contains("panicked"), "panic: {done:#?}");
-        done
+            output,
+        }
     }
 
     /// What is left of the test on the machine, now.
@@ -184,6 +180,58 @@ pub(crate) fn binary() -> PathBuf {
 /// Whether it is ours.
 pub(crate) fn is_runp() -> bool {
     std::env::var_os("RUNP_TEST_RUNTIME").is_none()
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    child: Child,
+    command: String,
+    /// Of its standard output and standard error.
+    output: [PathBuf; 2],
+}
+
+impl Begun {
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Whether it ends within [`PATIENCE`], twice.
+    fn wait_for_end(&self) -> bool {
+        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).unwrap();
+        let patience = Timespec::try_from(PATIENCE * 2).unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap() == 1
+    }
+
+    /// Waits until it ends.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Done {
+        let ended = self.has_ended() || self.wait_for_end();
+        if !ended {
+            self.child.kill().unwrap();
+        }
+        let status = self.child.wait().unwrap();
+        let [stdout, stderr] = self.output.map(|path| {
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            fs::remove_file(path).unwrap();
+            text
+        });
+        let done = Done {
+            command: self.command,
+            status,
+            stdout,
+            stderr,
+        };
+        assert!(ended, "does not end: {done:#?}");
+        assert!(!done.stderr.contains("panicked"), "panic: {done:#?}");
+        done
+    }
 }
 
 /// A command that has ended.

@@ -1,0 +1,179 @@
+//! What the lifecycle asks for, done.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::events::CHECK_VOLUMES;
+use super::{Slot, Supervisor};
+use crate::error::{Error, Result};
+use crate::pod::container;
+use crate::pod::lifecycle::{Action, Event, Index, Kind, StartFailure};
+use crate::pod::plan::Shared;
+use crate::pod::sandbox;
+use crate::pod::volumes::{self, Volumes};
+use crate::sys::process::{self, Child};
+
+impl Supervisor<'_> {
+    pub(super) fn carry_out(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::MakeVolumes => Some(self.make_volumes()),
+            Action::StartSandbox => Some(self.start_sandbox()),
+            Action::StopSandbox => self.stop_sandbox(),
+            Action::Start { container, restart } => Some(self.start(container, restart)),
+            Action::Signal { container, signal } => {
+                if let Err(e) = self.signal(container, signal) {
+                    log::error!("{e}");
+                }
+                None
+            }
+        }
+    }
+
+    fn make_volumes(&mut self) -> Event {
+        let made =
+            Volumes::open(self.data.volumes()).and_then(|volumes| volumes.make(&self.plan.volumes));
+        match made {
+            Ok(()) => {
+                let watched = self.plan.volumes.iter().any(volumes::is_watched);
+                self.next_check = watched.then(|| self.clock.now().after(CHECK_VOLUMES));
+                Event::VolumesReady
+            }
+            Err(e) => Event::VolumesFailed {
+                message: e.to_string(),
+            },
+        }
+    }
+
+    fn start_sandbox(&mut self) -> Event {
+        let mut root = None;
+        let started = sandbox::start(&self.plan.name, &self.plan.sandbox, || {
+            root = self.prepare_root(Index(0));
+        });
+        self.next_root = root;
+        match started {
+            Ok(pause) => {
+                let pid = pause.pid;
+                self.pause = Some(pause);
+                Event::SandboxStarted { pid }
+            }
+            Err(e) => Event::SandboxFailed {
+                message: e.to_string(),
+            },
+        }
+    }
+
+    /// Its end is told by its pidfd, unless there is none.
+    fn stop_sandbox(&self) -> Option<Event> {
+        match &self.pause {
+            Some(pause) => {
+                let _ = pidfd_send_signal(&pause.pidfd, Signal::KILL);
+                None
+            }
+            None => Some(Event::SandboxExited),
+        }
+    }
+
+    fn start(&mut self, container: Index, restart: u32) -> Event {
+        let plan = &self.plan.containers[container.0];
+        if let Some(output) = self.containers[container.0].output.take() {
+            output.close(self.clock.now());
+        }
+        let root = match self.next_root.take() {
+            Some((index, root)) if index == container => Some(root),
+            other => {
+                self.next_root = other;
+                None
+            }
+        };
+        let started = match &self.pause {
+            Some(pause) => self.pod().start(plan, restart, pause.pid, root),
+            None => Err((
+                StartFailure::CreateContainerError,
+                Error::new("the pod has no sandbox"),
+            )),
+        };
+        match started {
+            Ok(run) => {
+                let pid = run.created.pid;
+                self.containers[container.0] = Slot {
+                    process: Some(Child {
+                        pid,
+                        pidfd: run.created.pidfd,
+                    }),
+                    output: Some(run.output),
+                };
+                Event::Started {
+                    container,
+                    pid,
+                    id: format!("{}.{}", self.plan.name, plan.name),
+                }
+            }
+            Err((reason, error)) => Event::StartFailed {
+                container,
+                reason,
+                message: error.to_string(),
+            },
+        }
+    }
+
+    fn pod(&self) -> container::Pod<'_> {
+        container::Pod {
+            plan: self.plan,
+            store: self.store,
+            dir: &self.dir,
+            data: &self.data,
+        }
+    }
+
+    /// Makes the root of the container whose turn comes after this init container, which runs meanwhile: if it succeeds,
+    /// as most do, the next one starts the sooner.
+    pub(super) fn prepare_after(&mut self, container: Index) {
+        let next = Index(container.0 + 1);
+        let is_init = self.plan.containers[container.0].kind == Kind::Init;
+        let is_prepared = self
+            .next_root
+            .as_ref()
+            .is_some_and(|(index, _)| *index == next);
+        if is_init && !is_prepared {
+            self.next_root = self.prepare_root(next);
+        }
+    }
+
+    fn prepare_root(&self, container: Index) -> Option<(Index, OwnedFd)> {
+        let plan = self.plan.containers.get(container.0)?;
+        match self.pod().fresh_root(plan) {
+            Ok(root) => Some((container, root)),
+            Err(e) => {
+                // It is tried again, and told, when its turn comes.
+                log::debug!("{e}");
+                None
+            }
+        }
+    }
+
+    fn signal(&self, container: Index, signal: i32) -> Result<()> {
+        let step = || format!("send signal {signal} to {}", self.name(container));
+        if signal == libc::SIGKILL && self.shares_pids() {
+            return container::cgroup(&self.plan.containers[container.0])?.kill();
+        }
+        let process = self.containers[container.0].process.as_ref();
+        match process.zip(process::signal(signal)) {
+            Some((process, signal)) => match pidfd_send_signal(&process.pidfd, signal) {
+                Ok(()) | Err(Errno::SRCH) => Ok(()),
+                Err(e) => Err(Error::sys(step(), e)),
+            },
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn name(&self, container: Index) -> &str {
+        &self.plan.containers[container.0].name
+    }
+
+    /// Whether a container's processes do not end with its first one.
+    pub(super) fn shares_pids(&self) -> bool {
+        self.plan.sandbox.pid != Shared::Container
+    }
+}

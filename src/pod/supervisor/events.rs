@@ -1,0 +1,209 @@
+//! What happens, waited for and told to the lifecycle.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::{Seen, Supervisor, Watch};
+use crate::error::{Context, Error, Result};
+use crate::pod::container::{self, Output};
+use crate::pod::control::{self, Request};
+use crate::pod::lifecycle::{Event, Index};
+use crate::pod::logs::Stream;
+use crate::pod::volumes::Volumes;
+use crate::sys::process;
+
+/// How often `emptyDir.sizeLimit` is checked: as the kubelet's eviction manager.
+pub(super) const CHECK_VOLUMES: Duration = Duration::from_secs(10);
+/// How soon a full disk is tried again that the journal did not fit on.
+const RETRY_JOURNAL: Duration = Duration::from_secs(1);
+
+/// What a file is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    Log(Index, Stream),
+    Exit(Index),
+    Pause,
+    Signals,
+    Listener,
+    Connection(u64),
+}
+
+impl Supervisor<'_> {
+    /// Waits until something happens or a time has come; gives the files that have something to tell. Logs before
+    /// ends, so that what a container wrote is there once it is said to have ended.
+    pub(super) fn wait(&self, refresh: Option<Duration>) -> Result<Vec<Source>> {
+        let mut sources = Vec::new();
+        let mut files = Vec::new();
+        for (source, fd) in self.sources() {
+            sources.push(source);
+            files.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        let timeout = self.timeout(refresh);
+        match poll(&mut files, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Vec::new()),
+            Err(e) => return Err(Error::sys("wait for what happens to the pod", e)),
+        }
+        let ready = sources.iter().zip(&files);
+        Ok(ready
+            .filter(|(_, file)| !file.revents().is_empty())
+            .map(|(source, _)| *source)
+            .collect())
+    }
+
+    fn sources(&self) -> Vec<(Source, BorrowedFd<'_>)> {
+        use std::os::fd::AsFd;
+        let containers = || {
+            let slots = self.containers.iter().enumerate();
+            slots.map(|(i, slot)| (Index(i), slot))
+        };
+        let logs = containers().flat_map(|(i, slot)| {
+            let pipes = slot.output.iter().flat_map(Output::pipes);
+            pipes.map(move |(stream, pipe)| (Source::Log(i, stream), pipe.as_fd()))
+        });
+        let exits = containers().filter_map(|(i, slot)| {
+            let process = slot.process.as_ref()?;
+            Some((Source::Exit(i), process.pidfd.as_fd()))
+        });
+        let pause = self.pause.iter().map(|p| (Source::Pause, p.pidfd.as_fd()));
+        let connections = self.connections.iter();
+        let connections = connections.map(|(&id, fd)| (Source::Connection(id), fd.as_fd()));
+        let own = [
+            (Source::Signals, self.signals.as_fd()),
+            (Source::Listener, self.listener.as_fd()),
+        ];
+        let all = logs.chain(exits).chain(pause).chain(connections);
+        all.chain(own).collect()
+    }
+
+    /// Until the next time at which something is to be done.
+    fn timeout(&self, refresh: Option<Duration>) -> Option<Timespec> {
+        let now = self.clock.now();
+        let retry = (!self.unwritten.is_empty()).then(|| now.after(RETRY_JOURNAL));
+        let refresh = refresh.map(|refresh| now.after(refresh));
+        let times = [self.life.deadline(), self.next_check, retry, refresh];
+        let next = times.into_iter().flatten().min()?;
+        Timespec::try_from(next.since(now)).ok()
+    }
+
+    pub(super) fn look_at_time(&mut self, watch: Watch<'_>) {
+        self.write_journal();
+        let now = self.clock.now();
+        if self.life.deadline().is_some_and(|deadline| deadline <= now) {
+            self.happens(Event::Tick, watch);
+        }
+        if self.next_check.is_some_and(|check| check <= now) {
+            self.next_check = Some(now.after(CHECK_VOLUMES));
+            let volumes = Volumes::open(self.data.volumes()).ok();
+            if let Some(message) = volumes.and_then(|v| v.exceeded(&self.plan.volumes)) {
+                self.next_check = None;
+                self.happens(Event::Evicted { message }, watch);
+            }
+        }
+    }
+
+    pub(super) fn look_at(&mut self, source: Source, watch: Watch<'_>) -> Result<()> {
+        match source {
+            Source::Log(container, stream) => {
+                let now = self.clock.now();
+                if let Some(output) = &mut self.containers[container.0].output {
+                    output.drain(stream, now);
+                    watch(Seen::Log(container, output.last_line(), now));
+                }
+            }
+            Source::Exit(container) => self.look_at_container(container, watch)?,
+            Source::Pause => {
+                let ended = match &self.pause {
+                    Some(pause) => process::try_wait(&pause.pidfd).context(|| "wait for pause")?,
+                    None => None,
+                };
+                if ended.is_some() {
+                    self.pause = None;
+                    self.happens(Event::SandboxExited, watch);
+                }
+            }
+            Source::Signals => self.look_at_signals(watch)?,
+            Source::Listener => {
+                let id = self
+                    .connections
+                    .keys()
+                    .next_back()
+                    .map_or(0, |last| last + 1);
+                let connection = self.listener.accept()?;
+                self.connections.extend(connection.map(|fd| (id, fd)));
+            }
+            Source::Connection(id) => self.look_at_request(id, watch),
+        }
+        Ok(())
+    }
+
+    fn look_at_container(&mut self, container: Index, watch: Watch<'_>) -> Result<()> {
+        let Some(process) = &self.containers[container.0].process else {
+            return Ok(());
+        };
+        let step = || format!("wait for container {}", self.name(container));
+        let Some(exit) = process::try_wait(&process.pidfd).context(step)? else {
+            return Ok(());
+        };
+        let cgroup = container::cgroup(&self.plan.containers[container.0])?;
+        if self.shares_pids()
+            && let Err(e) = cgroup.kill()
+        {
+            log::error!("{e}");
+        }
+        let oom_killed = cgroup.oom_kills().is_ok_and(|kills| kills > 0);
+        let now = self.clock.now();
+        let slot = &mut self.containers[container.0];
+        slot.process = None;
+        if let Some(output) = &mut slot.output {
+            output.drain_all(now);
+        }
+        let event = Event::Exited {
+            container,
+            exit,
+            oom_killed,
+        };
+        self.happens(event, watch);
+        Ok(())
+    }
+
+    fn look_at_signals(&mut self, watch: Watch<'_>) -> Result<()> {
+        while let Some(signal) = self.signals.read_signal().context(|| "read signals")? {
+            if signal.ssi_signo == libc::SIGHUP as u32 {
+                continue;
+            }
+            // Whoever asks a second time does not want to wait.
+            let again = self.life.stopping().is_some();
+            let grace = again.then_some(Duration::ZERO);
+            self.happens(Event::StopRequested { grace }, watch);
+        }
+        Ok(())
+    }
+
+    fn look_at_request(&mut self, id: u64, watch: Watch<'_>) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let event = match control::receive(connection) {
+            Ok(Some(Request::Start)) => Event::StartRequested,
+            Ok(Some(Request::Stop { grace })) => Event::StopRequested { grace },
+            Ok(None) => {
+                self.connections.remove(&id);
+                return;
+            }
+            Err(e) => {
+                control::answer(connection, &Err(e));
+                self.connections.remove(&id);
+                return;
+            }
+        };
+        // It is kept: its end tells the other side that the pod is over.
+        self.happens(event, watch);
+        if let Some(connection) = self.connections.get(&id) {
+            control::answer(connection, &Ok(()));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The event loop that carries the lifecycle's actions out.
+//!
+//! One process per pod, with one thread. It decides nothing: what happens (a process ended, a signal, a request, a time
+//! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
+//! to be done; the outcome of that is an event again.
+//!
+//! Here is the loop; [`actions`] has what is done, [`events`] what is waited for.
+//!
+//! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
+//! hold a file that is closed already.
+
+mod actions;
+mod clock;
+mod events;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal as SignalName};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use self::clock::Clock;
+use super::container::Output;
+use super::control::Listener;
+use super::data::Data;
+use super::journal::{self, Entry, Journal};
+use super::lifecycle::{Event, Index, Pod as Life, Time};
+use super::plan::PodPlan;
+use super::store::{PodDir, PodName, Pods, Record};
+use super::{delete, sandbox};
+use crate::error::{Context, Error, Result};
+use crate::state::{Identity, Store};
+use crate::sys::process::Child;
+
+/// What a pod's watcher gets to see.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// Something happened, and this is the pod after it.
+    Event(&'a Event, &'a Life),
+    /// A container has written; the beginning of its last line.
+    Log(Index, &'a [u8], Time),
+    /// Time has gone on.
+    Tick(Time),
+}
+
+/// Who watches a pod while it lives.
+#[derive(Debug)]
+pub struct Watcher<F: FnMut(Seen<'_>)> {
+    /// How often it wants to see that time goes on.
+    pub refresh: Option<Duration>,
+    /// Is shown everything.
+    pub see: F,
+}
+
+type Watch<'a> = &'a mut dyn FnMut(Seen<'_>);
+
+/// A pod and all that is open for it.
+#[derive(Debug)]
+pub struct Supervisor<'a> {
+    plan: &'a PodPlan,
+    store: &'a Store,
+    dir: PodDir,
+    data: Data,
+    journal: Journal,
+    /// Events that did not fit on the disk.
+    unwritten: VecDeque<(Time, Entry)>,
+    life: Life,
+    clock: Clock,
+    signals: SignalFd,
+    listener: Listener,
+    connections: BTreeMap<u64, OwnedFd>,
+    pause: Option<Child>,
+    containers: Vec<Slot>,
+    /// The root of the container whose turn is next, made while pause or the container before it starts.
+    next_root: Option<(Index, OwnedFd)>,
+    next_check: Option<Time>,
+}
+
+/// What there is of one container.
+#[derive(Debug, Default)]
+struct Slot {
+    process: Option<Child>,
+    /// May outlive the process: another one may hold the pipes.
+    output: Option<Output>,
+}
+
+impl<'a> Supervisor<'a> {
+    /// Makes a new pod, of which only records exist yet.
+    ///
+    /// # Errors
+    /// When the name is taken, or something cannot be made; then nothing is left of it.
+    pub fn new(
+        pods: &Pods,
+        store: &'a Store,
+        name: &PodName,
+        plan: &'a PodPlan,
+        record: &Record,
+    ) -> Result<Self> {
+        pods.check_free(name)?;
+        if sandbox::is_populated(&record.cgroup)? {
+            return Err(
+                Error::new(format!("cgroup {} is in use", record.cgroup)).hint(
+                    "a pod of that name runs below another --root: choose another name with --name",
+                ),
+            );
+        }
+        let dir = pods.create(name, record)?;
+        match Data::create(record.data.clone()) {
+            Ok(data) => Self::begin(store, plan, record, dir, data),
+            Err(e) => Err(e.and_cleanup(dir.remove())),
+        }
+    }
+
+    fn begin(
+        store: &'a Store,
+        plan: &'a PodPlan,
+        record: &Record,
+        dir: PodDir,
+        data: Data,
+    ) -> Result<Self> {
+        let clock = Clock::new();
+        match open(plan, record, &dir, clock.now()) {
+            Ok((journal, listener, signals)) => Ok(Self {
+                plan,
+                store,
+                journal,
+                unwritten: VecDeque::new(),
+                life: Life::new(plan.lifecycle.clone(), clock.now()),
+                clock,
+                signals,
+                listener,
+                connections: BTreeMap::new(),
+                pause: None,
+                containers: plan.containers.iter().map(|_| Slot::default()).collect(),
+                next_root: None,
+                next_check: None,
+                dir,
+                data,
+            }),
+            Err(e) => {
+                let removed = data.remove();
+                Err(e.and_cleanup(removed.and(dir.remove())))
+            }
+        }
+    }
+
+    /// Lives the pod's life to its end: with `start` at once, else once somebody asks for it. What is left then is the
+    /// pod's directory, with its journal and logs.
+    ///
+    /// # Errors
+    /// When waiting is not possible, or something of the pod cannot be removed.
+    pub fn run(
+        mut self,
+        start: bool,
+        mut watcher: Watcher<impl FnMut(Seen<'_>)>,
+    ) -> Result<(PodDir, Life)> {
+        let watch = &mut watcher.see;
+        self.happens(Event::Accepted, watch);
+        if start {
+            self.happens(Event::StartRequested, watch);
+        }
+        while !self.life.finished() {
+            for source in self.wait(watcher.refresh)? {
+                self.look_at(source, watch)?;
+            }
+            self.look_at_time(watch);
+            watch(Seen::Tick(self.clock.now()));
+        }
+        self.finish()
+    }
+
+    /// Journal first, then consequences.
+    fn happens(&mut self, event: Event, watch: Watch<'_>) {
+        let now = self.clock.now();
+        log::debug!("pod {}: {event:?}", self.plan.name);
+        self.unwritten.push_back((now, Entry::Event(event.clone())));
+        self.write_journal();
+        let actions = self.life.step(&event, now);
+        watch(Seen::Event(&event, &self.life));
+        for action in actions {
+            log::debug!("pod {}: {action:?}", self.plan.name);
+            if let Some(answer) = self.carry_out(action) {
+                self.happens(answer, watch);
+            }
+        }
+        if let Event::Started { container, .. } = event {
+            self.prepare_after(container);
+        }
+    }
+
+    /// A pod whose journal does not fit on the disk goes on: its containers can do nothing for it.
+    fn write_journal(&mut self) {
+        while let Some((time, entry)) = self.unwritten.front() {
+            if let Err(e) = self.journal.append(*time, entry) {
+                log::error!("{e}");
+                return;
+            }
+            self.unwritten.pop_front();
+        }
+    }
+
+    /// Everything but the pod's directory goes.
+    fn finish(mut self) -> Result<(PodDir, Life)> {
+        self.next_root = None;
+        let now = self.clock.now();
+        for slot in &mut self.containers {
+            if let Some(output) = slot.output.take() {
+                output.close(now);
+            }
+        }
+        self.write_journal();
+        let names = self.plan.containers.iter().map(|c| c.name.as_str());
+        delete::remove_all(
+            self.store,
+            &self.plan.name,
+            names,
+            &self.plan.sandbox.cgroup,
+            &self.data,
+        )?;
+        Ok((self.dir, self.life))
+    }
+}
+
+/// The journal, with its first entries, the control socket, and the signals.
+fn open(
+    plan: &PodPlan,
+    record: &Record,
+    dir: &PodDir,
+    now: Time,
+) -> Result<(Journal, Listener, SignalFd)> {
+    let description = journal::Description {
+        name: plan.name.clone(),
+        namespace: plan.manifest.metadata.namespace.clone().unwrap_or_default(),
+        uid: plan.uid.clone(),
+        boot_id: record.boot_id.clone(),
+        spec: plan.lifecycle.clone(),
+    };
+    let mut journal = Journal::create(&dir.journal(), &description, now)?;
+    let Identity { pid, start_time } = Identity::of(std::process::id() as i32)?;
+    let supervisor = journal::Supervisor { pid, start_time };
+    journal.append(now, &Entry::Supervisor(supervisor))?;
+    let listener = Listener::bind(dir.as_fd())?;
+    let mut set = SigSet::empty();
+    for signal in [SignalName::SIGINT, SignalName::SIGTERM, SignalName::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().context(|| "block signals")?;
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context(|| "signalfd")?;
+    Ok((journal, listener, signals))
+}
