@@ -1,6 +1,7 @@
 //! What people and callers type: parse, call the library, print. The errors of all verbs are printed here, once.
 
 mod bundle;
+mod checkpoint;
 mod events;
 mod exec;
 mod hand_over;
@@ -69,6 +70,9 @@ pub(crate) struct Global {
     /// Log what is done, too
     #[arg(long)]
     debug: bool,
+    /// The criu program, for checkpoint and restore
+    #[arg(long, value_name = "PATH", default_value = "criu")]
+    criu: PathBuf,
     /// Whether a container goes without a cgroup, if it asks for none and its user may not make one
     #[arg(long, value_name = "BOOL|auto", default_value = "auto", value_parser = rootless)]
     rootless: Rootless,
@@ -130,6 +134,7 @@ fn default_root() -> PathBuf {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
+    Checkpoint(checkpoint::CheckpointArguments),
     /// Create a container; its program is executed by `start`
     Create(bundle::Create),
     /// Remove a container
@@ -151,6 +156,7 @@ enum Command {
     Ps(query::Ps),
     /// Let the processes of a paused container go on
     Resume(lifecycle::Resume),
+    Restore(checkpoint::RestoreArguments),
     /// Create a container and start it
     Run(bundle::Run),
     /// Write a config.json to start from
@@ -161,6 +167,11 @@ enum Command {
     State(query::State),
     /// Change the limits of a container
     Update(update::Update),
+}
+
+/// The command line's definition, of which its documentation is made.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
 }
 
 /// Verbs that make processes in containers.
@@ -218,6 +229,7 @@ fn check(global: &Global, command: &Command) -> Result<()> {
 fn run(global: &Global, command: Command) -> Result<i32> {
     let store = Store::new(global.root()?);
     match command {
+        Command::Checkpoint(checkpoint) => checkpoint.run(&store, &global.criu),
         Command::Create(create) => create.run(&store, global.cgroups()),
         Command::Delete(delete) => delete.run(&store),
         Command::Events(events) => events.run(&store),
@@ -229,6 +241,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Resume(resume) => resume.run(&store),
+        Command::Restore(restore) => restore.run(&store, &global.criu),
         Command::Run(run) => run.run(&store, global.cgroups()),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
@@ -263,10 +276,9 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 }

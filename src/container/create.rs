@@ -157,7 +157,7 @@ fn check_root(plan: &Plan) -> Result<()> {
 }
 
 /// Written before the first side effect: from it everything that may exist can be found again.
-fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
+pub(super) fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
     let spec = request.spec;
     let process = spec.process().clone();
     Ok(Record {

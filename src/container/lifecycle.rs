@@ -172,7 +172,7 @@ fn look(entry: &Entry) -> Result<State> {
     })
 }
 
-fn is_frozen(record: &Record) -> Result<bool> {
+pub(super) fn is_frozen(record: &Record) -> Result<bool> {
     Layout::detect()?.open(&record.cgroup)?.is_frozen()
 }
 

@@ -1,9 +1,11 @@
 //! An OCI container, from plan to process, in the order in which it happens.
 
+pub mod checkpoint;
 mod child;
 mod console;
 mod conversation;
 mod create;
+pub mod criu;
 mod events;
 mod exec;
 mod gate;
@@ -18,6 +20,7 @@ mod pause;
 mod program;
 mod protocol;
 mod remove;
+pub mod restore;
 pub mod self_exe;
 mod status;
 mod sysctl;

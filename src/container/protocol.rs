@@ -33,7 +33,8 @@ const LISTENER: u8 = b'L';
 const MOUNTED: u8 = b'P';
 const MOVED: u8 = b'M';
 const READY: u8 = b'R';
-const FAILED: u8 = b'F';
+/// Before an error. No message of criu's begins so.
+pub(super) const FAILED: u8 = b'F';
 
 /// What the parent says before the child goes on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -105,9 +106,7 @@ impl ParentEnd {
             (Some((&MOVED, &[a, b, c, d])), None) => {
                 Ok(Report::Moved(i32::from_ne_bytes([a, b, c, d])))
             }
-            (Some((&FAILED, error)), None) => serde_json::from_slice(error)
-                .map(Report::Failed)
-                .map_err(|e| Error::new(format!("{}: {e}", step()))),
+            (Some((&FAILED, error)), None) => Ok(Report::Failed(failure(error))),
             _ => Err(Error::new(format!(
                 "{}: unexpected message {message:?}",
                 step()
@@ -166,6 +165,12 @@ pub(super) fn fail(socket: impl AsFd, error: &Error) {
     if serde_json::to_writer(&mut message, error).is_ok() {
         let _ = socket::send(socket, &message, None);
     }
+}
+
+/// The error that [`fail`] has sent.
+pub(super) fn failure(error: &[u8]) -> Error {
+    serde_json::from_slice(error)
+        .unwrap_or_else(|e| Error::new(format!("receive the error of a process: {e}")))
 }
 
 impl AsFd for ChildEnd {

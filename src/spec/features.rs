@@ -24,7 +24,7 @@ fn linux() -> Value {
     json!({
         "namespaces": namespaces::names(),
         "capabilities": tables::capability_names(u64::MAX),
-        "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+        "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
         "seccomp": {
             "enabled": true,
             "actions": seccomp::ACTIONS,

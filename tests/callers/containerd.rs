@@ -182,6 +182,11 @@ fn a_tasks_life(containerd: &Containerd<'_>) {
     let metrics = task(&["metrics", "life"]).ok().stdout;
     assert!(metrics.contains("33554432"), "{metrics}");
 
+    task(&["pause", "life"]).ok();
+    assert_eq!(containerd.status("life"), "PAUSED");
+    task(&["resume", "life"]).ok();
+    assert_eq!(containerd.status("life"), "RUNNING");
+
     task(&["kill", "--signal", "KILL", "life"]).ok();
     eventually("it ends", || {
         (containerd.status("life") == "STOPPED").then_some(())

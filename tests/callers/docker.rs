@@ -200,6 +200,11 @@ fn a_containers_life(docker: &Docker<'_>) {
     let top = docker.run(&["top", "life"]).ok();
     assert!(top.stdout.contains("sleep 0.1"), "{top:?}");
 
+    docker.run(&["pause", "life"]).ok();
+    assert_eq!(docker.inspect("life", "{{.State.Status}}"), "paused");
+    docker.run(&["unpause", "life"]).ok();
+    assert_eq!(docker.inspect("life", "{{.State.Status}}"), "running");
+
     docker.run(&["stop", "--time", "20", "life"]).ok();
     assert_eq!(docker.run(&["logs", "life"]).ok().stdout, "started\nbye\n");
     assert_eq!(
@@ -230,6 +235,22 @@ fn limits(docker: &Docker<'_>) {
     assert_eq!(read("memory/memory.limit_in_bytes"), (64 << 20).to_string());
     assert_eq!(read("pids/pids.max"), "50");
     assert_eq!(read("cpu/cpu.cfs_quota_us"), "50000");
+    let update = [
+        "update",
+        "--memory",
+        "128m",
+        "--memory-swap",
+        "128m",
+        "--cpus",
+        "0.25",
+        "limits",
+    ];
+    docker.run(&update).ok();
+    assert_eq!(
+        read("memory/memory.limit_in_bytes"),
+        (128 << 20).to_string()
+    );
+    assert_eq!(read("cpu/cpu.cfs_quota_us"), "25000");
     docker.run(&["rm", "--force", "limits"]).ok();
 }
 

@@ -139,6 +139,11 @@ fn a_containers_life_exec_logs_stop() {
     let top = podman.run(&["top", "c"]).ok();
     assert!(top.stdout.contains("sleep 0.1"), "{top:?}");
 
+    podman.run(&["pause", "c"]).ok();
+    assert_eq!(podman.inspect("{{.State.Status}}"), "paused");
+    podman.run(&["unpause", "c"]).ok();
+    assert_eq!(podman.inspect("{{.State.Status}}"), "running");
+
     podman.run(&["stop", "--time", "20", "c"]).ok();
     assert_eq!(podman.run(&["logs", "c"]).ok().stdout, "started\nbye\n");
     assert_eq!(
@@ -177,6 +182,14 @@ fn limits_and_update() {
     assert_eq!(read("memory/memory.limit_in_bytes"), (64 << 20).to_string());
     assert_eq!(read("pids/pids.max"), "50");
     assert_eq!(read("cpu/cpu.cfs_quota_us"), "50000");
+    podman
+        .run(&["update", "--memory", "128m", "--cpus", "0.25", "c"])
+        .ok();
+    assert_eq!(
+        read("memory/memory.limit_in_bytes"),
+        (128 << 20).to_string()
+    );
+    assert_eq!(read("cpu/cpu.cfs_quota_us"), "25000");
     podman.remove();
 }
 

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod cgroups;
+mod command_line;
 mod errors;
 mod events;
 mod hooks;
@@ -19,5 +20,6 @@ mod reliability;
 mod rootless;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod update;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub(crate) use bundle::Bundle;
 pub(crate) use case::{Begun, Case, Done, binary, is_runp};
 pub(crate) use pod::{Pod, Shared, sh};
-pub(crate) use requires::{Need, strict};
+pub(crate) use requires::{Need, has, strict};
 
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
