@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::hand_over::HandOver;
-use super::{absolute, terminal};
+use super::{Global, absolute, terminal};
 use crate::container::checkpoint::{self, Checkpoint};
 use crate::container::criu::{self, ManageCgroups};
 use crate::container::restore::{self, Restore};
@@ -189,7 +189,7 @@ pub(super) struct RestoreArguments {
 }
 
 impl RestoreArguments {
-    pub(super) fn run(self, store: &Store, criu: &Path) -> Result<i32> {
+    pub(super) fn run(self, store: &Store, global: &Global) -> Result<i32> {
         let bundle = absolute(&self.bundle)?;
         let spec = load::load(&bundle)?;
         let wants = spec
@@ -199,9 +199,10 @@ impl RestoreArguments {
         let wants_terminal = wants.unwrap_or(false);
         self.hand_over.check_terminal(wants_terminal, self.detach)?;
         let options = Restore {
-            common: self
-                .common
-                .options(criu, &spec.annotations().clone().unwrap_or_default())?,
+            common: self.common.options(
+                &global.criu,
+                &spec.annotations().clone().unwrap_or_default(),
+            )?,
             lsm_profile: self.lsm_profile,
             lsm_mount_context: self.lsm_mount_context,
         };
@@ -212,7 +213,10 @@ impl RestoreArguments {
             root: None,
             sources: BTreeMap::new(),
             stdio: Stdio::Inherit,
-            options: container::Options::default(),
+            options: container::Options {
+                systemd_cgroup: global.systemd_cgroup,
+                ..container::Options::default()
+            },
         };
         let foreground = match self.detach {
             true => None,

@@ -243,7 +243,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Resume(resume) => resume.run(&store),
-        Command::Restore(restore) => restore.run(&store, &global.criu),
+        Command::Restore(restore) => restore.run(&store, global),
         Command::Run(run) => run.run(&store, global.cgroups()),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod cgroups;
+mod checkpoint;
 mod command_line;
 mod errors;
 mod events;
