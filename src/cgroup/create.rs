@@ -11,6 +11,7 @@ use super::layout::{Placed, below};
 use super::systemd::Scope;
 use super::{Cgroup, HOME, Layout, Plan, file, normal};
 use crate::error::{Context, Error, Result};
+use crate::sys::ns;
 
 /// How often a directory is tried again that vanishes while it is made: other calls of runp remove empty parents.
 const ATTEMPTS: usize = 100;
@@ -58,7 +59,7 @@ impl Layout {
                     None => Ok(()),
                 },
             )
-            .and_then(|()| rules.tell(&cgroup));
+            .and_then(|()| rules.tell(&cgroup).or_else(unless_rootless));
         match done {
             Ok(()) => Ok(cgroup),
             Err(error) => Err(error.and_cleanup(unmake(&made))),
@@ -102,6 +103,14 @@ impl Layout {
             }
         }
         Ok(())
+    }
+}
+
+/// Only root may tell about devices, and only root could have made more of them than the host's files already allow.
+fn unless_rootless(error: Error) -> Result<()> {
+    match error.errno() {
+        Some(libc::EPERM) if ns::is_rootless() => Ok(()),
+        _ => Err(error),
     }
 }
 

@@ -109,8 +109,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Reads proc_pid_mountinfo(5). A hierarchy that is mounted twice counts where it is first.
-    fn from_mountinfo(text: &str) -> Self {
+    /// What a mount table says, proc_pid_mountinfo(5). A hierarchy that is mounted twice counts where it is first.
+    pub fn from_mountinfo(text: &str) -> Self {
         let mut layout = Self {
             v2: None,
             v1: Vec::new(),
@@ -153,11 +153,28 @@ impl Layout {
         layout
     }
 
-    /// The cgroup at `path` as recorded in a state file: there may be all of it, a part, or nothing.
+    /// No hierarchy: for a container without a cgroup of its own, whose user may make none. Its path is empty.
+    pub fn none() -> Self {
+        Self {
+            v2: None,
+            v1: Vec::new(),
+        }
+    }
+
+    /// The cgroup at `path` as recorded in a state file: there may be all of it, a part, or nothing. An empty path is that
+    /// of [`Self::none`].
     ///
     /// # Errors
     /// A path that leads elsewhere.
     pub fn open(&self, path: &Path) -> Result<Cgroup> {
+        if path.as_os_str().is_empty() {
+            return Ok(Cgroup {
+                layout: Self::none(),
+                path: PathBuf::new(),
+                directory: None,
+                unit: None,
+            });
+        }
         let cgroup = Cgroup {
             layout: self.clone(),
             path: normal(path).context(|| "open cgroup")?,

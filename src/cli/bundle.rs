@@ -1,5 +1,6 @@
 //! Verbs that start from a bundle: create, run, spec.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use oci_spec::runtime::Spec;
 
 use super::hand_over::HandOver;
 use super::inherited::{self, Listening};
-use super::{absolute, notify, terminal};
+use super::{Cgroups, absolute, notify, terminal};
 use crate::container::{self, Launch, Made, Options, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::spec::{load, template};
@@ -60,19 +61,19 @@ pub(super) struct Run {
 }
 
 impl Create {
-    pub(super) fn run(self, store: &Store, systemd: bool) -> Result<i32> {
-        self.common.create(store, systemd, Launch::AtGate, true)?;
+    pub(super) fn run(self, store: &Store, cgroups: Cgroups) -> Result<i32> {
+        self.common.create(store, cgroups, Launch::AtGate, true)?;
         Ok(0)
     }
 }
 
 impl Run {
-    pub(super) fn run(self, store: &Store, systemd: bool) -> Result<i32> {
+    pub(super) fn run(self, store: &Store, cgroups: Cgroups) -> Result<i32> {
         if self.detach {
-            return self.run_detached(store, systemd);
+            return self.run_detached(store, cgroups);
         }
         let foreground = terminal::Foreground::prepare()?;
-        let mut made = self.common.create(store, systemd, Launch::Now, false)?;
+        let mut made = self.common.create(store, cgroups, Launch::Now, false)?;
         let console = match self.common.hand_over.console_socket {
             Some(_) => None,
             None => made.process.console.take(),
@@ -89,8 +90,8 @@ impl Run {
         }
     }
 
-    fn run_detached(self, store: &Store, systemd: bool) -> Result<i32> {
-        let made = self.common.create(store, systemd, Launch::Now, true)?;
+    fn run_detached(self, store: &Store, cgroups: Cgroups) -> Result<i32> {
+        let made = self.common.create(store, cgroups, Launch::Now, true)?;
         let process = &made.process;
         if let Some((host, socket)) = notify::Host::from_environment().zip(made.notify.as_ref()) {
             host.forward(socket, &process.pidfd, process.pid)?;
@@ -100,7 +101,13 @@ impl Run {
 }
 
 impl Common {
-    fn create(&self, store: &Store, systemd: bool, launch: Launch, detached: bool) -> Result<Made> {
+    fn create(
+        &self,
+        store: &Store,
+        cgroups: Cgroups,
+        launch: Launch,
+        detached: bool,
+    ) -> Result<Made> {
         let bundle = absolute(&self.bundle)?;
         let mut spec = load::load(&bundle)?;
         let wants = spec
@@ -110,7 +117,8 @@ impl Common {
         let wants_terminal = wants.unwrap_or(false);
         self.hand_over.check_terminal(wants_terminal, detached)?;
         let options = Options {
-            systemd_cgroup: systemd,
+            rootless: cgroups.rootless,
+            systemd_cgroup: cgroups.systemd,
             ..self.options(store, &mut spec)?
         };
         let request = Request {
@@ -143,6 +151,7 @@ impl Common {
         Ok(Options {
             no_new_keyring: self.no_new_keyring,
             no_pivot: self.no_pivot,
+            rootless: None,
             files,
             env,
             notify,
@@ -157,6 +166,9 @@ pub(super) struct SpecFile {
     /// The directory that it is written to
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
+    /// For a plain user: its ids become root in a user namespace
+    #[arg(long)]
+    rootless: bool,
 }
 
 impl SpecFile {
@@ -170,8 +182,15 @@ impl SpecFile {
             }
             _ => Error::sys(step(), e),
         })?;
-        file.write_all(template::TEMPLATE.as_bytes())
-            .context(step)?;
+        let text = match self.rootless {
+            false => Cow::Borrowed(template::TEMPLATE),
+            true => {
+                let uid = rustix::process::geteuid().as_raw();
+                let gid = rustix::process::getegid().as_raw();
+                Cow::Owned(format!("{:#}\n", template::rootless(uid, gid)))
+            }
+        };
+        file.write_all(text.as_bytes()).context(step)?;
         Ok(0)
     }
 }

@@ -24,8 +24,8 @@ use crate::container::self_exe;
 use crate::error::{Context, Error, Result};
 use crate::spec;
 use crate::state::Store;
-use crate::sys::entry;
 use crate::sys::start::{self, Stack};
+use crate::sys::{entry, ns};
 
 /// runc for pods: runs OCI containers, and Kubernetes pods without Kubernetes.
 #[derive(Debug, Parser)]
@@ -54,9 +54,10 @@ fn version() -> String {
 /// What holds for every verb.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
-    /// Directory that holds the state of containers and pods
-    #[arg(long, value_name = "DIR", default_value = "/run/runp")]
-    root: PathBuf,
+    /// Directory that holds the state of containers and pods [default: /run/runp, or for a plain user
+    /// $XDG_RUNTIME_DIR/runp]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
     /// Directory that holds the volumes of pods and what their containers write
     #[arg(long, value_name = "DIR", default_value = crate::pod::data::DATA_ROOT)]
     data_root: PathBuf,
@@ -72,9 +73,62 @@ pub(crate) struct Global {
     /// The criu program, for checkpoint and restore
     #[arg(long, value_name = "PATH", default_value = "criu")]
     criu: PathBuf,
+    /// Whether a container goes without a cgroup, if it asks for none and its user may not make one
+    #[arg(long, value_name = "BOOL|auto", default_value = "auto", value_parser = rootless)]
+    rootless: Rootless,
     /// Let systemd make the cgroups; linux.cgroupsPath is slice:prefix:name then
     #[arg(long)]
     systemd_cgroup: bool,
+}
+
+impl Global {
+    /// Where the state is.
+    pub(crate) fn root(&self) -> Result<PathBuf> {
+        absolute(self.root.as_deref().unwrap_or(&default_root()))
+    }
+
+    fn cgroups(&self) -> Cgroups {
+        Cgroups {
+            rootless: self.rootless.0,
+            systemd: self.systemd_cgroup,
+        }
+    }
+}
+
+/// How containers get their cgroups.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cgroups {
+    rootless: Option<bool>,
+    systemd: bool,
+}
+
+/// `--rootless`: `None` is auto.
+#[derive(Debug, Clone, Copy)]
+struct Rootless(Option<bool>);
+
+/// As runc: what Go takes for a boolean, or "auto".
+fn rootless(value: &str) -> std::result::Result<Rootless, String> {
+    match value {
+        "auto" => Ok(Rootless(None)),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless(Some(true))),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless(Some(false))),
+        _ => Err("neither true, false nor auto".into()),
+    }
+}
+
+/// A plain user's own directory, also of one who is root in a user namespace, as in runc.
+fn default_root() -> PathBuf {
+    let system = || PathBuf::from("/run/runp");
+    let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) else {
+        return system();
+    };
+    // The environment of root itself is not asked any further.
+    let is_root = std::env::var_os("USER").is_none_or(|user| user == "root");
+    let uid_0 = rustix::process::geteuid().is_root();
+    match (uid_0 && is_root) || !ns::is_rootless() {
+        true => system(),
+        false => PathBuf::from(runtime).join("runp"),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -173,10 +227,10 @@ fn check(global: &Global, command: &Command) -> Result<()> {
 }
 
 fn run(global: &Global, command: Command) -> Result<i32> {
-    let store = Store::new(absolute(&global.root)?);
+    let store = Store::new(global.root()?);
     match command {
         Command::Checkpoint(checkpoint) => checkpoint.run(&store, &global.criu),
-        Command::Create(create) => create.run(&store, global.systemd_cgroup),
+        Command::Create(create) => create.run(&store, global.cgroups()),
         Command::Delete(delete) => delete.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
@@ -188,7 +242,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Ps(ps) => ps.run(&store),
         Command::Resume(resume) => resume.run(&store),
         Command::Restore(restore) => restore.run(&store, global),
-        Command::Run(run) => run.run(&store, global.systemd_cgroup),
+        Command::Run(run) => run.run(&store, global.cgroups()),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),
         Command::State(state) => state.run(&store),

@@ -74,7 +74,6 @@ fn set_up(
         net::loopback_up().context(|| "bring up the loopback interface")?;
     }
     enter_root(prepared, channel)?;
-    sysctl::write(&plan.sysctl)?;
     set_stdio(&prepared.request.stdio, &plan.process, channel, true)?;
     scheduling::set_scheduler(None, &plan.process)?;
     become_user(&future, channel, gate)
@@ -123,6 +122,7 @@ fn enter_root(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
         // does not know, still opened the host's directories.
         credentials::become_root()?;
     }
+    sysctl::write(&plan.sysctl)?;
     let hooks = || call_create_hooks(prepared, channel);
     match rootfs {
         Some(rootfs) => rootfs.enter(prepared.layout, hooks),

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use jiff::Timestamp;
 use rustix::process::Pid;
@@ -11,7 +12,7 @@ use super::gate::Gate;
 use super::hooks::{self, HookState};
 use super::protocol::{self, Go};
 use super::remove::{self, Made};
-use super::{Created, Request, child, id_maps, listener, namespaces, notify};
+use super::{Created, Request, child, id_maps, listener, namespaces, net_devices, notify};
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Trees;
@@ -21,6 +22,7 @@ use crate::security::seccomp::Filter;
 use crate::spec::plan::{Namespace, Plan, Process};
 use crate::spec::{recorded_hooks, validate};
 use crate::state::{Entry, Identity, Record, Status, Store, boot_id};
+use crate::sys::ns;
 
 /// When a container's program is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,17 +51,22 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
     let filter = plan.seccomp.as_ref();
     let filter = filter.map(|profile| Filter::of(profile, store.root()));
     let filter = filter.transpose().context(step)?;
-    let intent = intent(request, &plan)?;
+    let mut intent = intent(request, &plan)?;
     let mut entry = store.create(request.id, &intent).context(step)?;
-    let cgroup = match layout.create(&plan.cgroup) {
+    let cgroup = match make_cgroup(&layout, request, &plan) {
         Ok(cgroup) => cgroup,
         // One that is in use is somebody else's: only what was made here is removed.
         Err(e) => return Err(e.and_cleanup(entry.remove()).step(step())),
     };
+    intent.cgroup = cgroup.path().to_owned();
+    // Bound from the host, the cgroups of a container that has none would be the host's.
+    let none = Layout::none();
+    let has_none = cgroup.path().as_os_str().is_empty();
+    let shows_none = has_none && plan.namespaces.cgroup == Namespace::Inherit;
     let prepared = Prepared {
         request,
         plan: &plan,
-        layout: &layout,
+        layout: if shows_none { &none } else { &layout },
         trees,
         namespaces,
         cgroup: &cgroup,
@@ -86,6 +93,24 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
             Err(e.and_cleanup(removed).step(step()))
         }
     }
+}
+
+/// The container's cgroup; an empty one for a plain user who may not make any and has not asked for one, as in runc.
+fn make_cgroup(layout: &Layout, request: &Request<'_>, plan: &Plan) -> Result<Cgroup> {
+    let linux = request.spec.linux().as_ref();
+    let named = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let is_named = named.is_some_and(|path| !path.as_os_str().is_empty());
+    let denied = [libc::EACCES, libc::EPERM, libc::EROFS];
+    layout.create(&plan.cgroup).or_else(|e| {
+        let denied = e.errno().is_some_and(|errno| denied.contains(&errno));
+        let rootless = || request.options.rootless.unwrap_or_else(ns::is_rootless);
+        let unlimited = plan.cgroup.limits.table().is_empty();
+        if !denied || is_named || !unlimited || !rootless() {
+            return Err(e);
+        }
+        log::debug!("the container gets no cgroup of its own: {e}");
+        layout.open(Path::new(""))
+    })
 }
 
 /// The socket for what the container notifies of: now, or else at its start, when somebody listens.
@@ -199,6 +224,7 @@ fn begin(pid: i32, prepared: &Prepared<'_>, entry: &Entry, record: &mut Record) 
     let plan = prepared.plan;
     prepared.cgroup.adopt(&plan.cgroup, pid)?;
     id_maps::write(pid, &plan.namespaces)?;
+    net_devices::move_all(plan, pid)?;
     set_oom_score_adj(pid, plan.process.oom_score_adj)?;
     if plan.namespaces.user != Namespace::Inherit {
         raise_hard_limits(pid, &plan.process)?;
@@ -237,8 +263,18 @@ fn serve(pid: i32, task: Task, prepared: &Prepared<'_>) -> Result<Go> {
 /// Writes `process.oomScoreAdj`, proc(5).
 pub(super) fn set_oom_score_adj(pid: i32, score: Option<i32>) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
-    std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|e| {
-        Error::sys(format!("set process.oomScoreAdj to {score}"), e)
-            .hint("lowering it needs CAP_SYS_RESOURCE")
-    })
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let text = score.to_string();
+    match std::fs::write(&path, &text) {
+        // A plain user's process that may not be looked into any more: it has inherited it from the one before.
+        Err(e) if e.raw_os_error() == Some(libc::EACCES) && is_in(&path, &text) => Ok(()),
+        written => written.map_err(|e| {
+            Error::sys(format!("set process.oomScoreAdj to {score}"), e)
+                .hint("lowering it needs CAP_SYS_RESOURCE")
+        }),
+    }
+}
+
+fn is_in(path: &str, text: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|there| there.trim_end() == text)
 }

@@ -15,10 +15,11 @@ use super::child::{
 use super::conversation::{Conversation, Task};
 use super::create::{raise_hard_limits, set_oom_score_adj};
 use super::hooks::HookState;
+use super::namespaces::{self, Dumpable};
 use super::program::Program;
 use super::protocol::{self, ChildEnd, Go, ParentEnd};
 use super::status::status;
-use super::{Created, Launch, Stdio, listener, namespaces, remove};
+use super::{Created, Launch, Stdio, listener, remove};
 use crate::cgroup::{Below, Cgroup, Layout};
 use crate::error::{Context, Error, Result};
 use crate::security::labels::{self, Labels};
@@ -115,6 +116,7 @@ fn has_own_user_namespace(pid: i32) -> Result<bool> {
 
 fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> {
     let (parent, child) = protocol::channel()?;
+    let _dumpable = Dumpable::for_user()?;
     let run = || match set_up(request, container, &parent, &child) {
         Ok(program) => {
             let last = Last {
@@ -178,6 +180,7 @@ fn set_up(
     channel: &ChildEnd,
 ) -> Result<Program> {
     begin(parent, channel)?;
+    Dumpable::end_for_user()?;
     container.cgroup.join()?;
     container.cgroup.join_below(request.cgroup.as_ref())?;
     let future = Future {

@@ -14,6 +14,7 @@ mod id_maps;
 mod lifecycle;
 mod listener;
 mod namespaces;
+mod net_devices;
 pub mod notify;
 mod pause;
 mod program;
@@ -41,6 +42,7 @@ pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
+pub use program::home_in;
 pub use remove::{Made, delete};
 pub use update::update;
 
@@ -71,6 +73,8 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// It enters its root by chroot(2): pivot_root(2) cannot leave an initramfs.
     pub no_pivot: bool,
+    /// Whether it may go without a cgroup where its user may not make one; by default only if that is not root.
+    pub rootless: Option<bool>,
     /// How many descriptors of the caller from 3 on its first process inherits. All others are closed.
     pub files: u16,
     /// Variables in addition to those of its configuration, in the place of those of the same name.

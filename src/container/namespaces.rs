@@ -118,23 +118,17 @@ impl Entry<'_> {
         cgroup: Option<BorrowedFd<'_>>,
         child: impl FnOnce() -> Infallible,
     ) -> Result<Child> {
-        // procfs gives the files of a process that cannot be dumped to root: a plain user could not write its id maps.
-        // Nobody but its own user sees it before it makes itself undumpable, in `enter`.
-        let mapped_by_user = self.plan.user == Namespace::New && !is_root();
-        if mapped_by_user {
-            set_dumpable(true)?;
-        }
-        let made = match self.needs_process_between() {
+        let _dumpable = match self.plan.user {
+            Namespace::New => Dumpable::for_user()?,
+            Namespace::Inherit | Namespace::Join(_) => None,
+        };
+        match self.needs_process_between() {
             true => self.clone_between(cgroup, child),
             false => {
                 let _pid = self.pid.as_ref().map(ChildrensPid::join).transpose()?;
                 process::clone3(self.new, cgroup, child).map_err(explain_clone)
             }
-        };
-        if mapped_by_user {
-            set_dumpable(false)?;
         }
-        made
     }
 
     /// A process in a user namespace has no rights over the namespaces that belong to another one, and those that it makes
@@ -156,7 +150,19 @@ impl Entry<'_> {
     ) -> Result<Child> {
         let (from, to) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
-        let between = process::fork(|| {
+        // A cgroup namespace that is joined hides cgroups beside it, also from the kernel's check whether a process may be
+        // born there (`nsdelegate` of cgroups(7)): then the one between is born in the container's cgroup, and its child
+        // inherits that.
+        let hides = self
+            .others
+            .iter()
+            .any(|join| join.kind == LinkNameSpaceType::ControlGroup);
+        let (first, second) = if hides {
+            (cgroup, None)
+        } else {
+            (None, cgroup)
+        };
+        let between = process::clone3(0, first, || {
             let child = || {
                 // Otherwise the parent would wait for what the child says, too.
                 process::close_inherited(to.as_fd());
@@ -164,7 +170,7 @@ impl Entry<'_> {
             };
             let made = self.join_around_user().and_then(|()| {
                 let flags = self.new | libc::CLONE_PARENT as u64;
-                process::clone3(flags, cgroup, child).map_err(explain_clone)
+                process::clone3(flags, second, child).map_err(explain_clone)
             });
             let message = serde_json::to_vec(&made.map(|child| child.pid)).unwrap_or_default();
             // Shorter than PIPE_BUF, so it is written whole.
@@ -216,10 +222,10 @@ impl Entry<'_> {
         for join in self.others.iter().filter(|join| !join.joined.get()) {
             join.join()?;
         }
-        if self.plan.user == Namespace::New && !is_root() {
-            set_dumpable(false)?;
+        match self.plan.user {
+            Namespace::New => Dumpable::end_for_user(),
+            Namespace::Inherit | Namespace::Join(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the child is in a user namespace that is not the caller's.
@@ -253,17 +259,38 @@ impl Join {
     }
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+/// As long as it lives other processes of the same user may look into the caller and its new children.
+///
+/// procfs gives the files of a process that cannot be dumped to root: a plain user could write neither the id maps nor the
+/// oom_score_adj of its child. The child calls [`Self::end_for_user`] before anybody of a container could see it.
+#[derive(Debug)]
+pub(super) struct Dumpable;
+
+impl Dumpable {
+    /// Root needs it for nothing.
+    pub(super) fn for_user() -> Result<Option<Self>> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        set_dumpable_behavior(DumpableBehavior::Dumpable).context(|| "prctl PR_SET_DUMPABLE")?;
+        Ok(Some(Self))
+    }
+
+    /// In the child, whose copy is never dropped.
+    pub(super) fn end_for_user() -> Result<()> {
+        match rustix::process::geteuid().is_root() {
+            true => Ok(()),
+            false => set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                .context(|| "prctl PR_SET_DUMPABLE"),
+        }
+    }
 }
 
-/// Whether other processes of the same user may look into this one.
-pub(super) fn set_dumpable(dumpable: bool) -> Result<()> {
-    let behavior = match dumpable {
-        true => DumpableBehavior::Dumpable,
-        false => DumpableBehavior::NotDumpable,
-    };
-    set_dumpable_behavior(behavior).context(|| "prctl PR_SET_DUMPABLE")
+impl Drop for Dumpable {
+    fn drop(&mut self) {
+        // It was so before.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
 }
 
 fn explain_clone(errno: Errno) -> Error {
@@ -294,6 +321,20 @@ impl Drop for ChildrensPid {
     fn drop(&mut self) {
         go_back(&self.0, LinkNameSpaceType::ProcessID);
     }
+}
+
+/// Does something in another network namespace, and comes back.
+pub(super) fn in_network<T>(network: BorrowedFd<'_>, act: impl FnOnce() -> T) -> Result<T> {
+    let own = own_namespace("net")?;
+    let kind = LinkNameSpaceType::Network;
+    move_into_link_name_space(network, Some(kind)).map_err(|e| {
+        Error::sys("enter the container's network namespace", e)
+            .hint("it needs CAP_SYS_ADMIN on the host")
+    })?;
+    let done = act();
+    move_into_link_name_space(own.as_fd(), Some(kind))
+        .context(|| "go back to the own network namespace")?;
+    Ok(done)
 }
 
 /// Makes a time namespace, sets its clocks while it is empty, and enters it: time_namespaces(7).

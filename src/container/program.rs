@@ -154,7 +154,8 @@ fn read_passwd() -> rustix::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn home_in(passwd: &[u8], uid: u32) -> Option<CString> {
+/// The home directory of a user in the text of a passwd(5); `None` if it has none there.
+pub fn home_in(passwd: &[u8], uid: u32) -> Option<CString> {
     let uid = uid.to_string();
     passwd.split(|&byte| byte == b'\n').find_map(|line| {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();

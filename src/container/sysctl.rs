@@ -1,4 +1,6 @@
 //! `linux.sysctl`, written through a procfs of our own that nobody else can reach (CVE-2025-52881).
+//!
+//! Before the root is entered: in a user namespace procfs can only be mounted where one without masks is visible.
 
 use std::path::Path;
 
@@ -23,12 +25,22 @@ pub(super) fn write(sysctl: &[(String, String)]) -> Result<()> {
                 MountAttrFlags::empty(),
             )
         })
-        .context(|| "open a private procfs")?;
+        .map_err(|e| {
+            let error = Error::sys("linux.sysctl: open a private procfs", e);
+            match e {
+                Errno::PERM => error.hint(
+                    "in a user namespace it takes a pid namespace of its own, and a host whose /proc has no masks",
+                ),
+                _ => error,
+            }
+        })?;
     for (key, value) in sysctl {
         let step = || format!("linux.sysctl: set {key} to {value:?}");
         let file = path::open_beneath(&proc, &Path::new("sys").join(key), OFlags::WRONLY).map_err(
             |e| match e {
                 Errno::NOENT => Error::sys(step(), e).hint("this kernel has no such sysctl"),
+                Errno::ACCESS | Errno::PERM => Error::sys(step(), e)
+                    .hint("this kernel lets nobody but the host's root set it, not the root of a user namespace"),
                 e => Error::sys(step(), e),
             },
         )?;

@@ -122,7 +122,8 @@ fn hide(path: &Path) -> rustix::io::Result<()> {
     }
 }
 
-/// Where procfs and sysfs are mounted below the present root, those that are mounted last first. proc_pid_mountinfo(5).
+/// Where the whole of procfs or sysfs is mounted below the present root, those that are mounted last first.
+/// proc_pid_mountinfo(5).
 fn full_views() -> rustix::io::Result<Vec<PathBuf>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open("/proc/self/mountinfo", flags, Mode::empty())?;
@@ -135,9 +136,10 @@ fn full_views() -> rustix::io::Result<Vec<PathBuf>> {
 fn views_in(mountinfo: &[u8]) -> Vec<PathBuf> {
     let view = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b' ');
-        let point = fields.nth(4)?;
+        let (root, point) = (fields.nth(3)?, fields.next()?);
         let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
-        matches!(fstype, b"proc" | b"sysfs").then(|| Path::new(OsStr::from_bytes(point)).into())
+        let is_full = root == b"/" && matches!(fstype, b"proc" | b"sysfs");
+        is_full.then(|| Path::new(OsStr::from_bytes(point)).into())
     };
     let lines = mountinfo.split(|byte| *byte == b'\n');
     let mut views: Vec<PathBuf> = lines.filter_map(view).collect();
@@ -150,11 +152,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn views_are_those_of_proc_and_sys() {
+    fn views_are_those_of_all_of_proc_and_sys() {
         let mountinfo = b"22 1 0:20 / /sys rw,nosuid - sysfs sysfs rw\n\
             23 1 0:21 / /proc rw shared:4 - proc proc rw\n\
             24 1 0:22 / /dev rw - devtmpfs proc rw\n\
-            25 24 0:20 /fs /mnt/x ro - sysfs none rw\n";
+            25 24 0:20 / /mnt/x ro - sysfs none rw\n\
+            26 23 0:21 /sysrq-trigger /proc/sysrq-trigger ro - proc proc rw\n";
         let views = views_in(mountinfo);
         assert_eq!(views, ["/mnt/x", "/proc", "/sys"].map(PathBuf::from));
     }

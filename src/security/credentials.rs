@@ -123,13 +123,37 @@ fn set_user(process: &Process) -> Result<()> {
         .map(|&gid| Gid::from_raw(gid))
         .collect();
     // Always: an empty list too must replace the caller's groups (CVE-2022-2995).
-    rustix::thread::set_thread_groups(&groups)
-        .context(|| format!("set groups {:?}", process.additional_gids))?;
+    match rustix::thread::set_thread_groups(&groups) {
+        Err(Errno::PERM) if groups.is_empty() && groups_are_fixed()? => {}
+        set => set.map_err(|e| {
+            let error = Error::sys(format!("set groups {:?}", process.additional_gids), e);
+            match e {
+                Errno::PERM => error.hint(
+                    "the user namespace may not change groups (setgroups: deny): leave process.user.additionalGids out, \
+                     or map more than the own group with newgidmap",
+                ),
+                _ => error,
+            }
+        })?,
+    }
     let gid_ = Gid::from_raw(gid);
     rustix::thread::set_thread_res_gid(gid_, gid_, gid_)
         .context(|| format!("become group {gid}"))?;
     let uid_ = Uid::from_raw(uid);
     rustix::thread::set_thread_res_uid(uid_, uid_, uid_).context(|| format!("become user {uid}"))
+}
+
+/// Whether the process is in a user namespace that may not drop groups, as they could be there to deny something
+/// (`/proc/pid/setgroups`, user_namespaces(7)). Then it has the right to, in vain, and no groups but some that the namespace
+/// does not know and the one that is mapped.
+fn groups_are_fixed() -> Result<bool> {
+    /// What stands for a group that the namespace does not know, `/proc/sys/kernel/overflowgid`.
+    const OVERFLOW: u32 = 65534;
+    let own = rustix::thread::capabilities(None).context(|| "capget")?;
+    let known = [OVERFLOW, rustix::process::getegid().as_raw()];
+    let groups = rustix::process::getgroups().context(|| "getgroups")?;
+    Ok(own.effective.contains(CapabilitySet::SETGID)
+        && groups.iter().all(|group| known.contains(&group.as_raw())))
 }
 
 /// Sets the four sets of the thread. What the caller itself does not have it cannot give: it is left out.

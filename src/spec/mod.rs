@@ -12,11 +12,14 @@ mod mounts;
 #[cfg(test)]
 pub(crate) mod mutation;
 mod namespaces;
+mod net_devices;
 pub mod plan;
 mod process;
 #[cfg(test)]
 mod properties;
 mod scheduling;
+#[cfg(test)]
+mod schema;
 pub mod seccomp;
 #[cfg(test)]
 pub(crate) mod sound;

@@ -33,6 +33,8 @@ pub struct Plan {
     pub hostname: Option<String>,
     /// `domainname`, only with a UTS namespace, new or joined.
     pub domainname: Option<String>,
+    /// `linux.netDevices`, in the order of their names.
+    pub net_devices: Vec<NetDevice>,
     /// Keys as paths below `/proc/sys` (`net/ipv4/ip_forward`), checked to belong to a namespace of the container. One
     /// that it joins may still be the host's: that shows only when it is opened.
     pub sysctl: Vec<(String, String)>,
@@ -239,6 +241,15 @@ pub enum BindSource {
     /// A detached mount, held by the parent: the child inherits its descriptor. A descriptor of an attached one would be
     /// of no use, because a mount namespace cannot copy another one's mounts.
     Mount(RawFd),
+}
+
+/// An interface of the host that is moved into the container's network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// On the host.
+    pub name: String,
+    /// In the container.
+    pub new_name: String,
 }
 
 /// A device node.

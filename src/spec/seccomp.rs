@@ -1,9 +1,12 @@
 //! `linux.seccomp`: which system calls are allowed, checked and in the kernel's numbers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime as oci;
-use oci_spec::runtime::{LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag};
+use oci_spec::runtime::{
+    LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator,
+};
 use serde::{Deserialize, Serialize};
 
 use super::field::Field;
@@ -145,6 +148,7 @@ pub(super) fn plan_seccomp(seccomp: &oci::LinuxSeccomp, field: &mut Field<'_>) -
         let mut field = field.at("syscalls");
         plan_rules(syscall, &mut field.item(index), &mut rules);
     }
+    refuse_wrong_merges(syscalls, &mut field.at("syscalls"));
     let listener = plan_listener(seccomp, notifies, field);
     Seccomp {
         default_action,
@@ -216,6 +220,39 @@ fn plan_condition(argument: &oci::LinuxSeccompArg, field: &mut Field<'_>) -> Con
         comparison: argument.op() as u32,
         value: argument.value(),
         value_two: argument.value_two().unwrap_or(0),
+    }
+}
+
+/// libseccomp, 2.6.1 too, merges several rules of one call wrongly if one of them asks whether an argument is less than a
+/// number above 32 bits: the program then lets through, or refuses, what no rule says. (Found by comparing all pairs of
+/// comparisons with what they mean; smaller numbers and the other comparisons are right.)
+fn refuse_wrong_merges(syscalls: &[oci::LinuxSyscall], field: &mut Field<'_>) {
+    let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
+    for syscall in syscalls {
+        let conditions = syscall.args().as_ref().map_or(0, Vec::len);
+        for name in syscall.names() {
+            *rules.entry(name).or_default() += conditions;
+        }
+    }
+    for (index, syscall) in syscalls.iter().enumerate() {
+        let arguments = syscall.args().iter().flatten().enumerate();
+        let is_less = |op| matches!(op, Operator::ScmpCmpLt | Operator::ScmpCmpLe);
+        let merged = syscall.names().iter().find(|name| rules[name.as_str()] > 1);
+        let Some(name) = merged else { continue };
+        for (at, argument) in arguments {
+            if is_less(argument.op()) && u32::try_from(argument.value()).is_err() {
+                let mut field = field.item(index);
+                let mut field = field.at("args");
+                field.item(at).at("value").refuse_and_hint(
+                    format_args!(
+                        "{} {} cannot be combined with another comparison for {name}",
+                        argument.op(),
+                        argument.value()
+                    ),
+                    "libseccomp compiles that wrongly: use SCMP_CMP_GE with the opposite action, or a number of 32 bits",
+                );
+            }
+        }
     }
 }
 
@@ -438,6 +475,17 @@ mod tests {
             let message = format!("linux.seccomp.{message}");
             assert_refused(&[("/linux/seccomp", profile, &message)]);
         }
+        let less = |name: &str, value: u64| {
+            json!({"names": [name], "action": "SCMP_ACT_ERRNO",
+                "args": [{"index": 0, "value": value, "op": "SCMP_CMP_LE"}]})
+        };
+        let hint = "(libseccomp compiles that wrongly: use SCMP_CMP_GE with the opposite action, or a number of 32 bits)";
+        let two = with(json!({"syscalls": [less("a", 1), less("b", 1 << 32), less("a", 1 << 32)]}));
+        let message = format!(
+            "linux.seccomp.syscalls[2].args[0].value: SCMP_CMP_LE 4294967296 cannot be combined with another comparison \
+             for a {hint}"
+        );
+        assert_refused(&[("/linux/seccomp", two, &message)]);
         let nothing = refusals(&[("/linux/seccomp", with(json!({})))]);
         assert!(nothing.is_empty(), "{nothing:?}");
     }

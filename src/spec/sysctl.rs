@@ -76,6 +76,8 @@ fn allowed(path: &str, namespaces: &Namespaces) -> std::result::Result<(), Strin
         "kernel/hostname" => return Err("conflicts with hostname, which sets it".into()),
         "kernel/domainname" => (&namespaces.uts, "uts"),
         path if IPC.contains(&path) || path.starts_with("fs/mqueue/") => (&namespaces.ipc, "ipc"),
+        // How many namespaces there may be in it, user_namespaces(7).
+        path if path.starts_with("user/max_") => (&namespaces.user, "user"),
         path if path.starts_with("net/") => (&namespaces.network, "network"),
         _ => return Err("belongs to the machine, not to a namespace of the container".into()),
     };
@@ -167,6 +169,10 @@ mod tests {
             (
                 "kernel.core_pattern",
                 "belongs to the machine, not to a namespace of the container",
+            ),
+            (
+                "user.max_net_namespaces",
+                "is the host's without a user namespace in linux.namespaces",
             ),
             (
                 "vm.swappiness",

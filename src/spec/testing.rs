@@ -4,36 +4,21 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::container::{Options, Request, Stdio};
 use crate::error::Result;
 use crate::spec::plan::Plan;
-use crate::spec::template::TEMPLATE;
+use crate::spec::template::{self, TEMPLATE};
 
 /// The default configuration.
 pub(crate) fn config() -> Value {
     serde_json::from_str(TEMPLATE).unwrap()
 }
 
-/// What `runc spec --rootless` writes, 1.1, for the user 1000.
+/// What `spec --rootless` writes for the user 1000.
 pub(crate) fn rootless() -> Value {
-    let mut config = config();
-    set(&mut config, "/mounts/2/options/5", None);
-    let sys = json!({"destination": "/sys", "type": "none", "source": "/sys",
-        "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
-    set(&mut config, "/mounts/5", Some(sys));
-    set(&mut config, "/linux/resources", None);
-    set(&mut config, "/linux/namespaces/1", None);
-    set(
-        &mut config,
-        "/linux/namespaces/-",
-        Some(json!({"type": "user"})),
-    );
-    let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
-    set(&mut config, "/linux/uidMappings", Some(map.clone()));
-    set(&mut config, "/linux/gidMappings", Some(map));
-    config
+    template::rootless(1000, 1000)
 }
 
 /// Sets, or with `None` removes, the value at a JSON pointer (RFC 6901); `-` appends to a list.
@@ -64,7 +49,7 @@ pub(crate) fn plan(config: &Value) -> Result<Plan> {
 }
 
 pub(crate) fn plan_with_sources(config: &Value, sources: BTreeMap<usize, OwnedFd>) -> Result<Plan> {
-    let spec = serde_json::from_value(config.clone()).expect("the types are right");
+    let spec = super::load::parse(config.to_string().as_bytes()).expect("the types are right");
     crate::spec::plan(&Request {
         id: &"c".parse().unwrap(),
         bundle: "/bundle".into(),

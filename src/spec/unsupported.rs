@@ -1,4 +1,4 @@
-//! What a configuration can ask for and runp does not do yet: refused by name, never ignored.
+//! What a configuration can ask for and runp does not do: refused by name, never ignored.
 
 use oci_spec::runtime as oci;
 
@@ -6,26 +6,17 @@ use super::field::Field;
 
 /// Refuses what is set. `solaris`, `windows` and `zos` are not for this system and ignored, as in runc.
 pub(crate) fn refuse_in_spec(spec: &oci::Spec, field: &mut Field<'_>) {
-    refuse(&[("vm", spec.vm().is_some())], field);
-    if let Some(linux) = spec.linux() {
-        let devices = linux.net_devices().as_ref();
-        let field = &mut field.at("linux");
-        if linux.intel_rdt().is_some() {
-            field.at("intelRdt").refuse_and_hint(
-                "is not supported yet",
-                "it needs a processor with Intel RDT, and resctrl mounted on /sys/fs/resctrl",
-            );
-        }
-        refuse(
-            &[("netDevices", devices.is_some_and(|d| !d.is_empty()))],
-            field,
-        );
+    if spec.vm().is_some() {
+        field
+            .at("vm")
+            .refuse("is not supported: runp starts containers, not virtual machines");
     }
-}
-
-fn refuse(rows: &[(&str, bool)], field: &mut Field<'_>) {
-    for (name, _) in rows.iter().filter(|(_, present)| *present) {
-        field.at(name).refuse("is not supported yet");
+    let linux = spec.linux().as_ref();
+    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
+        field.at("linux").at("intelRdt").refuse_and_hint(
+            "is not supported yet",
+            "it needs a processor with Intel RDT, and resctrl mounted on /sys/fs/resctrl",
+        );
     }
 }
 
@@ -37,16 +28,10 @@ mod tests {
 
     #[test]
     fn refused_by_name() {
-        for (pointer, value) in [
-            ("/linux/netDevices", json!({"eth0": {}})),
-            ("/vm", json!({"kernel": {"path": "/k"}})),
-        ] {
-            let field = pointer[1..].replace('/', ".");
-            assert_refused(&[(pointer, value, &format!("{field}: is not supported yet"))]);
-        }
-        let message = "linux.intelRdt: is not supported yet (it needs a processor with Intel RDT, and resctrl mounted on \
-                       /sys/fs/resctrl)";
-        assert_refused(&[("/linux/intelRdt", json!({}), message)]);
+        let vm = json!({"kernel": {"path": "/k"}});
+        assert_refused(&[("/vm", vm, "vm: is not supported: runp starts containers")]);
+        let missing = "linux.intelRdt: is not supported yet";
+        assert_refused(&[("/linux/intelRdt", json!({}), missing)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::hooks::plan_hooks;
 use super::mount_label::label_mounts;
 use super::mounts::plan_mounts;
 use super::namespaces::plan_namespaces;
+use super::net_devices::plan_net_devices;
 use super::plan::{IdMap, Namespace, Namespaces, Plan, Process, Propagation, Root};
 use super::process::plan_process;
 use super::seccomp::plan_seccomp;
@@ -60,6 +61,12 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     );
     let sysctl = linux.and_then(|linux| linux.sysctl().as_ref());
     let sysctl = plan_sysctl(sysctl, &namespaces, &mut field.at("sysctl"));
+    let net_devices = linux.and_then(|linux| linux.net_devices().as_ref());
+    let net_devices = plan_net_devices(
+        net_devices,
+        &namespaces.network,
+        &mut field.at("netDevices"),
+    );
     let masked_paths = linux.and_then(|linux| linux.masked_paths().as_deref());
     let masked_paths = plan_paths(masked_paths, &mut field.at("maskedPaths"));
     let readonly_paths = linux.and_then(|linux| linux.readonly_paths().as_deref());
@@ -92,6 +99,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         readonly_paths,
         hostname,
         domainname,
+        net_devices,
         sysctl,
         cgroup,
         process,

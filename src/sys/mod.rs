@@ -8,6 +8,7 @@ pub mod entry;
 pub mod keyring;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod ns;
 pub mod path;
 pub mod pause_code;

@@ -31,6 +31,13 @@ pub fn unshare(flags: UnshareFlags) -> Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
 
+/// Whether this process has no rights over the machine: it is a plain user's, or in a user namespace, user_namespaces(7).
+pub fn is_rootless() -> bool {
+    // The initial namespace maps every id to itself. Without procfs nothing says otherwise.
+    let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !rustix::process::geteuid().is_root() || !map().split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// The word for a kind in the runtime-spec.
 pub fn name(kind: u32) -> &'static str {
     match kind as i32 {

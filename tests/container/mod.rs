@@ -17,6 +17,7 @@ mod notify;
 mod pause;
 mod process;
 mod reliability;
+mod rootless;
 mod seccomp;
 mod security;
 mod terminal;

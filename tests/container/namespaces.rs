@@ -281,3 +281,83 @@ fn a_time_namespace_has_its_offsets() {
         "{uptime} against {ours}"
     );
 }
+
+#[test]
+fn sysctls_are_set_in_a_user_namespace() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let key = "/proc/sys/user/max_net_namespaces";
+    let before = std::fs::read_to_string(key).unwrap();
+    let c = with_user_namespace(case.bundle("c"), None)
+        .with(
+            "/linux/sysctl",
+            json!({"net.ipv4.ip_default_ttl": "33", "user.max_net_namespaces": "7"}),
+        )
+        .args(&["/bin/cat", "/proc/sys/net/ipv4/ip_default_ttl", key]);
+    assert_eq!(c.prints(), "33\n7\n");
+    assert_eq!(std::fs::read_to_string(key).unwrap(), before);
+}
+
+/// In a network namespace that stands for the host's, with an interface that has an address.
+fn beside_an_interface(case: &Case, c: &Bundle<'_>) -> crate::support::Done {
+    let script = "busybox ip link add veth1 type veth && busybox ip link set veth1 name host1 &&
+        busybox ip addr add 192.0.2.7/25 dev host1 && busybox ip -6 addr add 2001:db8::7/64 dev host1 &&
+        busybox ip link set host1 up && \"$RUNTIME\" --root \"$ROOT\" run --bundle \"$BUNDLE\" \"$ID\" &&
+        ! busybox ip link show host1 2>/dev/null";
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--net", "sh", "-c", script])
+        .env("RUNTIME", crate::support::binary())
+        .env("ROOT", case.state_root())
+        .env("BUNDLE", &c.path)
+        .env("ID", &c.id);
+    case.finish(command)
+}
+
+#[test]
+fn a_network_device_is_moved_with_its_addresses() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let c = case
+        .bundle("c")
+        .with("/linux/netDevices", json!({"host1": {"name": "inside0"}}))
+        .args(&["/bin/ip", "addr", "show", "dev", "inside0"]);
+    let printed = beside_an_interface(&case, &c).ok().stdout;
+    for part in ["inside0", "UP", "inet 192.0.2.7/25", "inet6 2001:db8::7/64"] {
+        assert!(printed.contains(part), "{part:?} is not in {printed}");
+    }
+    // In a user namespace, and in a network namespace that is joined.
+    let c = with_user_namespace(c, None);
+    beside_an_interface(&case, &c).ok();
+    let holder = case.bundle("holder").sh("sleep 1000");
+    holder.run_detached().ok();
+    let c = case
+        .bundle("joining")
+        .with("/linux/netDevices", json!({"host1": {}}))
+        .namespace("network", Some(&format!("/proc/{}/ns/net", holder.pid())))
+        .args(&["/bin/ip", "addr", "show", "dev", "host1"]);
+    let printed = beside_an_interface(&case, &c).ok().stdout;
+    assert!(printed.contains("inet 192.0.2.7/25"), "{printed}");
+    holder.delete_force().ok();
+}
+
+#[test]
+fn a_network_device_that_cannot_be_moved_is_named() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    for (name, new_name, says) in [
+        ("none", "a", &["linux.netDevices[\"none\"]", "ENODEV"][..]),
+        ("lo", "a", &["linux.netDevices[\"lo\"]", "loopback"]),
+        ("host1", "lo", &["linux.netDevices[\"host1\"]", "EEXIST"]),
+    ] {
+        let c = case
+            .bundle(&format!("{name}-{new_name}"))
+            .with("/linux/netDevices", json!({name: {"name": new_name}}))
+            .sh("true");
+        beside_an_interface(&case, &c).fails_saying(says);
+    }
+    case.assert_nothing_left();
+}

@@ -99,6 +99,34 @@ fn create() {
     assert!(dirty.get() > 0, "the census sees nothing");
 }
 
+/// With what a bundle can ask for besides: hooks, and a filter that is compiled anew each time.
+#[test]
+fn create_with_hooks_and_a_filter() {
+    let test = "faults::kills::create_with_hooks_and_a_filter";
+    let Some(world) = World::of(test, &[]) else {
+        return;
+    };
+    let case = &world.case;
+    let hook = json!([{"path": "/bin/true"}]);
+    let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"});
+    let c = case
+        .bundle("c")
+        .with(
+            "/hooks",
+            json!({"createRuntime": hook, "createContainer": hook, "poststop": hook}),
+        )
+        .with(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}),
+        )
+        .args(&["/bin/sleep", "1000"]);
+    let create = world.command_on("create", &c);
+    let before = || {
+        let _ = std::fs::remove_dir_all(case.state_root().join("@seccomp"));
+    };
+    sweep(&world, &create, before, |point| world.delete(&c, point));
+}
+
 #[test]
 fn run() {
     let Some(world) = World::of("faults::kills::run", &[]) else {

@@ -95,7 +95,7 @@ fn files_and_tokens(dir: &Path, token: &str, left: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name == "@seccomp" {
+        if ["@seccomp", ".cache"].contains(&name.as_str()) {
             continue;
         }
         if name.contains(token) || (!is_dir && !name.contains("lock")) {

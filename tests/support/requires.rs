@@ -103,7 +103,7 @@ fn missing(need: Need) -> Option<String> {
         Need::Program(name) => {
             let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
             let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
-            (!found).then(|| name.into())
+            (!found).then(|| format!("the program {name}"))
         }
         Need::CgroupV1 => {
             let has = |name| Path::new("/sys/fs/cgroup").join(name).is_dir();

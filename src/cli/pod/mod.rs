@@ -64,7 +64,7 @@ struct Places {
 
 impl Pod {
     pub(super) fn run(self, global: &Global) -> Result<i32> {
-        let root = absolute(&global.root)?;
+        let root = global.root()?;
         let data_root = absolute(&global.data_root)?;
         let places = Places {
             pods: Pods::new(&root, &data_root),

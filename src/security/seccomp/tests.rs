@@ -115,16 +115,26 @@ fn every_comparison_compares_64_bits() {
 /// GHSA-4q85-33p6-j5g6: rules that compare the same argument with different values, merged wrongly, allowed too much.
 #[test]
 fn many_comparisons_of_one_argument_stay_apart() {
-    let values = [
+    let large = [
         0x1_0000_0000_u64,
         0x2_0000_0000,
         0x1_0000_0007,
         7,
         0x7_0000_0001,
     ];
-    for (op, holds) in [
-        ("SCMP_CMP_EQ", (|a, b| a == b) as fn(u64, u64) -> bool),
-        ("SCMP_CMP_GT", |a, b| a > b),
+    // see refuse_wrong_merges
+    let small = [3, 7, 0x1000, 0x8000_0000, u64::from(u32::MAX)];
+    for (op, holds, values) in [
+        (
+            "SCMP_CMP_EQ",
+            (|a, b| a == b) as fn(u64, u64) -> bool,
+            large,
+        ),
+        ("SCMP_CMP_NE", |a, b| a != b, large),
+        ("SCMP_CMP_GT", |a, b| a > b, large),
+        ("SCMP_CMP_GE", |a, b| a >= b, large),
+        ("SCMP_CMP_LT", |a, b| a < b, small),
+        ("SCMP_CMP_LE", |a, b| a <= b, small),
     ] {
         for several in [
             &values[..1],
@@ -139,10 +149,11 @@ fn many_comparisons_of_one_argument_stay_apart() {
             };
             let rules: Vec<Value> = several.iter().map(rule).collect();
             let program = program(json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}));
-            for argument in values
-                .iter()
-                .flat_map(|v| [v - 1, *v, v + 1])
-                .chain([0, u64::MAX])
+            for argument in
+                values
+                    .iter()
+                    .flat_map(|v| [v - 1, *v, v + 1])
+                    .chain([0, u64::MAX, 0x1_0000_0005])
             {
                 let allowed = several.iter().any(|value| holds(argument, *value));
                 let wanted = if allowed { ALLOW } else { errno(1) };
