@@ -215,6 +215,7 @@ impl RestoreArguments {
             stdio: Stdio::Inherit,
             options: container::Options {
                 systemd_cgroup: global.systemd_cgroup,
+                rootless: global.cgroups().rootless,
                 ..container::Options::default()
             },
         };
