@@ -1,9 +1,8 @@
 //! Control groups: v1, hybrid and v2.
 //!
-//! [`plan`] decides from config.json, purely: where the cgroup is ([`Plan::path`]), what it may use ([`limits`])
-//! and which devices ([`devices`]). [`Layout`] knows what is mounted and makes it;
-//! [`Cgroup`] is one that exists, whole or in part. The manager is `cgroupfs`: directories below the root of every
-//! hierarchy; or else [`systemd`] makes it, and we only fill it in.
+//! [`plan`] decides from config.json, purely: where the cgroup is ([`Plan::path`]), what it may use ([`limits`]) and which
+//! devices ([`devices`]). [`Layout`] knows what is mounted and makes it, as directories below the root of every hierarchy;
+//! or [`systemd`] makes it as a scope, and we only fill it in. [`Cgroup`] is one that exists, whole or in part.
 
 pub mod devices;
 pub mod layout;
@@ -61,7 +60,7 @@ pub struct Plan {
 
 /// Who makes the cgroup.
 #[derive(Debug, Clone, Copy)]
-pub enum Manager<'a> {
+pub enum Maker<'a> {
     /// We, as directories.
     Cgroupfs,
     /// systemd, as a scope.
@@ -104,13 +103,13 @@ impl Plan {
 pub fn plan(
     id: &ContainerId,
     linux: Option<&Linux>,
-    manager: Manager<'_>,
+    maker: Maker<'_>,
     errors: &mut Vec<Error>,
 ) -> Plan {
     let given = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let (scope, path) = match manager {
-        Manager::Cgroupfs => (None, path(id, given, errors)),
-        Manager::Systemd { annotations, user } => {
+    let (scope, path) = match maker {
+        Maker::Cgroupfs => (None, path(id, given, errors)),
+        Maker::Systemd { annotations, user } => {
             let none = HashMap::new();
             let annotations = annotations.unwrap_or(&none);
             let (scope, path) = systemd::plan(id, given, annotations, user, errors);
@@ -202,7 +201,7 @@ mod plan_tests {
     fn plan_of(json: &str) -> (Plan, Vec<String>) {
         let linux: Linux = serde_json::from_str(json).unwrap();
         let mut errors = Vec::new();
-        let plan = plan(&id("c1"), Some(&linux), Manager::Cgroupfs, &mut errors);
+        let plan = plan(&id("c1"), Some(&linux), Maker::Cgroupfs, &mut errors);
         (plan, errors.iter().map(ToString::to_string).collect())
     }
 
@@ -252,13 +251,13 @@ mod plan_tests {
             assert!(errors[0].starts_with(start), "{json}: {}", errors[0]);
         }
         let mut errors = Vec::new();
-        plan(&id(&"x".repeat(256)), None, Manager::Cgroupfs, &mut errors);
+        plan(&id(&"x".repeat(256)), None, Maker::Cgroupfs, &mut errors);
         assert_eq!(errors.len(), 1);
     }
 
     #[test]
     fn devices_are_denied_without_any_configuration() {
-        let plan = plan(&id("c1"), None, Manager::Cgroupfs, &mut Vec::new());
+        let plan = plan(&id("c1"), None, Maker::Cgroupfs, &mut Vec::new());
         assert!(!plan.devices.unwrap().allow_everything());
     }
 

@@ -1,11 +1,11 @@
 //! Sets limits, all or none, and reads each of them back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::layout::Placed;
-use super::limits::setting::{Absent, Expect, Setting};
+use super::limits::setting::{Absent, Expect, Setting, numbers};
 use super::limits::{Bound, Limits};
 use super::{Cgroup, file};
 use crate::error::{Context, Error, Result};
@@ -65,7 +65,7 @@ impl Cgroup {
                         path.display()
                     )));
                 }
-                (Ok(_), _) => return Ok(()),
+                (Ok(_), _) => return check_effective(limit, setting, &path),
             }
         }
     }
@@ -140,7 +140,7 @@ fn in_any_order<'a, T>(mut all: Vec<&'a T>, set: impl Fn(&'a T) -> Result<()>) -
 }
 
 /// Writes one limit, and returns what the file says then.
-fn set(path: &std::path::Path, setting: &Setting) -> std::result::Result<String, Errno> {
+fn set(path: &Path, setting: &Setting) -> std::result::Result<String, Errno> {
     match setting.expect {
         Expect::Anything => file::write(path, &setting.value).map(|()| String::new()),
         _ => file::write_and_read(path, &setting.value),
@@ -156,6 +156,23 @@ fn go_back(before: &[Before<'_>]) -> Result<()> {
         }
         file::write(&before.path, &before.setting.back_to(&before.said)).context(step)
     })
+}
+
+/// A cpuset of v2 takes any list, and uses what of it the cgroups above have: none of it is all of theirs.
+fn check_effective(limit: &Placed, setting: &Setting, path: &Path) -> Result<()> {
+    let (Expect::Numbers(list), None) = (&setting.expect, limit.hierarchy) else {
+        return Ok(());
+    };
+    let path = format!("{}.effective", path.display());
+    let effective = file::read(&path).context(|| format!("read {path}"))?;
+    match (numbers(list), numbers(&effective)) {
+        (Some(wanted), Some(is)) if !wanted.is_subset(&is) => Err(Error::new(format!(
+            "{}: {list:?}: not all of these are to be had",
+            limit.field
+        ))
+        .hint(format!("{path} has {effective:?}"))),
+        _ => Ok(()),
+    }
 }
 
 fn explain(error: Error, errno: Errno) -> Error {

@@ -74,7 +74,7 @@ fn container(path: impl Into<PathBuf>, resources: &str) -> Plan {
     let plan = plan(
         &"c".parse().unwrap(),
         Some(&linux),
-        Manager::Cgroupfs,
+        Maker::Cgroupfs,
         &mut errors,
     );
     assert_eq!(errors, vec![]);

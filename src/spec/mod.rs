@@ -34,5 +34,6 @@ pub mod validate;
 pub use features::features;
 pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
+pub use namespaces::KINDS as NAMESPACES;
 pub use process::plan_process;
 pub use validate::{VERSION, plan};

@@ -17,7 +17,7 @@ use super::process::plan_process;
 use super::seccomp::plan_seccomp;
 use super::sysctl::plan_sysctl;
 use super::unsupported;
-use crate::cgroup::{self, Manager};
+use crate::cgroup::{self, Maker, systemd};
 use crate::container::Request;
 use crate::error::{Error, Result};
 
@@ -79,14 +79,14 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let seccomp = seccomp.map(|seccomp| plan_seccomp(seccomp, &mut field.at("seccomp")));
 
     let process = plan_first_process(spec, &namespaces, &mut errors);
-    let manager = match request.options.systemd_cgroup {
-        false => Manager::Cgroupfs,
-        true => Manager::Systemd {
+    let maker = match request.options.systemd_cgroup {
+        false => Maker::Cgroupfs,
+        true => Maker::Systemd {
             annotations: spec.annotations().as_ref(),
-            user: !rustix::process::geteuid().is_root(),
+            user: systemd::is_users(),
         },
     };
-    let cgroup = cgroup::plan(request.id, linux, manager, &mut errors);
+    let cgroup = cgroup::plan(request.id, linux, maker, &mut errors);
     Error::all("config.json", errors)?;
     // Without errors there is a process.
     let process = process.ok_or_else(|| Error::new("config.json: process: is missing"))?;

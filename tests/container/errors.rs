@@ -216,8 +216,8 @@ fn usage_errors_name_what_is_wrong() {
     };
     case.run(["nosuchcommand"]).fails_saying(&["nosuchcommand"]);
     case.run(["create"]).fails();
-    case.run(["--systemd-cgroup", "list"])
-        .fails_saying(&["systemd"]);
+    case.run(["--systemd-cgroup=maybe", "list"])
+        .fails_saying(&["--systemd-cgroup"]);
 }
 
 #[test]

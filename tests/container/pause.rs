@@ -144,6 +144,55 @@ fn a_container_that_was_moved_out_of_its_cgroup_is_not_paused_but_still_ends() {
 }
 
 #[test]
+fn a_container_whose_cgroup_was_removed_can_be_killed_and_deleted() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let c = counter(&case, "c");
+    c.run_detached().ok();
+    let pid = c.pid();
+    let roots = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+    let mut roots: Vec<_> = roots.map(|entry| entry.path()).collect();
+    roots.push("/sys/fs/cgroup".into());
+    let mut others = Vec::new();
+    for own in roots
+        .iter()
+        .map(|root| root.join(&c.id))
+        .filter(|own| own.is_dir())
+    {
+        let other = own.with_file_name(case.id("other"));
+        fs::create_dir(&other).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let _ = fs::copy(own.join(file), other.join(file));
+        }
+        eventually("its cgroup is empty and gone", || {
+            let all = fs::read_to_string(own.join("cgroup.procs")).unwrap();
+            for pid in all.lines() {
+                let _ = fs::write(other.join("cgroup.procs"), pid);
+            }
+            fs::remove_dir(&own).ok()
+        });
+        others.push(other);
+    }
+    assert!(!others.is_empty());
+    assert_eq!(c.status(), "running");
+    assert_eq!(
+        case.run(["ps", "-f", "json", &c.id]).ok().stdout.trim(),
+        "[]"
+    );
+    case.run(["pause", &c.id])
+        .fails_saying(&["is not in cgroup"]);
+    c.kill("KILL").ok();
+    c.wait_stopped();
+    c.delete().ok();
+    assert!(!process::runs(pid));
+    for other in others {
+        eventually("the other cgroup is empty", || fs::remove_dir(&other).ok());
+    }
+    case.assert_nothing_left();
+}
+
+#[test]
 fn the_freezer_of_v1_counts_too() {
     let Some(case) = Case::new(&[Need::V1("freezer")]) else {
         return;

@@ -28,6 +28,8 @@ pub(crate) enum Need {
     V2(&'static str),
     /// A way to freeze a cgroup.
     Freezer,
+    /// systemd, as the machine's first process, on pure cgroup v2.
+    Systemd,
     /// AppArmor, enabled.
     AppArmor,
     /// SELinux, enabled.
@@ -45,6 +47,7 @@ impl Need {
             Self::Runp
                 | Self::V1(_)
                 | Self::V2(_)
+                | Self::Systemd
                 | Self::AppArmor
                 | Self::SeLinux
                 | Self::SysResource
@@ -129,6 +132,10 @@ fn missing(need: Need) -> Option<String> {
             let effective = u64::from_str_radix(effective.unwrap(), 16).unwrap();
             (effective & CAP_SYS_RESOURCE == 0).then(|| "CAP_SYS_RESOURCE".into())
         }
+        Need::Systemd => {
+            let booted = Path::new("/run/systemd/system").is_dir();
+            (!booted || !pure_v2()).then(|| "systemd on cgroup v2".into())
+        }
         Need::Freezer => (!v1("freezer") && !pure_v2()).then(|| "a freezer".into()),
     }
 }
@@ -137,7 +144,8 @@ fn v1(controller: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(controller).is_dir()
 }
 
-fn pure_v2() -> bool {
+/// Whether cgroup v2 is all there is.
+pub(crate) fn pure_v2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 

@@ -261,3 +261,104 @@ fn sockets(user: bool) -> Result<Vec<(PathBuf, bool)>> {
 pub(super) fn is_booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::BufRead;
+    use std::thread;
+
+    use super::message::answer;
+    use super::*;
+
+    /// What a systemd does after the greeting, which begins with the call that it gets as its `n`th.
+    fn with_systemd(says: fn(u32) -> Vec<Vec<u8>>, body: fn(&mut Bus)) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let systemd = thread::spawn(move || {
+            let mut lines = std::io::BufReader::new(theirs.try_clone().unwrap());
+            let mut to = &theirs;
+            for (asked, answer) in [
+                ("\0AUTH EXTERNAL\r\n", "DATA\r\n"),
+                ("DATA\r\n", "OK 1234\r\n"),
+                ("BEGIN\r\n", ""),
+            ] {
+                let mut line = String::new();
+                lines.read_line(&mut line).unwrap();
+                assert_eq!(line, asked);
+                to.write_all(answer.as_bytes()).unwrap();
+            }
+            for n in 1.. {
+                let mut fixed = [0; FIXED];
+                if lines.read_exact(&mut fixed).is_err() {
+                    return;
+                }
+                let rest = message::length(fixed).unwrap() - FIXED;
+                lines.read_exact(&mut vec![0; rest]).unwrap();
+                says(n).iter().for_each(|m| to.write_all(m).unwrap());
+            }
+        });
+        let mut bus = Bus::greet(ours, true).unwrap();
+        body(&mut bus);
+        drop(bus);
+        systemd.join().unwrap();
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Str(text.into())
+    }
+
+    fn removed(job: &str, result: &str) -> Vec<u8> {
+        let signal = Arrived::Signal("JobRemoved".into(), Vec::new());
+        let values = [Value::U32(1), text(job), text("a.scope"), text(result)];
+        answer(&signal, &values)
+    }
+
+    #[test]
+    fn a_job_has_ended_when_its_signal_says_so() {
+        fn says(n: u32) -> Vec<Vec<u8>> {
+            let named = answer(&Arrived::Return(n, Vec::new()), &[text("/job/7")]);
+            match n {
+                // Signals may come before the answer, of other jobs too.
+                1 => vec![
+                    removed("/job/6", "failed"),
+                    removed("/job/7", "done"),
+                    named,
+                ],
+                _ => vec![
+                    named,
+                    removed("/job/6", "done"),
+                    removed("/job/7", "timeout"),
+                ],
+            }
+        }
+        with_systemd(says, |bus| {
+            assert_eq!(bus.job("StartTransientUnit", &[]).unwrap(), "done");
+            assert_eq!(bus.job("StopUnit", &[]).unwrap(), "timeout");
+        });
+    }
+
+    #[test]
+    fn what_systemd_refuses_is_told_in_its_words() {
+        fn says(n: u32) -> Vec<Vec<u8>> {
+            let name = "org.freedesktop.systemd1.UnitExists".to_owned();
+            let error = Arrived::Error(n, name, String::new());
+            vec![answer(&error, &[text("it is there")])]
+        }
+        with_systemd(says, |bus| {
+            let refusal = bus.manager("StartTransientUnit", &[]).unwrap_err();
+            assert!(refusal.is("UnitExists"));
+            let error = Error::from(refusal).to_string();
+            assert_eq!(error, "systemd says UnitExists: it is there");
+        });
+    }
+
+    #[test]
+    fn a_broken_connection_is_an_error() {
+        with_systemd(
+            |_| vec![b"this is no message".to_vec()],
+            |bus| {
+                assert!(bus.manager("Subscribe", &[]).is_err());
+            },
+        );
+    }
+}

@@ -283,6 +283,37 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// An answer or a signal as bytes.
+#[cfg(test)]
+pub(super) fn answer(kind: &Arrived, values: &[Value]) -> Vec<u8> {
+    let mut body = Vec::new();
+    values.iter().for_each(|value| value.write(&mut body));
+    let (kind, reply, texts) = match kind {
+        Arrived::Return(serial, _) => (METHOD_RETURN, *serial, None),
+        Arrived::Error(serial, name, _) => (ERROR, *serial, Some((ERROR_NAME, name))),
+        Arrived::Signal(name, _) => (SIGNAL, 0, Some((MEMBER, name))),
+        Arrived::Other => (METHOD_CALL, 0, None),
+    };
+    let mut message = vec![b'l', kind, 0, 1];
+    number(&mut message, (body.len() as u32).to_le_bytes());
+    number(&mut message, 1u32.to_le_bytes());
+    number(&mut message, [0; 4]);
+    message.push(REPLY_SERIAL);
+    signature(&mut message, "u");
+    number(&mut message, reply.to_le_bytes());
+    if let Some((field, text)) = texts {
+        pad(&mut message, 8);
+        message.push(field);
+        signature(&mut message, "s");
+        string(&mut message, text);
+    }
+    let length = (message.len() - FIXED) as u32;
+    message[FIXED - 4..FIXED].copy_from_slice(&length.to_le_bytes());
+    pad(&mut message, 8);
+    message.extend(body);
+    message
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -171,6 +171,19 @@ fn microseconds(seconds: &Value) -> Option<Value> {
     }
 }
 
+/// Whether the systemd that we may ask is that of the user: without root's rights on the machine, which root of a user
+/// namespace does not have either.
+pub fn is_users() -> bool {
+    let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !rustix::process::geteuid().is_root() || !maps_all(&map())
+}
+
+/// user_namespaces(7): the first user namespace has all ids.
+fn maps_all(uid_map: &str) -> bool {
+    let words: Vec<&str> = uid_map.split_whitespace().collect();
+    words == ["0", "0", "4294967295"]
+}
+
 impl Scope {
     fn default_of(user: bool) -> Self {
         Self {
@@ -387,6 +400,14 @@ mod tests {
             assert_eq!(errors.len(), 1, "{given}: {errors:?}");
             assert!(errors[0].starts_with(start), "{given}: {}", errors[0]);
         }
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_is_a_user() {
+        assert!(maps_all("         0          0 4294967295\n"));
+        assert!(!maps_all(
+            "         0       1000          1\n         1     100000      65536\n"
+        ));
     }
 
     #[test]
