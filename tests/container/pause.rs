@@ -204,11 +204,18 @@ fn the_freezer_of_v1_counts_too() {
             .join(id)
             .join("freezer.state")
     };
-    fs::write(state(&c.id), "FROZEN").unwrap();
+    let freeze = || {
+        eventually("it is frozen", || {
+            fs::write(state(&c.id), "FROZEN").unwrap();
+            let now = fs::read_to_string(state(&c.id)).unwrap();
+            (now.trim() == "FROZEN").then_some(())
+        });
+    };
+    freeze();
     assert_eq!(c.status(), "paused");
     case.run(["resume", &c.id]).ok();
     assert_counts(&c);
-    fs::write(state(&c.id), "FROZEN").unwrap();
+    freeze();
     c.delete_force().ok();
     case.assert_nothing_left();
 }

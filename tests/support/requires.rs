@@ -43,6 +43,7 @@ impl Need {
         matches!(
             self,
             Self::Runp
+                | Self::CgroupV1
                 | Self::V1(_)
                 | Self::V2(_)
                 | Self::Systemd
