@@ -17,6 +17,8 @@ const NEWER: &[&str] = &[
     " systemd-cgroup",
     " rootless=",
     "checkpoint image-path=",
+    "checkpoint link-remap",
+    "checkpoint tcp-skip-in-flight",
     "checkpoint manage-cgroups-mode=",
     "create pidfd-socket=",
     "create preserve-fds=",
