@@ -35,9 +35,15 @@ impl Error {
 
     /// A system call that failed: `what` is the verb and its object, `errno` the kernel's reason.
     pub fn sys(what: impl Into<String>, errno: impl Into<Errno>) -> Self {
-        Self {
+        let error = Self {
             errno: Some(errno.into().0),
             ..Self::new(what)
+        };
+        match error.errno {
+            Some(libc::ENOSYS) => error.hint(
+                "runp needs Linux 6.1, and in a container a seccomp profile that allows its system calls",
+            ),
+            _ => error,
         }
     }
 
@@ -60,10 +66,12 @@ impl Error {
         }
     }
 
-    /// Says what to do about it.
+    /// Says what to do about it. Against a system call that the kernel does not have, no other advice helps.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        if self.errno != Some(libc::ENOSYS) || self.hint.is_none() {
+            self.hint = Some(hint.into());
+        }
         self
     }
 

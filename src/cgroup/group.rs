@@ -197,6 +197,15 @@ impl Cgroup {
         }
     }
 
+    /// Its limit of memory, in bytes, if it has one that can be read.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let path = match self.layout.v1_with("memory") {
+            Some(memory) => self.dir(Some(memory)).join("memory.limit_in_bytes"),
+            None => self.v2()?.join("memory.max"),
+        };
+        file::read(path).ok()?.parse().ok()
+    }
+
     /// Stops all processes in it until [`Self::thaw`], and waits until they have stopped.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::hand_over::HandOver;
-use super::{absolute, terminal};
+use super::{Global, absolute, terminal};
 use crate::container::checkpoint::{self, Checkpoint};
 use crate::container::criu::{self, ManageCgroups};
 use crate::container::restore::{self, Restore};
@@ -99,6 +99,12 @@ pub(super) struct CheckpointArguments {
     /// An earlier checkpoint, relative to --image-path
     #[arg(long, value_name = "DIR")]
     parent_path: Option<PathBuf>,
+    /// Files that are open and have no name any more, too
+    #[arg(long)]
+    link_remap: bool,
+    /// TCP connections that are about to be made are left out
+    #[arg(long)]
+    tcp_skip_in_flight: bool,
     /// A page server that takes the memory
     #[arg(long, value_name = "ADDRESS:PORT")]
     page_server: Option<String>,
@@ -114,6 +120,8 @@ impl CheckpointArguments {
             common: self.common.options(criu, &annotations)?,
             leave_running: self.leave_running,
             pre_dump: self.pre_dump,
+            link_remap: self.link_remap,
+            tcp_skip_in_flight: self.tcp_skip_in_flight,
             parent: self.parent()?,
             page_server: self.page_server.as_deref().map(page_server).transpose()?,
             status: self.status()?,
@@ -189,7 +197,7 @@ pub(super) struct RestoreArguments {
 }
 
 impl RestoreArguments {
-    pub(super) fn run(self, store: &Store, criu: &Path) -> Result<i32> {
+    pub(super) fn run(self, store: &Store, global: &Global) -> Result<i32> {
         let bundle = absolute(&self.bundle)?;
         let spec = load::load(&bundle)?;
         let wants = spec
@@ -199,9 +207,10 @@ impl RestoreArguments {
         let wants_terminal = wants.unwrap_or(false);
         self.hand_over.check_terminal(wants_terminal, self.detach)?;
         let options = Restore {
-            common: self
-                .common
-                .options(criu, &spec.annotations().clone().unwrap_or_default())?,
+            common: self.common.options(
+                &global.criu,
+                &spec.annotations().clone().unwrap_or_default(),
+            )?,
             lsm_profile: self.lsm_profile,
             lsm_mount_context: self.lsm_mount_context,
         };
@@ -212,7 +221,11 @@ impl RestoreArguments {
             root: None,
             sources: BTreeMap::new(),
             stdio: Stdio::Inherit,
-            options: container::Options::default(),
+            options: container::Options {
+                systemd_cgroup: global.systemd_cgroup,
+                rootless: global.cgroups().rootless,
+                ..container::Options::default()
+            },
         };
         let foreground = match self.detach {
             true => None,

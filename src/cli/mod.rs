@@ -84,7 +84,9 @@ pub(crate) struct Global {
 impl Global {
     /// Where the state is.
     pub(crate) fn root(&self) -> Result<PathBuf> {
-        absolute(self.root.as_deref().unwrap_or(&default_root()))
+        self.root
+            .as_deref()
+            .map_or_else(|| absolute(&default_root()), absolute)
     }
 
     fn cgroups(&self) -> Cgroups {
@@ -241,7 +243,7 @@ fn run(global: &Global, command: Command) -> Result<i32> {
         Command::Pod(pod) => pod.run(global),
         Command::Ps(ps) => ps.run(&store),
         Command::Resume(resume) => resume.run(&store),
-        Command::Restore(restore) => restore.run(&store, &global.criu),
+        Command::Restore(restore) => restore.run(&store, global),
         Command::Run(run) => run.run(&store, global.cgroups()),
         Command::Spec(spec) => spec.run(),
         Command::Start(start) => start.run(&store),

@@ -10,7 +10,7 @@ use super::gate::Gate;
 use super::hooks::{self, HookState};
 use super::program::Program;
 use super::protocol::{self, ChildEnd, ParentEnd};
-use super::{Stdio, sysctl};
+use super::{Stdio, namespaces, sysctl};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Rootfs;
 use crate::security::labels::{self, Labels};
@@ -244,7 +244,7 @@ pub(super) fn move_and_execute(last: &Last<'_>, channel: &ChildEnd) -> Infallibl
         }
     });
     let told = made
-        .context(|| "clone3 into the pid namespace")
+        .map_err(namespaces::explain_clone)
         .and_then(|child| channel.moved(child.pid));
     match told {
         Ok(()) => process::exit(0),

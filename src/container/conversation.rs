@@ -139,10 +139,12 @@ impl<'a> Conversation<'a> {
     fn death(&self) -> Error {
         let exit = process::wait(&self.process.pidfd);
         let out_of_memory = self.cgroup.oom_kills().is_ok_and(|kills| kills > 0);
+        let limit = self.cgroup.memory_limit();
         match exit {
-            Ok(Exit::Signal(9)) if out_of_memory => Error::new(
-                "the kernel killed the container's first process: out of memory",
-            )
+            Ok(Exit::Signal(9)) if out_of_memory => Error::new(format!(
+                "the container's first process was OOM-killed{}",
+                limit.map_or_else(String::new, |bytes| format!(", limit {bytes} bytes"))
+            ))
             .hint("linux.resources.memory.limit is too small to start the container: raise it"),
             Ok(exit) => Error::new(format!(
                 "the container's first process ended before its program was executed: {exit:?}"

@@ -139,7 +139,7 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
         let cgroup = container.cgroup.v2_of(container.pid)?;
         first = process::clone3(0, Some(cgroup.as_fd()), run);
     }
-    let first = first.context(|| "clone3")?;
+    let first = first.map_err(namespaces::explain_clone)?;
     drop(child);
     let conversation = Conversation::new(parent, container.cgroup, first).with_one_that_moves();
     conversation.follow(Launch::Now, |pid, task| match task {

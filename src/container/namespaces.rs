@@ -293,7 +293,8 @@ impl Drop for Dumpable {
     }
 }
 
-fn explain_clone(errno: Errno) -> Error {
+/// What is to be said of a process that cannot be made.
+pub(super) fn explain_clone(errno: Errno) -> Error {
     let error = Error::sys("clone3", errno);
     match errno {
         Errno::NOSPC => {

@@ -38,7 +38,8 @@ pub struct Restore {
 /// As [`super::create`], and when criu cannot do it; then nothing of the container is left.
 pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Result<Made> {
     let step = || format!("restore container {:?}", request.id.as_str());
-    let plan = validate::plan(request)?;
+    let mut plan = validate::plan(request)?;
+    plan.cgroup.resolve().context(step)?;
     let layout = Layout::detect().context(step)?;
     let intent = create::intent(request, &plan)?;
     let mut entry = store.create(request.id, &intent).context(step)?;

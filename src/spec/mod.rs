@@ -18,6 +18,8 @@ mod process;
 #[cfg(test)]
 mod properties;
 mod scheduling;
+#[cfg(test)]
+mod schema;
 pub mod seccomp;
 #[cfg(test)]
 pub(crate) mod sound;
@@ -32,5 +34,6 @@ pub mod validate;
 pub use features::features;
 pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
+pub use namespaces::KINDS as NAMESPACES;
 pub use process::plan_process;
 pub use validate::{VERSION, plan};

@@ -94,6 +94,11 @@ pub(super) fn names() -> [&'static str; 8] {
     [Cgroup, Ipc, Mount, Network, Pid, Time, User, Uts].map(name)
 }
 
+/// All kinds, as config.json writes them: `features` lists them.
+pub const KINDS: [&str; 8] = [
+    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+];
+
 /// As config.json writes it; oci-spec prints the names of /proc/pid/ns.
 fn name(kind: Type) -> &'static str {
     match kind {
@@ -259,6 +264,32 @@ mod tests {
     use crate::spec::testing::{
         assert_refused, plan, planned, refusals, refusals_of, rootless, set,
     };
+
+    #[test]
+    fn every_kind_has_a_plan() {
+        for kind in KINDS {
+            let list = json!([{"type": "mount"}, {"type": kind, "path": "/proc/7/ns/x"}]);
+            let list = match kind {
+                "mount" => json!([{"type": "mount", "path": "/proc/7/ns/x"}]),
+                _ => list,
+            };
+            let namespaces = planned(&[("/linux/namespaces", list), ("/hostname", json!(""))]);
+            let namespaces = namespaces.namespaces;
+            let joined = Namespace::Join("/proc/7/ns/x".into());
+            let all = [
+                &namespaces.cgroup,
+                &namespaces.ipc,
+                &namespaces.mount,
+                &namespaces.network,
+                &namespaces.pid,
+                &namespaces.time,
+                &namespaces.user,
+                &namespaces.uts,
+            ];
+            let found = all.iter().position(|namespace| **namespace == joined);
+            assert_eq!(found.map(|index| KINDS[index]), Some(kind));
+        }
+    }
 
     #[test]
     fn new_joined_and_kept() {

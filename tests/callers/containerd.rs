@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Daemon, busybox, runtime, under_a_terminal};
+use super::{Daemon, busybox, remove_parent_cgroups, runtime, under_a_terminal};
 use crate::support::{Case, Done, Need, eventually};
 
 #[derive(Debug)]
@@ -114,9 +114,7 @@ fn containerds_shim_does_not_notice() {
     a_terminal(&containerd);
     a_tasks_life(&containerd);
     drop(containerd);
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let _ = fs::remove_dir(hierarchy.path().join(&case.token));
-    }
+    remove_parent_cgroups(&case);
 }
 
 fn run(containerd: &Containerd<'_>) {

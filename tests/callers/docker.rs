@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Daemon, archive, first_line, runtime, under_a_terminal};
+use super::{
+    Daemon, archive, assert_limits, first_line, remove_parent_cgroups, runtime, under_a_terminal,
+};
 use crate::support::{Case, Done, Need, eventually};
 
 /// A daemon and its client.
@@ -125,7 +127,9 @@ const NETWORK: &str = "none";
 fn dockers_users_do_not_notice() {
     let Some(case) = Case::new(&[
         Need::Program("dockerd"),
-        Need::CgroupV1,
+        Need::Controller("memory"),
+        Need::Controller("pids"),
+        Need::Controller("cpu"),
         Need::Feature("/hooks"),
     ]) else {
         return;
@@ -232,9 +236,7 @@ fn limits(docker: &Docker<'_>) {
             .trim()
             .to_owned()
     };
-    assert_eq!(read("memory/memory.limit_in_bytes"), (64 << 20).to_string());
-    assert_eq!(read("pids/pids.max"), "50");
-    assert_eq!(read("cpu/cpu.cfs_quota_us"), "50000");
+    assert_limits(read, 64, 50_000);
     let update = [
         "update",
         "--memory",
@@ -246,11 +248,7 @@ fn limits(docker: &Docker<'_>) {
         "limits",
     ];
     docker.run(&update).ok();
-    assert_eq!(
-        read("memory/memory.limit_in_bytes"),
-        (128 << 20).to_string()
-    );
-    assert_eq!(read("cpu/cpu.cfs_quota_us"), "25000");
+    assert_limits(read, 128, 25_000);
     docker.run(&["rm", "--force", "limits"]).ok();
 }
 
@@ -322,11 +320,4 @@ fn a_build(docker: &Docker<'_>) {
         .run(&["run", "--rm", "--network", NETWORK, "built"])
         .ok();
     assert_eq!(done.stdout, "built\n");
-}
-
-/// runc and dockerd leave the parent cgroup that they were told, and so do we: it is not a container's.
-fn remove_parent_cgroups(case: &Case) {
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let _ = fs::remove_dir(hierarchy.path().join(&case.token));
-    }
 }

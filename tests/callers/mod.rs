@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::requires::pure_v2;
 use crate::support::{Case, Done, binary, eventually};
 
 /// A root file system with a shell: `scripts/rootfs` makes it.
@@ -113,4 +114,35 @@ impl Drop for Daemon {
 /// The first line of what was printed, without what a terminal adds.
 fn first_line(done: &Done) -> &str {
     done.stdout.lines().next().unwrap_or_default().trim()
+}
+
+/// `--memory`, `--pids-limit 50` and `--cpus`, as a program in the container reads them in the files of its cgroup version.
+fn assert_limits(read: impl Fn(&str) -> String, mebibytes: u64, quota: u64) {
+    let memory = (mebibytes << 20).to_string();
+    let files = match pure_v2() {
+        true => [
+            ("memory.max", memory),
+            ("pids.max", "50".into()),
+            ("cpu.max", format!("{quota} 100000")),
+        ],
+        false => [
+            ("memory/memory.limit_in_bytes", memory),
+            ("pids/pids.max", "50".into()),
+            ("cpu/cpu.cfs_quota_us", quota.to_string()),
+        ],
+    };
+    for (file, value) in files {
+        assert_eq!(read(file), value, "{file}");
+    }
+}
+
+/// runc and its callers leave the parent cgroup that they were told, and so do we: it is not a container's.
+fn remove_parent_cgroups(case: &Case) {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+    for root in hierarchies
+        .map(|entry| entry.path())
+        .chain(["/sys/fs/cgroup".into()])
+    {
+        let _ = std::fs::remove_dir(root.join(&case.token));
+    }
 }

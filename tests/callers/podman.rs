@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::{archive, busybox, first_line, runtime, under_a_terminal};
+use super::{archive, assert_limits, busybox, first_line, runtime, under_a_terminal};
 use crate::support::{Case, Done, Need, eventually};
 
 /// Podman with everything that it keeps in the test's directory.
@@ -162,7 +162,8 @@ fn a_containers_life_exec_logs_stop() {
 
 #[test]
 fn limits_and_update() {
-    let Some(case) = Case::new(&[NEEDS, &[Need::CgroupV1]].concat()) else {
+    let controllers = ["memory", "pids", "cpu"].map(Need::Controller);
+    let Some(case) = Case::new(&[NEEDS, &controllers].concat()) else {
         return;
     };
     let podman = Podman::new(&case);
@@ -179,17 +180,11 @@ fn limits_and_update() {
             .trim()
             .to_owned()
     };
-    assert_eq!(read("memory/memory.limit_in_bytes"), (64 << 20).to_string());
-    assert_eq!(read("pids/pids.max"), "50");
-    assert_eq!(read("cpu/cpu.cfs_quota_us"), "50000");
+    assert_limits(read, 64, 50_000);
     podman
         .run(&["update", "--memory", "128m", "--cpus", "0.25", "c"])
         .ok();
-    assert_eq!(
-        read("memory/memory.limit_in_bytes"),
-        (128 << 20).to_string()
-    );
-    assert_eq!(read("cpu/cpu.cfs_quota_us"), "25000");
+    assert_limits(read, 128, 25_000);
     podman.remove();
 }
 

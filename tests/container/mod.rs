@@ -2,10 +2,12 @@
 
 mod attributes;
 mod cgroups;
+mod checkpoint;
 mod command_line;
 mod errors;
 mod events;
 mod hooks;
+mod hostile;
 mod inherited;
 mod lifecycle;
 mod mount_features;

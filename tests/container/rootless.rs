@@ -357,3 +357,93 @@ fn the_root_of_a_user_namespace_has_containers() {
     assert_eq!(printed, format!("0\n0\n 0 {USER} 1\nlo\n"));
     assert!(case.dir().join("runp").is_dir());
 }
+
+/// Namespaces of the user's own user namespace can only be joined from inside it.
+#[test]
+fn a_plain_users_containers_share_namespaces() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut c = bundle(&case)
+        .push("/linux/namespaces", json!({"type": "network"}))
+        .sh("sleep 1000");
+    let path = c.path.to_str().unwrap().to_owned();
+    let (first, second) = (case.id("first"), case.id("second"));
+    run(&case, &["run", "--detach", "--bundle", &path, &first]).ok();
+    let pid_of = |id: &str| {
+        let state: Value = serde_json::from_str(&run(&case, &["state", id]).ok().stdout).unwrap();
+        state["pid"].as_i64().unwrap() as i32
+    };
+    let holder = pid_of(&first);
+    for (kind, file) in [
+        ("user", "user"),
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("pid", "pid"),
+    ] {
+        c = c.namespace(kind, Some(&format!("/proc/{holder}/ns/{file}")));
+    }
+    c = c.without("/hostname");
+    run(&case, &["run", "--detach", "--bundle", &path, &second]).ok();
+    let (a, b) = (
+        process::namespaces(holder),
+        process::namespaces(pid_of(&second)),
+    );
+    for kind in ["user", "net", "ipc", "uts", "pid"] {
+        assert_eq!(a[kind], b[kind], "{kind}");
+    }
+    assert_ne!(a["mnt"], b["mnt"]);
+    let comm = run(
+        &case,
+        &["exec", &second, "sh", "-c", "id -u; cat /proc/1/comm"],
+    );
+    assert_eq!(comm.ok().stdout, "0\nsleep\n");
+    for id in [&second, &first] {
+        run(&case, &["delete", "--force", id]).ok();
+    }
+    // Nobody else's.
+    let user = case.bundle("roots").sh("sleep 1000");
+    user.run_detached().ok();
+    let c = c.namespace("network", Some(&format!("/proc/{}/ns/net", user.pid())));
+    run(&case, &["run", "--bundle", &path, &c.id]).fails_saying(&["namespace", "ns/"]);
+    user.delete_force().ok();
+}
+
+/// What a mount of the host forbids stays forbidden in a user namespace: kept silently, and refused if the opposite is asked for.
+#[test]
+fn what_the_hosts_mount_forbids_stays_forbidden() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let dir = case.dir().join("volume");
+    fs::create_dir(&dir).unwrap();
+    let before = format!(
+        "mount -t tmpfs -o nosuid,nodev,noexec,mode=777 tmpfs {}",
+        dir.display()
+    );
+    let mut c = bundle(&case).sh("grep ' /opt ' /proc/self/mountinfo | cut -d' ' -f6");
+    let base = c.config.clone();
+    let path = c.path.to_str().unwrap().to_owned();
+    let arguments = ["run", "--bundle", &path, &c.id.clone()];
+    for (options, expected) in [
+        (json!(["bind"]), "rw,nosuid,nodev,noexec,relatime\n"),
+        (json!(["rbind", "ro"]), "ro,nosuid,nodev,noexec,relatime\n"),
+    ] {
+        c.config = base.clone();
+        c = c.push(
+            "/mounts",
+            json!({"destination": "/opt", "source": dir, "options": options}),
+        );
+        assert_eq!(run_after(&case, &before, &arguments).ok().stdout, expected);
+    }
+    for option in ["exec", "suid", "rdev", "noatime"] {
+        c.config = base.clone();
+        let options = json!(["rbind", option]);
+        c = c.push(
+            "/mounts",
+            json!({"destination": "/opt", "source": dir, "options": options}),
+        );
+        run_after(&case, &before, &arguments).fails_saying(&["/opt", "EPERM", "user namespace"]);
+    }
+}

@@ -106,10 +106,10 @@ fn create_with_hooks_and_a_filter() {
     let Some(world) = World::of(test, &[]) else {
         return;
     };
-    let case = &world.case;
     let hook = json!([{"path": "/bin/true"}]);
     let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"});
-    let c = case
+    let c = world
+        .case
         .bundle("c")
         .with(
             "/hooks",
@@ -122,9 +122,10 @@ fn create_with_hooks_and_a_filter() {
         .args(&["/bin/sleep", "1000"]);
     let create = world.command_on("create", &c);
     let before = || {
-        let _ = std::fs::remove_dir_all(case.state_root().join("@seccomp"));
+        let _ = std::fs::remove_dir_all(world.case.state_root().join("@seccomp"));
     };
-    sweep(&world, &create, before, |point| world.delete(&c, point));
+    let after = |point: &Point| world.delete(&c, point);
+    sweep(&world, &create, before, after);
 }
 
 #[test]

@@ -11,12 +11,23 @@ pub(crate) mod requires;
 use std::time::{Duration, Instant};
 
 pub(crate) use bundle::Bundle;
-pub(crate) use case::{Case, Done, binary, is_runp};
+pub(crate) use case::{Begun, Case, Done, binary, is_runp};
 pub(crate) use pod::{Pod, Shared, sh};
 pub(crate) use requires::{Need, has, strict};
 
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What takes at most `limit` on a machine that does nothing else may take this long now: as many times more as a process
+/// takes that does nothing, for which two milliseconds are enough.
+pub(crate) fn at_most(limit: Duration) -> Duration {
+    let begin = Instant::now();
+    for _ in 0..10 {
+        std::process::Command::new("true").status().unwrap();
+    }
+    let times = begin.elapsed().as_millis().div_ceil(20);
+    limit * u32::try_from(times).unwrap().max(1)
+}
 
 /// Asks until there is an answer, for at most [`PATIENCE`].
 #[track_caller]

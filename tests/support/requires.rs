@@ -1,6 +1,6 @@
 //! What a test needs of the machine. Where it is missing the test is skipped; in strict mode it fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Something that a test needs.
@@ -14,10 +14,10 @@ pub(crate) enum Need {
     Runp,
     /// Something that the runtime under test says it can: a JSON pointer into its `features`.
     Feature(&'static str),
+    /// A criu that works on this kernel: `scripts/criu` finds one.
+    Criu,
     /// A program on the PATH or where root has them.
     Program(&'static str),
-    /// The v1 controllers memory, cpu and pids.
-    CgroupV1,
     /// A cgroup controller, in whichever version.
     Controller(&'static str),
     /// The same, in its v1 form.
@@ -99,15 +99,13 @@ fn missing(need: Need) -> Option<String> {
             (features.pointer(pointer).is_none())
                 .then(|| format!("the runtime's feature {pointer}"))
         }
+        Need::Criu => criu()
+            .is_none()
+            .then(|| "a criu that works here (scripts/criu)".into()),
         Need::Program(name) => {
             let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
             let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
             (!found).then(|| format!("the program {name}"))
-        }
-        Need::CgroupV1 => {
-            let has = |name| Path::new("/sys/fs/cgroup").join(name).is_dir();
-            let has_all = ["memory", "cpu", "pids"].into_iter().all(has);
-            (!has_all).then(|| "cgroup v1".into())
         }
         Need::Controller(name) => {
             (!v1(name) && !v2(name)).then(|| format!("the cgroup controller {name}"))
@@ -140,7 +138,8 @@ fn v1(controller: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(controller).is_dir()
 }
 
-fn pure_v2() -> bool {
+/// Whether cgroup v2 is all there is.
+pub(crate) fn pure_v2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
@@ -152,4 +151,14 @@ fn v2(controller: &str) -> bool {
         .iter()
         .filter_map(|root| std::fs::read_to_string(format!("{root}/cgroup.controllers")).ok())
         .any(|list| list.split_whitespace().any(|c| c == controller))
+}
+
+/// The installed criu, or the one that `scripts/criu` has unpacked, if it works on this kernel.
+pub(crate) fn criu() -> Option<PathBuf> {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/criu/criu");
+    let works = |criu: &PathBuf| {
+        let check = Command::new(criu).arg("check").output();
+        check.is_ok_and(|output| output.status.success())
+    };
+    ["criu".into(), unpacked].into_iter().find(works)
 }

@@ -1,0 +1,199 @@
+//! checkpoint and restore.
+
+use std::io::{PipeReader, PipeWriter, Read, pipe};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::terminal::receive_descriptor;
+use crate::support::requires::criu;
+use crate::support::{Bundle, Case, Need, eventually};
+
+/// The other ends of standard input, output and error: files of the host that are no pipes cannot be restored.
+struct Pipes {
+    _input: PipeWriter,
+    _output: PipeReader,
+}
+
+/// Runs the runtime with pipes as its standard files.
+#[track_caller]
+fn with_pipes(case: &Case, args: &[&str]) -> Pipes {
+    let (input, ours) = pipe().unwrap();
+    let (mut output, theirs) = pipe().unwrap();
+    let mut command: Command = case.runtime();
+    command.arg("--criu").arg(criu().unwrap()).args(args);
+    command
+        .stdin(input)
+        .stdout(theirs.try_clone().unwrap())
+        .stderr(theirs);
+    let status = command.status().unwrap();
+    drop(command); // and with it our copies of the container's ends
+    if !status.success() {
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        panic!("{status}: {text}");
+    }
+    Pipes {
+        _input: ours,
+        _output: output,
+    }
+}
+
+/// A container that counts, in a tmpfs of its own, which is part of a checkpoint.
+fn counting<'a>(case: &'a Case) -> Bundle<'a> {
+    let volume = case.dir().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::write(volume.join("file"), "of the host\n").unwrap();
+    let bind =
+        json!({"destination": "/opt", "type": "bind", "source": volume, "options": ["bind"]});
+    case.bundle("c")
+        .push("/mounts", bind)
+        .with("/linux/maskedPaths", json!(["/proc/keys", "/proc/acpi"]))
+        .sh("i=0; while :; do i=$((i+1)); echo $i >/dev/shm/new; mv /dev/shm/new /dev/shm/count; sleep 0.05; done")
+}
+
+#[track_caller]
+fn count(c: &Bundle<'_>) -> u32 {
+    eventually("it counts", || {
+        c.exec(&[], &["cat", "/dev/shm/count"])
+            .stdout
+            .trim()
+            .parse()
+            .ok()
+    })
+}
+
+#[test]
+fn a_container_goes_on_where_its_checkpoint_found_it() {
+    let Some(case) = Case::new(&[Need::Criu]) else {
+        return;
+    };
+    let c = counting(&case);
+    let (path, images) = (c.path.to_str().unwrap(), case.dir().join("images"));
+    let images = images.to_str().unwrap();
+    let _pipes = with_pipes(&case, &["run", "--detach", "--bundle", path, &c.id]);
+    eventually("it has counted a little", || (count(&c) > 5).then_some(()));
+
+    let checkpoint = ["checkpoint", "--image-path", images];
+    with_pipes(
+        &case,
+        &[&checkpoint[..], &["--leave-running", &c.id]].concat(),
+    );
+    assert_eq!(c.status(), "running");
+    let before = count(&c);
+    with_pipes(&case, &[&checkpoint[..], &[&c.id]].concat());
+    case.run(["state", &c.id]).fails();
+    case.assert_nothing_left();
+
+    let restore = [
+        "restore",
+        "--detach",
+        "--image-path",
+        images,
+        "--bundle",
+        path,
+        &c.id,
+    ];
+    let _pipes = with_pipes(&case, &restore);
+    assert_eq!(c.status(), "running");
+    let after = count(&c);
+    assert!(
+        after >= before && after < before + 100,
+        "{before}, then {after}"
+    );
+    eventually("it counts on", || (count(&c) > after).then_some(()));
+    // The host's files, a mask, the cgroups and the limits of an exec are as they were.
+    assert_eq!(
+        c.exec(&[], &["cat", "/opt/file"]).ok().stdout,
+        "of the host\n"
+    );
+    assert_eq!(c.exec(&[], &["cat", "/proc/keys"]).ok().stdout, "");
+    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+    assert!(
+        cgroups.lines().all(|line| line.ends_with(&c.id)),
+        "{cgroups}"
+    );
+    c.delete_force().ok();
+}
+
+#[test]
+fn a_terminal_is_restored() {
+    let Some(case) = Case::new(&[Need::Criu]) else {
+        return;
+    };
+    let c = case
+        .bundle("c")
+        .with("/process/terminal", json!(true))
+        .sh("read line; echo got $line; sleep 1000");
+    let (path, images) = (c.path.to_str().unwrap(), case.dir().join("images"));
+    let images = images.to_str().unwrap();
+    let socket = case.dir().join("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let socket = socket.to_str().unwrap();
+    let run = [
+        "run",
+        "--detach",
+        "--console-socket",
+        socket,
+        "--bundle",
+        path,
+        &c.id,
+    ];
+    with_pipes(&case, &run);
+    let before = receive_descriptor(&listener.accept().unwrap().0);
+    let checkpoint = ["checkpoint", "--shell-job", "--image-path", images, &c.id];
+    with_pipes(&case, &checkpoint);
+    drop(before);
+
+    let restore = [
+        "restore",
+        "--shell-job",
+        "--detach",
+        "--console-socket",
+        socket,
+    ];
+    let rest = ["--image-path", images, "--bundle", path, &c.id];
+    with_pipes(&case, &[&restore[..], &rest].concat());
+    let console = receive_descriptor(&listener.accept().unwrap().0);
+    rustix::io::write(&console, b"hello\n").unwrap();
+    let mut text = String::new();
+    eventually("it has read", || {
+        let mut buffer = [0; 256];
+        let length = rustix::io::read(&console, &mut buffer).unwrap();
+        text += &String::from_utf8_lossy(&buffer[..length]);
+        text.contains("got hello").then_some(())
+    });
+    c.delete_force().ok();
+}
+
+#[test]
+fn what_cannot_be_is_told_and_the_container_goes_on() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let c = case.bundle("c").sh("sleep 1000");
+    let images = case.dir().join("images");
+    let images = images.to_str().unwrap();
+    let checkpoint =
+        |criu: &str| case.run(["--criu", criu, "checkpoint", "--image-path", images, &c.id]);
+    checkpoint("criu").fails_saying(&["does not exist"]);
+    c.create().ok();
+    checkpoint("criu").fails_saying(&["it is created"]);
+    c.start().ok();
+    checkpoint("no-such-criu").fails_saying(&["no-such-criu", "--criu PATH"]);
+    checkpoint("/bin/true").fails_saying(&["criu"]);
+    assert_eq!(c.status(), "running");
+    c.delete_force().ok();
+    // A restore that fails leaves nothing.
+    let restore = [
+        "restore",
+        "--image-path",
+        images,
+        "--bundle",
+        c.path.to_str().unwrap(),
+        &c.id,
+    ];
+    case.run(restore).fails();
+    case.assert_nothing_left();
+}
