@@ -40,7 +40,10 @@ fn a_user_is_exactly_who_was_asked_for() {
     running.run_detached().ok();
     let id = |user: &str| running.exec(&["--user", user], &["/bin/id", "-u"]);
     assert_eq!(id("1").ok().stdout, "1\n");
-    assert_eq!(id("4294967294").ok().stdout, "4294967294\n");
+    if is_runp() {
+        // runc 1.1 takes no more than 2147483647.
+        assert_eq!(id("4294967294").ok().stdout, "4294967294\n");
+    }
     for user in [
         "4294967295",
         "4294967296",
