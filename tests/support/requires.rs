@@ -43,7 +43,6 @@ impl Need {
         matches!(
             self,
             Self::Runp
-                | Self::CgroupV1
                 | Self::V1(_)
                 | Self::V2(_)
                 | Self::Systemd
