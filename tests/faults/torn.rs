@@ -35,7 +35,7 @@ impl Two<'_> {
 
         let deleted = self.torn.delete_force();
         assert!(deleted.status.success(), "{what}: {deleted:#?}");
-        self.running.is_as_before(&what);
+        self.running.is_alone(&what);
         let left = self.world.case.left_behind();
         let left: Vec<_> = left.iter().filter(|l| l.contains(&self.torn.id)).collect();
         assert!(left.is_empty(), "{what}: {left:#?}");

@@ -93,12 +93,18 @@ impl<'a> Running<'a> {
     /// It goes on as before, without any process but its own.
     #[track_caller]
     pub(super) fn is_as_before(&self, what: impl Debug) {
+        self.is_alone(&what);
+        assert_eq!(self.c.status(), "running", "after {what:?}");
+    }
+
+    /// There is no process but its own.
+    #[track_caller]
+    pub(super) fn is_alone(&self, what: impl Debug) {
         let deadline = Instant::now() + PATIENCE;
         let mut left = Vec::new();
         while left != [self.init.as_str()] {
             assert!(Instant::now() < deadline, "after {what:?}: {left:?}");
             left = self.baseline.left_behind();
         }
-        assert_eq!(self.c.status(), "running", "after {what:?}");
     }
 }

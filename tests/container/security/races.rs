@@ -11,8 +11,14 @@ use serde_json::json;
 use super::Canary;
 use crate::support::Case;
 
-/// How many runs, unless `RUNP_TEST_SWAPS` says.
-const RUNS: usize = 1_000;
+/// How many runs, unless `RUNP_TEST_SWAPS` says; where every instruction is emulated, fewer.
+fn runs() -> usize {
+    let usually = match std::env::var_os("RUNP_TEST_EMULATED") {
+        Some(_) => 50,
+        None => 1_000,
+    };
+    std::env::var("RUNP_TEST_SWAPS").map_or(usually, |n| n.parse().unwrap())
+}
 
 /// Exchanges the two until told to stop.
 fn exchange(one: &Path, other: &Path, stop: &AtomicBool) {
@@ -43,7 +49,7 @@ fn no_mount_point_is_made_outside_the_root() {
             (0..3).fold(c, |c, n| c.push("/mounts", tmpfs(n)))
         })
         .collect();
-    let runs = std::env::var("RUNP_TEST_SWAPS").map_or(RUNS, |n| n.parse().unwrap());
+    let runs = runs();
     let (stop, done, succeeded) = (
         AtomicBool::new(false),
         AtomicUsize::new(0),
