@@ -96,7 +96,7 @@ pub(super) fn make_dir(path: &Path) -> Result<()> {
 /// Removes one cgroup. One that is not there is removed.
 pub(super) fn remove_dir(path: &Path) -> Result<()> {
     match rustix::fs::rmdir(path) {
-        Err(Errno::NOENT) => Ok(()),
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()),
         other => other,
     }
 }
@@ -123,7 +123,7 @@ pub(super) fn remove_below(dir: &OwnedFd) -> Result<()> {
             .and_then(|child| remove_below(&child))
             .and_then(|()| rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR));
         match removed {
-            Ok(()) | Err(Errno::NOENT | Errno::BUSY) => {}
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::BUSY) => {}
             Err(e) => return Err(e),
         }
     }
@@ -135,7 +135,7 @@ pub(super) fn read_below(path: &Path, file: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     match open_dir(path) {
         Ok(dir) => read_tree(&dir, file, &mut found)?,
-        Err(Errno::NOENT) => {}
+        Err(Errno::NOENT | Errno::NODEV) => {}
         Err(e) => return Err(e),
     }
     Ok(found)

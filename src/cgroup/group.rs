@@ -185,7 +185,7 @@ impl Cgroup {
                     .iter()
                     .filter_map(|t| file::keyed(t, "oom_kill"))
                     .sum()),
-                Err(Errno::NOENT) => Ok(0),
+                Err(Errno::NOENT | Errno::NODEV) => Ok(0),
                 Err(e) => Err(Error::sys(format!("read {}/{name}", path.display()), e)),
             }
         };
@@ -266,7 +266,8 @@ impl Cgroup {
         let v1 = freezer.map(|i| (self.dir(Some(i)).join("freezer.state"), "THAWED"));
         for (path, value) in v2.into_iter().chain(v1) {
             match file::write(&path, value) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                // It may be removed meanwhile: systemd does so when the last process ends.
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(e) => return Err(Error::sys(format!("write {}", path.display()), e)),
             }
         }
@@ -284,7 +285,7 @@ impl Cgroup {
         for (path, running) in v2.into_iter().chain(v1) {
             match file::read(&path) {
                 Ok(state) if state != running => return Ok(true),
-                Ok(_) | Err(Errno::NOENT) => {}
+                Ok(_) | Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(e) => return Err(Error::sys(format!("read {}", path.display()), e)),
             }
         }
@@ -413,7 +414,7 @@ fn remove_tree(dir: &Path, is_v2: bool, deadline: Deadline) -> Result<()> {
             Err(e) => return Err(fail(e)),
         }
         match file::open_dir(dir).and_then(|dir| file::remove_below(&dir)) {
-            Ok(()) | Err(Errno::NOENT) => {}
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
             Err(e) => return Err(fail(e)),
         }
         match file::remove_dir(dir) {

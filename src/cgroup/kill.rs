@@ -34,7 +34,7 @@ impl Cgroup {
                         empty = wait::event(&dir, "populated", 0, deadline)?;
                     }
                     // Gone meanwhile, or a kernel before 5.14.
-                    Err(Errno::NOENT) => {}
+                    Err(Errno::NOENT | Errno::NODEV) => {}
                     Err(e) => {
                         return Err(Error::sys(
                             format!("write {}/cgroup.kill", dir.display()),

@@ -186,7 +186,7 @@ impl Layout {
                 directory: Some(directory),
                 ..cgroup
             }),
-            None | Some(Err(rustix::io::Errno::NOENT)) => Ok(cgroup),
+            None | Some(Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV)) => Ok(cgroup),
             Some(Err(e)) => Err(Error::sys(format!("open cgroup {}", path.display()), e)),
         }
     }

@@ -55,7 +55,7 @@ impl Cgroup {
         };
         let events = match open(&path) {
             Ok(events) => events,
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => return Ok(None),
             Err(e) => return Err(e).context(|| format!("open {}", path.display())),
         };
         let kills = count(&events).context(|| format!("read {}", path.display()))?;

@@ -54,7 +54,7 @@ pub(super) fn event(dir: &Path, key: &str, value: u64, deadline: Deadline) -> Re
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let events = match rustix::fs::open(&path, flags, Mode::empty()) {
         Ok(events) => events,
-        Err(Errno::NOENT) => return Ok(true),
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
         Err(e) => return Err(e).context(fail),
     };
     loop {

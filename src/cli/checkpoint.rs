@@ -99,6 +99,12 @@ pub(super) struct CheckpointArguments {
     /// An earlier checkpoint, relative to --image-path
     #[arg(long, value_name = "DIR")]
     parent_path: Option<PathBuf>,
+    /// Files that are open and have no name any more, too
+    #[arg(long)]
+    link_remap: bool,
+    /// TCP connections that are about to be made are left out
+    #[arg(long)]
+    tcp_skip_in_flight: bool,
     /// A page server that takes the memory
     #[arg(long, value_name = "ADDRESS:PORT")]
     page_server: Option<String>,
@@ -114,6 +120,8 @@ impl CheckpointArguments {
             common: self.common.options(criu, &annotations)?,
             leave_running: self.leave_running,
             pre_dump: self.pre_dump,
+            link_remap: self.link_remap,
+            tcp_skip_in_flight: self.tcp_skip_in_flight,
             parent: self.parent()?,
             page_server: self.page_server.as_deref().map(page_server).transpose()?,
             status: self.status()?,
@@ -215,6 +223,7 @@ impl RestoreArguments {
             stdio: Stdio::Inherit,
             options: container::Options {
                 systemd_cgroup: global.systemd_cgroup,
+                rootless: global.cgroups().rootless,
                 ..container::Options::default()
             },
         };

@@ -84,7 +84,9 @@ pub(crate) struct Global {
 impl Global {
     /// Where the state is.
     pub(crate) fn root(&self) -> Result<PathBuf> {
-        absolute(self.root.as_deref().unwrap_or(&default_root()))
+        self.root
+            .as_deref()
+            .map_or_else(|| absolute(&default_root()), absolute)
     }
 
     fn cgroups(&self) -> Cgroups {

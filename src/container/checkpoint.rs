@@ -21,6 +21,10 @@ pub struct Checkpoint {
     pub leave_running: bool,
     /// Only the memory; the container goes on, and a later checkpoint has this one as its parent.
     pub pre_dump: bool,
+    /// Open files that have no name any more, too.
+    pub link_remap: bool,
+    /// TCP connections that are about to be made are left out.
+    pub tcp_skip_in_flight: bool,
     /// An earlier checkpoint: a path relative to the directory of the images.
     pub parent: Option<PathBuf>,
     /// Address and port of a page server that takes the memory.
@@ -60,7 +64,8 @@ pub fn checkpoint(store: &Store, id: &ContainerId, options: &Checkpoint) -> Resu
         .int(2, init.pid)
         .flag(3, options.leave_running)
         .bytes(13, record.rootfs.as_os_str().as_bytes())
-        .flag(18, true);
+        .flag(18, options.link_remap)
+        .flag(46, options.tcp_skip_in_flight);
     if let Some(parent) = &options.parent {
         request = request
             .bytes(14, parent.as_os_str().as_bytes())

@@ -93,6 +93,7 @@ pub struct Record {
     /// `--rootfs` mappings from image names to directories.
     pub images: BTreeMap<String, PathBuf>,
     /// With Kubernetes' defaults filled in.
+    #[serde(deserialize_with = "super::manifest::deserialize")]
     pub manifest: Pod,
 }
 

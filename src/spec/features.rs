@@ -37,6 +37,7 @@ fn linux() -> Value {
         "selinux": {"enabled": true},
         "intelRdt": {"enabled": false},
         "memoryPolicy": {"modes": execution::MODES, "flags": execution::FLAGS},
+        "netDevices": {"enabled": true},
         "mountExtensions": {"idmap": {"enabled": true}},
     })
 }
@@ -120,6 +121,20 @@ mod tests {
                 json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": archs, "flags": flags});
             plan(profile);
         }
+    }
+
+    #[test]
+    fn what_is_enabled_is_accepted() {
+        let linux = &features()["linux"];
+        for (feature, pointer, value) in [
+            ("apparmor", "/process/apparmorProfile", json!("p")),
+            ("selinux", "/process/selinuxLabel", json!("u:r:t:s0")),
+            ("netDevices", "/linux/netDevices", json!({"dummy0": {}})),
+        ] {
+            assert_eq!(linux[feature]["enabled"], true, "{feature}");
+            planned(&[(pointer, value)]);
+        }
+        assert_eq!(linux["intelRdt"]["enabled"], false);
     }
 
     #[test]

@@ -112,34 +112,39 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err("invalid type: list, expected an object".into());
     }
+    let refused = match serde_json::from_slice(bytes) {
+        Ok(value) => return Ok(value),
+        Err(e) => e.to_string(),
+    };
+    // Only now it is worth reading it a second time, slower: to find the path, and because oci-spec knows names as enums, so that
+    // a single unknown one makes the whole file unreadable.
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut json)
-        .map_err(|e| explain(&e))
-        .and_then(|value| json.end().map(|()| value).map_err(|e| e.to_string()));
-    // oci-spec knows names as enums, so that a single unknown one makes the whole file unreadable. Only then it is worth
-    // reading it a second time.
-    parsed.or_else(|reason| match with_known_names(bytes) {
-        Some(value) => serde_path_to_error::deserialize(value).map_err(|e| explain(&e)),
-        None => Err(reason),
-    })
-}
-
-fn explain<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
-    // `?` is what was not read any more.
-    let path = error.path().to_string();
-    match path.trim_end_matches(".?") {
-        "." | "?" => error.inner().to_string(),
-        path => format!("{path}: {}", error.inner()),
+    let mut value: Value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|e| explain(&e, &e.inner().to_string()))?;
+    json.end().map_err(|e| e.to_string())?;
+    let renamed = rename_scheduler_flags(&mut value);
+    let dropped = drop_unknown_capabilities(&mut value);
+    match serde_path_to_error::deserialize(value) {
+        Ok(value) if renamed || dropped => Ok(value),
+        // What a value cannot show: a key that is there twice.
+        Ok(_) => Err(refused),
+        Err(e) => Err(explain(&e, &refused)),
     }
 }
 
-/// The file as a value without unknown capabilities, and with oci-spec's names, or `None` if nothing is to be changed or it is
-/// no JSON.
-fn with_known_names(bytes: &[u8]) -> Option<Value> {
-    let mut value: Value = serde_json::from_slice(bytes).ok()?;
-    let renamed = rename_scheduler_flags(&mut value);
-    let dropped = drop_unknown_capabilities(&mut value);
-    (renamed || dropped).then_some(value)
+/// `refused` is what was said of the same file with the place in it.
+fn explain<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>, refused: &str) -> String {
+    let inner = error.inner().to_string();
+    let reason = match refused.starts_with(&inner) {
+        true => refused,
+        false => &inner,
+    };
+    // `?` is what was not read any more.
+    let path = error.path().to_string();
+    match path.trim_end_matches(".?") {
+        "." | "?" => reason.into(),
+        path => format!("{path}: {reason}"),
+    }
 }
 
 /// Two flags have other names in oci-spec 0.10 than in the runtime-spec.

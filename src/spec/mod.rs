@@ -18,6 +18,8 @@ mod process;
 #[cfg(test)]
 mod properties;
 mod scheduling;
+#[cfg(test)]
+mod schema;
 pub mod seccomp;
 #[cfg(test)]
 pub(crate) mod sound;

@@ -49,7 +49,7 @@ pub(crate) fn plan(config: &Value) -> Result<Plan> {
 }
 
 pub(crate) fn plan_with_sources(config: &Value, sources: BTreeMap<usize, OwnedFd>) -> Result<Plan> {
-    let spec = serde_json::from_value(config.clone()).expect("the types are right");
+    let spec = super::load::parse(config.to_string().as_bytes()).expect("the types are right");
     crate::spec::plan(&Request {
         id: &"c".parse().unwrap(),
         bundle: "/bundle".into(),

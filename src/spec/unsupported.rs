@@ -29,8 +29,10 @@ mod tests {
     #[test]
     fn refused_by_name() {
         let vm = json!({"kernel": {"path": "/k"}});
-        assert_refused(&[("/vm", vm, "vm: is not supported: runp starts containers")]);
-        let missing = "linux.intelRdt: is not supported yet";
+        let machine = "vm: is not supported: runp starts containers, not virtual machines";
+        assert_refused(&[("/vm", vm, machine)]);
+        let missing = "linux.intelRdt: is not supported yet (it needs a processor with Intel RDT, and resctrl mounted on \
+                       /sys/fs/resctrl)";
         assert_refused(&[("/linux/intelRdt", json!({}), missing)]);
     }
 

@@ -229,7 +229,7 @@ fn a_limit_that_the_kernel_does_not_take_is_an_error() {
 
 #[test]
 fn exec_can_be_put_into_a_cgroup_below_the_containers() {
-    let Some(case) = Case::new(&[Need::CgroupV1]) else {
+    let Some(case) = Case::new(&[Need::V1("memory")]) else {
         return;
     };
     let c = case.bundle("c").sh("sleep 1000");

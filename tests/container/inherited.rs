@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::terminal::receive_descriptor;
-use crate::support::{Bundle, Case, Done, Need, eventually, process};
+use crate::support::{Bundle, Case, Done, Need, eventually, is_runp, process};
 
 /// Runs the runtime from a shell that opens `redirections` for it and sets `variables`; `$$` is the runtime's pid.
 fn with(case: &Case, variables: &str, redirections: &str, args: &[&str]) -> Done {
@@ -96,7 +96,10 @@ fn preserved_descriptors_and_no_others_are_inherited() {
     ];
     with(&case, "", &open, &[&exec[..], &sleep].concat()).ok();
     let pid = fs::read_to_string(pid_file).unwrap().parse().unwrap();
-    has_exactly(&c, pid, &[0, 1, 2, 3]);
+    // runc 1.1 lets an exec have others, too (those of its own).
+    if is_runp() {
+        has_exactly(&c, pid, &[0, 1, 2, 3]);
+    }
     c.delete_force().ok();
 }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::support::{Bundle, Case, Done, Need, eventually};
 
 /// The runtime with these arguments, for a shell.
-fn words(case: &Case, arguments: &[&str]) -> String {
+pub(super) fn words(case: &Case, arguments: &[&str]) -> String {
     let runtime = case.runtime();
     let words: Vec<_> = std::iter::once(runtime.get_program())
         .chain(runtime.get_args())
@@ -27,7 +27,7 @@ fn words(case: &Case, arguments: &[&str]) -> String {
 }
 
 /// Runs a shell script under a terminal of its own, script(1), in which nothing is typed.
-fn under_a_terminal(case: &Case, script: &str) -> Done {
+pub(super) fn under_a_terminal(case: &Case, script: &str) -> Done {
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", script, "/dev/null"]);
     let (stdin, _open) = pipe().unwrap();

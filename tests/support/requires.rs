@@ -18,8 +18,6 @@ pub(crate) enum Need {
     Criu,
     /// A program on the PATH or where root has them.
     Program(&'static str),
-    /// The v1 controllers memory, cpu and pids.
-    CgroupV1,
     /// A cgroup controller, in whichever version.
     Controller(&'static str),
     /// The same, in its v1 form.
@@ -107,11 +105,6 @@ fn missing(need: Need) -> Option<String> {
             let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
             let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
             (!found).then(|| format!("the program {name}"))
-        }
-        Need::CgroupV1 => {
-            let has = |name| Path::new("/sys/fs/cgroup").join(name).is_dir();
-            let has_all = ["memory", "cpu", "pids"].into_iter().all(has);
-            (!has_all).then(|| "cgroup v1".into())
         }
         Need::Controller(name) => {
             (!v1(name) && !v2(name)).then(|| format!("the cgroup controller {name}"))

@@ -19,6 +19,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::validate;
@@ -153,6 +155,23 @@ fn parse(name: &str, text: &str) -> Result<(Pod, Vec<String>)> {
     }
     pod.status = None;
     Ok((pod, support.warnings()))
+}
+
+/// Reads back what was made of a manifest before.
+///
+/// # Errors
+/// The deserializer's, and the first field that is not as it was written.
+pub fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Pod, D::Error> {
+    // By the decoder that there is: the code for Kubernetes' types is large, and made anew for every format.
+    let value = serde_json::Value::deserialize(deserializer)?;
+    decode::decode(&value.into()).map_err(|problems| {
+        let first = problems
+            .first()
+            .map(|p| format!("{}: {}", p.path, p.message));
+        D::Error::custom(first.unwrap_or_default())
+    })
 }
 
 /// Parses every document of a YAML stream. JSON is YAML.

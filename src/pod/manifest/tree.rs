@@ -76,6 +76,35 @@ impl From<Spanned<Value>> for Node {
     }
 }
 
+/// A value of our own making, which stands nowhere.
+impl From<serde_json::Value> for Node {
+    fn from(value: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let place = Place { line: 0, column: 0 };
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(value),
+            Json::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => Value::Unsigned(value),
+                (None, Some(value)) => Value::Signed(value),
+                (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::String(text),
+            Json::Array(list) => Value::List(list.into_iter().map(Node::from).collect()),
+            Json::Object(map) => Value::Map(
+                map.into_iter()
+                    .map(|(key, value)| Entry {
+                        key,
+                        place,
+                        node: value.into(),
+                    })
+                    .collect(),
+            ),
+        };
+        Self { value, place }
+    }
+}
+
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)

@@ -48,7 +48,7 @@ fn the_runtimes_binary_cannot_be_written_through_proc_self_exe() {
         &c.id,
     ])
     .ok();
-    for _ in 0..20 {
+    for _ in 0..150 {
         run(&["exec", &c.id, "/bin/true"]);
     }
     run(&["delete", "--force", &c.id]).ok();
