@@ -101,7 +101,7 @@ fn profile(from: &mut Unstructured<'_>) -> Result<Seccomp> {
     let mut rules = Vec::new();
     for (name, _) in CALLS {
         let action = *from.choose(&ACTIONS)?;
-        for _ in 0..from.int_in_range(0..=5)? {
+        for _ in 0..from.int_in_range(0..=2)? {
             let mut conditions: Vec<Condition> = Vec::new();
             for _ in 0..from.int_in_range(0..=2)? {
                 let argument = from.int_in_range(0..=5)?;
