@@ -1,6 +1,6 @@
 //! A profile, to a filter: what the program decides about a call is what the profile says (a reference that knows nothing of
-//! programs). Each system call has one action in these profiles; what libseccomp makes of rules that contradict each other
-//! is its own.
+//! programs). Each system call has one rule in these profiles: what libseccomp makes of rules that contradict each other is
+//! its own, and over some that share conditions libseccomp 2.6.1 runs for ever (`_db_tree_put`), as this target has found.
 #![no_main]
 
 #[path = "../../src/security/seccomp/evaluate.rs"]
@@ -101,7 +101,7 @@ fn profile(from: &mut Unstructured<'_>) -> Result<Seccomp> {
     let mut rules = Vec::new();
     for (name, _) in CALLS {
         let action = *from.choose(&ACTIONS)?;
-        for _ in 0..from.int_in_range(0..=2)? {
+        for _ in 0..from.int_in_range(0..=1)? {
             let mut conditions: Vec<Condition> = Vec::new();
             for _ in 0..from.int_in_range(0..=2)? {
                 let argument = from.int_in_range(0..=5)?;
