@@ -8,7 +8,7 @@ fn main() {
     // do that.
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|is| is == value);
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_ARCH", "x86_64") {
-        link("--icf=all,--no-eh-frame-hdr");
+        link("-O2,--icf=all,--no-eh-frame-hdr");
     }
 }
 

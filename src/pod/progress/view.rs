@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::{pad, printable};
 use crate::pod::lifecycle::{Event, Index, Pod, Time};
 use crate::pod::timeline::text::Glyphs;
@@ -55,9 +53,10 @@ impl View {
             let change = row.track.observe(event, pod);
             row.until = row.track.source.until(pod);
             let mut tell = |word: &str, what: String| {
-                let at = Timestamp::from_nanosecond(i128::from(pod.now().0)).unwrap_or_default();
+                let now = pod.now().to_string();
+                let (_, at) = now.split_once('T').unwrap_or_default();
                 let (name, word) = (pad(&row.name, self.name_width), pad(word, WORD));
-                let line = format!("{}  {name}  {word}  {what}", at.strftime("%T%.3fZ"));
+                let line = format!("{at}  {name}  {word}  {what}");
                 lines.push(line.trim_end().to_owned());
             };
             if let Some(mark) = row.track.marks.last().filter(|_| change.ended) {

@@ -1,7 +1,5 @@
 //! The timeline as a picture: one self-contained SVG file that also a README can show.
 
-use jiff::Timestamp;
-
 use super::axis::Axis;
 use super::{Activity, Mark, Role, Row, Span, Timeline, duration};
 use crate::pod::lifecycle::Time;
@@ -129,12 +127,11 @@ impl Picture {
     }
 
     fn title(&mut self, timeline: &Timeline) {
-        let made = Timestamp::from_nanosecond(i128::from(timeline.from.0)).unwrap_or_default();
         let took = duration(timeline.to.since(timeline.from));
         self.text(MARGIN, 36.0, "title", &timeline.name);
         let what = format!("{:?} after {took}", timeline.phase);
         self.text(MARGIN, 56.0, "soft", &what);
-        let made = made.strftime("%F %T%.3f UTC").to_string();
+        let made = timeline.from.to_string();
         self.text(WIDTH - MARGIN, 36.0, "soft small end", &made);
     }
 

@@ -1,7 +1,5 @@
 //! The timeline as text for a terminal.
 
-use jiff::Timestamp;
-
 use super::axis::Axis;
 use super::{Activity, Mark, Row, Timeline, duration};
 use crate::pod::lifecycle::Time;
@@ -92,13 +90,12 @@ pub fn render(timeline: &Timeline, width: usize, glyphs: Glyphs) -> String {
 }
 
 fn title(timeline: &Timeline) -> String {
-    let began = Timestamp::from_nanosecond(i128::from(timeline.from.0)).unwrap_or_default();
     format!(
         "{}  {:?} after {}, made {}",
         timeline.name,
         timeline.phase,
         duration(timeline.to.since(timeline.from)),
-        began.strftime("%F %T%.3f UTC"),
+        timeline.from,
     )
 }
 
@@ -256,7 +253,7 @@ mod tests {
         assert_eq!(
             lines(&render(&hello(), 100, Glyphs::Unicode)),
             [
-                "hello  Succeeded after 342 ms, made 2026-01-02 03:04:05.000 UTC",
+                "hello  Succeeded after 342 ms, made 2026-01-02T03:04:05.000Z",
                 "",
                 "               0                  100 ms              200 ms              300 ms",
                 "               ┼──────────────────┼───────────────────┼───────────────────┼────────",
@@ -277,7 +274,7 @@ mod tests {
         assert_eq!(
             lines(&render(&troubled(), 100, Glyphs::Ascii)),
             [
-                "hello  Running after 2h, made 2026-01-02 03:04:05.000 UTC",
+                "hello  Running after 2h, made 2026-01-02T03:04:05.000Z",
                 "",
                 "               0                  10 s                20 s             2h",
                 "               +------------------+-------------------+-------------/--+",
