@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::file_system::file_system;
 use super::{attach, clone_mount, host_handle};
 use crate::error::{Context, Error, Result};
+use crate::spec::plan::Propagation;
 use crate::sys::mount::{Change, NOEXEC, NOSUID, RDONLY, mount_setattr};
 use crate::sys::path;
 use crate::sys::process::leak;
@@ -95,9 +96,10 @@ fn host_null() -> Result<BorrowedFd<'static>> {
     }
     let step = || "make a read-only mount of /dev/null";
     let mount = clone_mount(null, false).context(step)?;
+    // Private: on most machines the host's mounts are shared, and a checkpoint cannot hold what depends on one of those.
     let protected = Change {
         set: RDONLY | NOSUID | NOEXEC,
-        ..Change::default()
+        ..super::mounts::propagation(Propagation::Private)
     };
     mount_setattr(mount, c"", false, protected).context(step)?;
     Ok(mount)

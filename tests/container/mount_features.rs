@@ -158,7 +158,18 @@ fn what_is_mounted_can_be_mounted_again_with_other_options() {
 #[test]
 fn an_overlay_has_its_layers() {
     let Some(case) = Case::new(&[]) else { return };
-    let long = case.dir().join("l".repeat(200));
+    // Layers that are longer together than one parameter of fsconfig(2) need `lowerdir+`, Linux 6.7.
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split('.')
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    let kernel = (numbers.next().unwrap(), numbers.next().unwrap());
+    let long = case
+        .dir()
+        .join("l".repeat(if kernel >= (6, 7) { 200 } else { 1 }));
     fs::create_dir(&long).unwrap();
     fs::write(long.join("second"), "").unwrap();
     let lower = case.dir().join("lower");
@@ -387,7 +398,9 @@ fn every_option_is_taken() {
     };
     for (option, what) in ATTRIBUTES {
         check(at(format!("/m/{option}")), what);
-        if !NOT_RECURSIVE.contains(&option) {
+        // What only is not set leaves the host's /dev as it is, and some have that without relatime.
+        let as_it_was = option != "relatime" && what == "relatime";
+        if !NOT_RECURSIVE.contains(&option) && !as_it_was {
             check(at(format!("/m/r{option}")), what);
             check(at(format!("/m/r{option}/pts")), what);
         }

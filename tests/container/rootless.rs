@@ -261,7 +261,8 @@ fn a_plain_user_has_limits_where_cgroups_are_delegated() {
         .with("/linux/cgroupsPath", json!(format!("/{name}/c")))
         .with("/linux/resources", json!({"pids": {"limit": 7}}))
         .sh("sleep 1000");
-    let roots = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -e $d/cgroup.procs ] && [ ! -L $d ] && echo $d; done";
+    let roots = "if [ -e /sys/fs/cgroup/cgroup.procs ]; then echo /sys/fs/cgroup; exit; fi
+        for d in /sys/fs/cgroup/*; do [ -e $d/cgroup.procs ] && [ ! -L $d ] && echo $d; done";
     let before = format!(
         "for d in $({roots}); do
            m=$d/{name}; mkdir -p $m/self

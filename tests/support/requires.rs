@@ -152,12 +152,12 @@ fn v2(controller: &str) -> bool {
         .any(|list| list.split_whitespace().any(|c| c == controller))
 }
 
-/// The installed criu, or the one that `scripts/criu` has unpacked, if it works on this kernel.
+/// The criu that `scripts/criu` has unpacked, if it works on this kernel.
 pub(crate) fn criu() -> Option<PathBuf> {
     let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/criu/criu");
     let works = |criu: &PathBuf| {
         let check = Command::new(criu).arg("check").output();
         check.is_ok_and(|output| output.status.success())
     };
-    ["criu".into(), unpacked].into_iter().find(works)
+    Some(unpacked).filter(works)
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::message::{self, Arrived, FIXED, Method, Reader, Value};
 use crate::error::{Context, Error, Result};
@@ -177,7 +177,16 @@ impl Bus {
         let Some(job) = Reader::new(&body).string() else {
             return Err(Error::new(format!("{member}: systemd does not name the job")).into());
         };
+        // Other jobs end meanwhile, and each of them ends the wait for a message.
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            if Instant::now() >= deadline {
+                let seconds = PATIENCE.as_secs();
+                return Err(Error::new(format!(
+                    "{member}: systemd did not end the job in {seconds} s"
+                ))
+                .into());
+            }
             let (name, body) = match self.signals.pop_front() {
                 Some(signal) => signal,
                 None => match self.arrived()? {
