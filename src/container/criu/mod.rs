@@ -115,7 +115,10 @@ impl Request {
             // Whoever made the network of the container makes it again.
             .number(38, libc::CLONE_NEWNET as u64)
             .flag(48, options.lazy_pages)
-            .flag(50, true);
+            .flag(50, true)
+            // criu's newer way to restore mounts cannot do those that come from a part of a shared mount of the host, a file of
+            // its /dev as much as a volume (criu issue 2023): on a machine with systemd all are shared.
+            .flag(65, matches!(kind, Kind::Restore));
         let mut directories = vec![images];
         let mut log = options.images.join(name);
         if let Some(path) = &options.work {
