@@ -76,9 +76,9 @@ pub(super) fn group(bundle: &Path, id: &str) -> Result<String> {
     let annotations = config.annotations.unwrap_or_default();
     let group = NAMES.iter().find_map(|name| annotations.get(*name));
     match group {
-        Some(group) if group.is_empty() => {
-            Err(Error::new("config.json: annotations: the pod's id is empty"))
-        }
+        Some(group) if group.is_empty() => Err(Error::new(
+            "config.json: annotations: the pod's id is empty",
+        )),
         Some(group) => Ok(group.clone()),
         None => Ok(id.to_owned()),
     }

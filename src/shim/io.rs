@@ -114,8 +114,7 @@ impl Io {
     /// When that cannot be used.
     pub(super) fn attach(&mut self, master: Option<OwnedFd>) -> Result<()> {
         if let Some(master) = master
-            && let Open::Ends { input, output } =
-                std::mem::replace(&mut self.open, Open::Nothing)
+            && let Open::Ends { input, output } = std::mem::replace(&mut self.open, Open::Nothing)
         {
             self.open = Open::Terminal(Terminal::new(master, input, output)?);
         }
@@ -353,7 +352,9 @@ mod tests {
         write(b"b");
         io.close_stdin();
         let mut text = String::new();
-        std::fs::File::from(input).read_to_string(&mut text).unwrap();
+        std::fs::File::from(input)
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "ab");
     }
 

@@ -165,7 +165,10 @@ mod tests {
         });
         assert_eq!(a, b);
         assert_eq!(a.root("k8s.io"), Path::new("/run/x/k8s.io"));
-        assert_eq!(Options::default().root("n"), Path::new("/run/containerd/runp/n"));
+        assert_eq!(
+            Options::default().root("n"),
+            Path::new("/run/containerd/runp/n")
+        );
     }
 
     #[test]

@@ -90,9 +90,7 @@ impl Publisher {
     /// Goes on after something has happened on the connection.
     pub(super) fn serve(&mut self) {
         let received = match &mut self.connection {
-            Some(connection) => connection
-                .flush()
-                .and_then(|()| connection.receive()),
+            Some(connection) => connection.flush().and_then(|()| connection.receive()),
             None => return,
         };
         match received {
@@ -140,7 +138,10 @@ impl Publisher {
             payload: payload.clone(),
         };
         self.is_under_way = true;
-        if connection.send(&ttrpc::request(self.stream, &request)).is_err() {
+        if connection
+            .send(&ttrpc::request(self.stream, &request))
+            .is_err()
+        {
             self.disconnect();
         }
     }

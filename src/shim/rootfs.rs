@@ -104,8 +104,7 @@ fn bind(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
 }
 
 fn file_system(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
-    let context =
-        fsopen(&*mount.kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| "fsopen")?;
+    let context = fsopen(&*mount.kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| "fsopen")?;
     let set = |key: &str, value: &str| {
         fsconfig_set_string(&context, key, value).map_err(|e| explain(context.as_fd(), key, e))
     };
@@ -119,8 +118,9 @@ fn file_system(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
                 layers.set(value, set)?;
             }
             Some(value) => set(key, value)?,
-            None => fsconfig_set_flag(&context, *key)
-                .map_err(|e| explain(context.as_fd(), key, e))?,
+            None => {
+                fsconfig_set_flag(&context, *key).map_err(|e| explain(context.as_fd(), key, e))?
+            }
         }
     }
     fsconfig_create(&context).map_err(|e| explain(context.as_fd(), "create", e))?;
@@ -153,7 +153,9 @@ impl Layers {
             return set("lowerdir", &joined);
         }
         // One by one, which Linux has since 6.7.
-        numbers.iter().try_for_each(|number| set("lowerdir+", number))
+        numbers
+            .iter()
+            .try_for_each(|number| set("lowerdir+", number))
     }
 }
 
@@ -203,7 +205,10 @@ mod tests {
 
     #[test]
     fn options_go_where_the_kernel_takes_them() {
-        let overlay = with("overlay", &["index=off", "ro", "lowerdir=/a:/b", "volatile"]);
+        let overlay = with(
+            "overlay",
+            &["index=off", "ro", "lowerdir=/a:/b", "volatile"],
+        );
         let sorted = sort(&overlay).unwrap();
         assert_eq!(sorted.attributes, MountAttrFlags::MOUNT_ATTR_RDONLY);
         assert!(!sorted.bind);

@@ -100,7 +100,10 @@ impl Server {
             .into_iter()
             .map(|(file, flags)| PollFd::from_borrowed_fd(file, flags))
             .collect();
-        let deadline = [until, self.tasks.events.deadline()].into_iter().flatten().min();
+        let deadline = [until, self.tasks.events.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut files, timeout.as_ref()) {

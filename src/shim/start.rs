@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
 use serde::Serialize;
 
 use super::arguments::Arguments;
@@ -51,8 +49,9 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
             debug: arguments.debug,
         };
         let child = process::fork(|| become_server(listener, settings)).context(|| "fork")?;
-        let settled = join_cgroup(&options, child.pid)
-            .and_then(|()| adjust_oom_score(child.pid, parent.map(|pid| pid.as_raw_nonzero().get())));
+        let settled = join_cgroup(&options, child.pid).and_then(|()| {
+            adjust_oom_score(child.pid, parent.map(|pid| pid.as_raw_nonzero().get()))
+        });
         if let Err(e) = settled {
             return Err(crate::container::end(&child.pidfd, e));
         }
@@ -98,9 +97,9 @@ fn socket_path(arguments: &Arguments, group: &str) -> PathBuf {
 fn fnv(bytes: &[u8]) -> u128 {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    bytes
-        .iter()
-        .fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
+    bytes.iter().fold(OFFSET, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
+    })
 }
 
 /// Only root may enter the directory of the sockets (CVE-2020-15257). It is locked as long as what this returns lives.
@@ -192,8 +191,16 @@ fn join_cgroup(options: &Options, pid: i32) -> Result<()> {
     }
     let path = Path::new(&options.shim_cgroup);
     crate::cgroup::Layout::detect()?
-        .create(&crate::cgroup::Plan::around(path, crate::cgroup::Limits::default()))
-        .and_then(|cgroup| cgroup.adopt(&crate::cgroup::Plan::around(path, crate::cgroup::Limits::default()), pid))
+        .create(&crate::cgroup::Plan::around(
+            path,
+            crate::cgroup::Limits::default(),
+        ))
+        .and_then(|cgroup| {
+            cgroup.adopt(
+                &crate::cgroup::Plan::around(path, crate::cgroup::Limits::default()),
+                pid,
+            )
+        })
         .context(|| format!("move the shim to cgroup {}", path.display()))
 }
 

@@ -215,9 +215,8 @@ fn unified_io(stats: &Stats) -> Vec<v2::IoEntry> {
     ];
     for (table, counts_bytes) in tables {
         for entry in table {
-            let is_it = |device: &v2::IoEntry| {
-                (device.major, device.minor) == (entry.major, entry.minor)
-            };
+            let is_it =
+                |device: &v2::IoEntry| (device.major, device.minor) == (entry.major, entry.minor);
             let index = devices.iter().position(is_it).unwrap_or_else(|| {
                 devices.push(v2::IoEntry {
                     major: entry.major,
@@ -272,8 +271,11 @@ mod tests {
             op: op.into(),
             value,
         };
-        stats.blkio.io_service_bytes_recursive =
-            vec![entry(8, "Read", 10), entry(8, "Write", 20), entry(9, "Read", 30)];
+        stats.blkio.io_service_bytes_recursive = vec![
+            entry(8, "Read", 10),
+            entry(8, "Write", 20),
+            entry(9, "Read", 30),
+        ];
         stats.blkio.io_serviced_recursive = vec![entry(8, "Read", 1)];
         let io = unified(&stats).io.unwrap().usage;
         assert_eq!(io.len(), 2);

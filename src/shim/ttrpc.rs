@@ -151,6 +151,7 @@ fn frame(stream: u32, kind: u8, message: &impl Message) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

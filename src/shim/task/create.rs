@@ -128,7 +128,10 @@ fn shares_pids(spec: &Spec) -> bool {
     let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
     let own = namespaces.unwrap_or_default().iter().any(|namespace| {
         namespace.typ() == LinuxNamespaceType::Pid
-            && namespace.path().as_deref().is_none_or(|path| path == Path::new(""))
+            && namespace
+                .path()
+                .as_deref()
+                .is_none_or(|path| path == Path::new(""))
     });
     !own
 }

@@ -1,7 +1,7 @@
 //! Exec: another process in a container, added first and started later.
 
-use super::{Reply, Tasks};
 use super::lifecycle::not_startable;
+use super::{Reply, Tasks};
 use crate::container;
 use crate::error::Error;
 use crate::shim::io::Asked;

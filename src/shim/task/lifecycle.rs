@@ -132,7 +132,10 @@ impl Tasks {
 
     /// Removes a container with everything in it, and tells those who still wait for that.
     fn delete_container(&mut self, id: &str) -> Reply<Ended> {
-        let container = self.containers.get_mut(id).ok_or_else(|| no_container(id))?;
+        let container = self
+            .containers
+            .get_mut(id)
+            .ok_or_else(|| no_container(id))?;
         container::delete(&container.store, &container.id, true)?;
         rootfs::unmount_at(&container.bundle.join("rootfs"));
         self.reap();
@@ -200,7 +203,14 @@ impl Tasks {
             if let Some((exec_id, exec)) = exec {
                 exec.state = State::Ended(ended);
                 let waiters = std::mem::take(&mut exec.waiters);
-                tell(&mut self.events, &mut self.answers, id, exec_id, ended, waiters);
+                tell(
+                    &mut self.events,
+                    &mut self.answers,
+                    id,
+                    exec_id,
+                    ended,
+                    waiters,
+                );
                 exec.io.ended();
                 return;
             }
@@ -242,7 +252,11 @@ fn tell(
         exited_at: Some(ended.at),
     });
     let response = Process::wait_response(ended).encode_to_vec();
-    answers.extend(waiters.into_iter().map(|caller| (caller, Ok(response.clone()))));
+    answers.extend(
+        waiters
+            .into_iter()
+            .map(|caller| (caller, Ok(response.clone()))),
+    );
 }
 
 /// Whether a child has ended and was not waited for.

@@ -52,7 +52,10 @@ impl Container {
         match exec_id {
             "" => Ok(&mut self.init),
             exec => self.execs.get_mut(exec).ok_or_else(|| {
-                Status::not_found(format!("process {exec:?} of container {:?}", self.id.as_str()))
+                Status::not_found(format!(
+                    "process {exec:?} of container {:?}",
+                    self.id.as_str()
+                ))
             }),
         }
     }
@@ -123,7 +126,9 @@ impl Tasks {
     pub(super) fn forget(&mut self, connection: u32) {
         for container in self.containers.values_mut() {
             for process in container.processes() {
-                process.waiters.retain(|caller| caller.connection != connection);
+                process
+                    .waiters
+                    .retain(|caller| caller.connection != connection);
             }
         }
     }

@@ -5,12 +5,12 @@ use prost::Message;
 use super::{Answer, Reply, Tasks};
 use crate::container;
 use crate::shim::process::{Caller, Process};
+use crate::shim::proto::Any;
 use crate::shim::proto::options::ProcessDetails;
 use crate::shim::proto::task::{
     ConnectResponse, IdRequest, PidsResponse, ProcessInfo, ProcessRequest, StateResponse,
     StatsResponse, Status as TaskStatus,
 };
-use crate::shim::proto::Any;
 use crate::shim::stats;
 use crate::shim::ttrpc::Status;
 use crate::state;
