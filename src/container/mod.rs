@@ -44,6 +44,7 @@ pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
 pub use program::home_in;
 pub use remove::{Made, delete};
+pub(crate) use sysctl::write as write_sysctls;
 pub use update::update;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.

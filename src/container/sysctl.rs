@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys::path;
 
 /// Writes the keys, which are paths below `/proc/sys`, for the namespaces of the caller.
-pub(super) fn write(sysctl: &[(String, String)]) -> Result<()> {
+pub(crate) fn write(sysctl: &[(String, String)]) -> Result<()> {
     if sysctl.is_empty() {
         return Ok(());
     }

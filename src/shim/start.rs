@@ -47,9 +47,11 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
             containerd: events_address(&arguments.address),
             socket: path.clone(),
             debug: arguments.debug,
+            options,
         };
+        let shim_cgroup = settings.options.shim_cgroup.clone();
         let child = process::fork(|| become_server(listener, settings)).context(|| "fork")?;
-        let settled = join_cgroup(&options, child.pid).and_then(|()| {
+        let settled = join_cgroup(&shim_cgroup, child.pid).and_then(|()| {
             adjust_oom_score(child.pid, parent.map(|pid| pid.as_raw_nonzero().get()))
         });
         if let Err(e) = settled {
@@ -70,6 +72,8 @@ pub(super) struct Settings {
     /// Its own.
     pub(super) socket: PathBuf,
     pub(super) debug: bool,
+    /// As far as containerd has told them already.
+    pub(super) options: Options,
 }
 
 /// containerd sends options as an `Any`, since 2.3 in a larger message, 1.x nothing.
@@ -185,23 +189,26 @@ fn detach(listener: &OwnedFd) -> Result<()> {
 }
 
 /// The runtime's option `ShimCgroup`.
-fn join_cgroup(options: &Options, pid: i32) -> Result<()> {
-    if options.shim_cgroup.is_empty() {
+fn join_cgroup(path: &str, pid: i32) -> Result<()> {
+    if path.is_empty() {
         return Ok(());
     }
-    let path = Path::new(&options.shim_cgroup);
-    crate::cgroup::Layout::detect()?
-        .create(&crate::cgroup::Plan::around(
-            path,
-            crate::cgroup::Limits::default(),
-        ))
-        .and_then(|cgroup| {
-            cgroup.adopt(
-                &crate::cgroup::Plan::around(path, crate::cgroup::Limits::default()),
-                pid,
-            )
-        })
-        .context(|| format!("move the shim to cgroup {}", path.display()))
+    let step = || format!("move the shim to cgroup {path}");
+    let root = Path::new("/sys/fs/cgroup");
+    let is_v2 = root.join("cgroup.procs").exists();
+    let hierarchies = match is_v2 {
+        true => vec![root.to_owned()],
+        false => {
+            let entries = std::fs::read_dir(root).context(step)?.flatten();
+            entries.map(|entry| entry.path()).collect()
+        }
+    };
+    for hierarchy in hierarchies {
+        let dir = hierarchy.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(&dir).context(step)?;
+        std::fs::write(dir.join("cgroup.procs"), pid.to_string()).context(step)?;
+    }
+    Ok(())
 }
 
 /// One more than containerd's: rather the shim of one pod than what holds all of them.

@@ -3,9 +3,11 @@
 //! Each test is alone in pid and mount namespaces, and has a `/run/containerd` of its own, where the shim keeps its sockets
 //! and containers.
 
+mod kubelet;
 mod protocol;
 mod robust;
 mod tasks;
+mod wire;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,10 +61,14 @@ impl<'a> Containerd<'a> {
     }
 
     fn start(&mut self) {
+        self.start_as(Command::new("containerd"));
+    }
+
+    /// By another command, to which the arguments are added.
+    fn start_as(&mut self, mut command: Command) {
         let dir = self.case.dir().join("containerd");
         let path = std::env::var("PATH").unwrap();
         let ours = binary().parent().unwrap().display();
-        let mut command = Command::new("containerd");
         command
             .arg("--config")
             .arg(dir.join("config.toml"))

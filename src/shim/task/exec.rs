@@ -1,10 +1,10 @@
 //! Exec: another process in a container, added first and started later.
 
 use super::lifecycle::not_startable;
-use super::{Reply, Tasks};
 use crate::container;
 use crate::error::Error;
 use crate::shim::io::Asked;
+use crate::shim::pod::{Pod, Reply};
 use crate::shim::process::{Ended, Process, State};
 use crate::shim::proto::Empty;
 use crate::shim::proto::events::TaskExecAdded;
@@ -12,7 +12,7 @@ use crate::shim::proto::task::ExecRequest;
 use crate::shim::ttrpc::{Code, Status};
 use crate::spec::{load, plan_process};
 
-impl Tasks {
+impl Pod {
     pub(super) fn exec(&mut self, request: ExecRequest) -> Reply<Empty> {
         let container = self.container(&request.id)?;
         if request.exec_id.is_empty() {
