@@ -13,6 +13,7 @@
 //! sealed like `runp` itself (see [`crate::container::self_exe`]).
 
 mod arguments;
+mod bootstrap;
 mod bundle;
 mod connection;
 mod delete;
@@ -20,6 +21,7 @@ mod ends;
 mod info;
 mod io;
 mod journal;
+mod logger;
 mod options;
 mod pod;
 mod process;

@@ -6,14 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use prost::Message;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
-use serde::Serialize;
 
 use super::arguments::Arguments;
+use super::bootstrap::Greeting;
 use super::options::{Options, ROOT};
-use super::proto::Any;
 use super::{bundle, journal, print, server};
 use crate::container::socket_address;
 use crate::error::{Context, Error, Result};
@@ -32,7 +30,8 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
         None => std::env::current_dir(),
     };
     let bundle = bundle.context(|| "find the bundle")?;
-    let options = read_options()?;
+    let input = read_input()?;
+    let mut greeting = Greeting::new(&input, arguments, |name| std::env::var(name).ok());
     let group = bundle::group(&bundle, &arguments.id)?;
     let path = socket_path(arguments, &group);
     let address = format!("unix://{}", path.display());
@@ -44,10 +43,10 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
         let settings = Settings {
             bundle: bundle.clone(),
             namespace: arguments.namespace.clone(),
-            containerd: events_address(&arguments.address),
+            containerd: greeting.events.clone(),
             socket: path.clone(),
             debug: arguments.debug,
-            options,
+            options: std::mem::take(&mut greeting.options),
         };
         let shim_cgroup = settings.options.shim_cgroup.clone();
         let child = process::fork(|| become_server(listener, settings)).context(|| "fork")?;
@@ -59,7 +58,7 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
         }
     }
     bundle::note_address(&bundle, &address)?;
-    print(answer(&address)?.as_bytes())
+    print(greeting.answer(&address)?.as_bytes())
 }
 
 /// What the server is told.
@@ -76,19 +75,14 @@ pub(super) struct Settings {
     pub(super) options: Options,
 }
 
-/// containerd sends options as an `Any`, since 2.3 in a larger message, 1.x nothing.
-fn read_options() -> Result<Options> {
+fn read_input() -> Result<Vec<u8>> {
     let mut input = Vec::new();
     std::io::stdin()
         .lock()
         .take(MAX_INPUT)
         .read_to_end(&mut input)
         .context(|| "read standard input")?;
-    let Ok(any) = Any::decode(&*input) else {
-        return Ok(Options::default());
-    };
-    // Those of the task itself come with Create, and are refused there if need be.
-    Ok(Options::read(Some(&any)).unwrap_or_default())
+    Ok(input)
 }
 
 /// The path of a pod's socket: the same for all of its tasks, another one for another containerd or namespace.
@@ -150,14 +144,6 @@ fn listen_at(path: &Path) -> Result<OwnedFd> {
     rustix::fs::chmod(path, Mode::from_raw_mode(0o600)).context(step)?;
     listen(&listener, 128).context(step)?;
     Ok(listener)
-}
-
-/// containerd says where; and if not, it is beside its own socket.
-fn events_address(containerd: &str) -> PathBuf {
-    match std::env::var_os("TTRPC_ADDRESS") {
-        Some(address) if !address.is_empty() => address.into(),
-        _ => format!("{containerd}.ttrpc").into(),
-    }
 }
 
 /// In the copy of this process that stays.
@@ -227,26 +213,6 @@ fn adjust_oom_score(pid: i32, containerd: Option<i32>) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => Err(Error::sys(path, e)),
         _ => Ok(()),
     }
-}
-
-/// containerd 1.6 wants the bare address. Later ones say up to which version they understand.
-fn answer(address: &str) -> Result<String> {
-    #[derive(Serialize)]
-    struct Bootstrap<'a> {
-        version: u32,
-        address: &'a str,
-        protocol: &'static str,
-    }
-    let max = std::env::var("MAX_SHIM_VERSION").ok();
-    let Some(max) = max.and_then(|max| max.parse::<u32>().ok()) else {
-        return Ok(address.to_owned());
-    };
-    let bootstrap = Bootstrap {
-        version: max.min(3),
-        address,
-        protocol: "ttrpc",
-    };
-    serde_json::to_string(&bootstrap).map_err(|e| Error::new(format!("write as JSON: {e}")))
 }
 
 #[cfg(test)]

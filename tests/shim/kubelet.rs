@@ -16,7 +16,7 @@ use crate::callers::busybox;
 use crate::support::alone::alone;
 use crate::support::{Case, Need, eventually, process};
 
-const IMAGE: &str = "docker.io/library/box:1";
+pub(super) const IMAGE: &str = "docker.io/library/box:1";
 /// `NamespaceMode`.
 const POD: u64 = 0;
 const CONTAINER: u64 = 1;
@@ -262,7 +262,7 @@ fn string(fields: &Fields, wanted: u64) -> String {
 }
 
 /// The busybox image as an archive that containerd imports; it is a pause image, too.
-fn image(case: &Case) -> PathBuf {
+pub(super) fn image(case: &Case) -> PathBuf {
     let dir = case.dir().join("image");
     fs::create_dir(&dir).unwrap();
     let run = |command: &mut Command| {

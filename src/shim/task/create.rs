@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::container::{self, Launch, Request};
 use crate::error::{Error, Result};
-use crate::shim::io::Asked;
+use crate::shim::io::{Asked, Owner};
 use crate::shim::options::Options;
 use crate::shim::pod::{Container, Pod, Reply, unimplemented};
 use crate::shim::process::{Process, State};
@@ -88,6 +88,11 @@ fn make(
         stderr: request.stderr.clone(),
         terminal: request.terminal,
     });
+    let owner = Owner {
+        namespace,
+        id: id.as_str(),
+        root: options.io_owner,
+    };
     let made = container::create(
         &store,
         &Request {
@@ -96,7 +101,7 @@ fn make(
             spec: &spec,
             root: rootfs::mount(&request.rootfs)?,
             sources,
-            stdio: init.io.open(options.io_owner)?,
+            stdio: init.io.open(owner)?,
             options: options.for_container(),
         },
         Launch::AtGate,
