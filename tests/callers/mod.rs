@@ -109,7 +109,7 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
-            eprintln!("{}", lines[lines.len().saturating_sub(120)..].join("\n"));
+            eprintln!("{}", lines[lines.len().saturating_sub(20)..].join("\n"));
         }
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();
