@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -19,7 +19,10 @@ use super::ttrpc::{self, Code, Frame, Request, Status};
 use crate::error::{Context, Result};
 
 /// After the last call events may still be on their way to containerd: for so long they are waited for.
-const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(2);
+/// So long a shim with nothing in it waits for somebody to ask: who has made it may have been killed, or containerd may be
+/// starting again, and then nobody ever tells it to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until containerd has no use for it any more.
 ///
@@ -41,7 +44,12 @@ pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
         ),
     };
     while !server.pod.is_over {
-        server.step(None)?;
+        let deserted = server.is_deserted().then(|| Instant::now() + PATIENCE);
+        server.step(deserted)?;
+        if server.is_deserted() && deserted.is_some_and(|end| Instant::now() >= end) {
+            log::warn!("nobody asks for anything");
+            break;
+        }
     }
     let deadline = Instant::now() + FAREWELL;
     while !server.is_quiet() && Instant::now() < deadline {
@@ -182,6 +190,11 @@ impl Server {
             self.connections.remove(&number);
             self.pod.forget(number);
         }
+    }
+
+    /// Without anything in it, and without anybody who could ask.
+    fn is_deserted(&self) -> bool {
+        self.connections.is_empty() && self.pod.containers.is_empty() && self.pod.sandbox.is_none()
     }
 
     fn is_quiet(&self) -> bool {

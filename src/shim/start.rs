@@ -15,10 +15,13 @@ use super::options::{Options, ROOT};
 use super::{bundle, journal, print, server};
 use crate::container::socket_address;
 use crate::error::{Context, Error, Result};
+use crate::state::Identity;
 use crate::sys::process;
 
 /// In bytes: what containerd may send on standard input.
 const MAX_INPUT: u64 = 10 << 20;
+/// How many may connect at the same time before they have to wait.
+const BACKLOG: i32 = 128;
 
 /// Makes sure that there is a shim, and prints its address.
 ///
@@ -37,6 +40,8 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
     let address = format!("unix://{}", path.display());
     // Two tasks of one pod may come at once.
     let _lock = lock_directory()?;
+    // First, so that `delete` finds whatever is left if this process is killed.
+    bundle::note_address(&bundle, &address)?;
     if !is_served(&path)? {
         let listener = listen_at(&path)?;
         let parent = rustix::process::getppid();
@@ -57,7 +62,6 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
             return Err(crate::container::end(&child.pidfd, e));
         }
     }
-    bundle::note_address(&bundle, &address)?;
     print(greeting.answer(&address)?.as_bytes())
 }
 
@@ -122,14 +126,22 @@ fn socket() -> Result<OwnedFd> {
 
 /// Whether a shim lives behind a socket.
 ///
+/// That somebody listens says little: the first process of a container that was just being made has the socket open, too, and
+/// ends only a moment after a shim that was killed. So it is asked who has called listen(2).
+///
 /// # Errors
 /// When there can be no socket.
 pub(super) fn is_served(path: &Path) -> Result<bool> {
     let socket = socket()?;
     let (_dir, address) = socket_address(path)?;
     match connect(&socket, &address) {
+        Ok(()) => {
+            let peer = rustix::net::sockopt::socket_peercred(&socket).context(|| "SO_PEERCRED")?;
+            let shim = Identity::of(peer.pid.as_raw_nonzero().get());
+            Ok(shim.is_ok_and(|shim| shim.is_alive()))
+        }
         // So many ask that there is no place in the queue.
-        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(rustix::io::Errno::AGAIN) => Ok(true),
         Err(_) => Ok(false),
     }
 }
@@ -142,7 +154,7 @@ fn listen_at(path: &Path) -> Result<OwnedFd> {
     let (_dir, address) = socket_address(path)?;
     bind(&listener, &address).context(step)?;
     rustix::fs::chmod(path, Mode::from_raw_mode(0o600)).context(step)?;
-    listen(&listener, 128).context(step)?;
+    listen(&listener, BACKLOG).context(step)?;
     Ok(listener)
 }
 
@@ -162,6 +174,8 @@ fn become_server(listener: OwnedFd, settings: Settings) -> Infallible {
 fn detach(listener: &OwnedFd) -> Result<()> {
     let step = || "leave containerd's session";
     rustix::process::setsid().context(step)?;
+    // Once more: whoever connects sees who has done it last. Before the lock is let go of.
+    listen(listener, BACKLOG).context(step)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context(|| "open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).context(step)?;

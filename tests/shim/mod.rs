@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::callers::{Daemon, busybox, remove_parent_cgroups};
-use crate::support::{Case, Done, eventually, process};
+use crate::support::{Case, Done, eventually, eventually_or, process};
 
 const RUNTIME: &str = "io.containerd.runp.v2";
 /// Where the shim keeps sockets and containers.
@@ -153,7 +153,7 @@ impl<'a> Containerd<'a> {
     /// The end of a test: the shims have gone, and have left nothing.
     #[track_caller]
     fn leaves_nothing(mut self) {
-        eventually("all shims end", || shims().is_empty().then_some(()));
+        eventually_or(|| shims().is_empty().then_some(()), report);
         assert_eq!(left_in_root(), Vec::<String>::new());
         self.daemon.take();
         remove_parent_cgroups(self.case);
@@ -201,6 +201,16 @@ impl Drop for Events {
         self.listener.kill().unwrap();
         self.listener.wait().unwrap();
     }
+}
+
+/// All processes, and what the shims keep.
+fn report() -> String {
+    let processes = process::all().filter(|pid| process::runs(*pid)).map(|pid| {
+        let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        format!("{pid} {}", words.replace('\0', " "))
+    });
+    let lines: Vec<_> = processes.chain(left_in_root()).collect();
+    lines.join("\n")
 }
 
 /// The pids of all shims.
