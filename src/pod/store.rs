@@ -75,7 +75,7 @@ impl FromStr for PodName {
 }
 
 /// What must be known of a pod to go on with it or to remove it: written before anything else exists.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The format of this record: [`Record::VERSION`].

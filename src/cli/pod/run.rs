@@ -8,7 +8,7 @@ use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
 use crate::error::{Context, Result};
 use crate::pod::lifecycle::Pod as Life;
-use crate::pod::manifest::{self, Source};
+use crate::pod::manifest::{self, Manifest, Source};
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::progress::Progress;
 use crate::pod::store::{PodName, Record};
@@ -42,7 +42,7 @@ struct Prepared {
 }
 
 impl Given {
-    fn plan(&self) -> Result<(PodPlan, PathBuf)> {
+    fn plan(&self) -> Result<(PodPlan, Manifest)> {
         let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
         if let Some(name) = &self.name {
             manifest.pod.metadata.name = Some(name.to_string());
@@ -56,11 +56,11 @@ impl Given {
         for warning in &plan.warnings {
             warn(warning);
         }
-        Ok((plan, manifest.directory))
+        Ok((plan, manifest))
     }
 
     fn prepare(&self, places: &Places) -> Result<Prepared> {
-        let (plan, manifest_directory) = self.plan()?;
+        let (plan, manifest) = self.plan()?;
         let name: PodName = plan.name.parse()?;
         let record = Record {
             version: Record::VERSION,
@@ -68,9 +68,9 @@ impl Given {
             boot_id: boot_id()?,
             data: places.pods.data(&name),
             cgroup: plan.sandbox.cgroup.clone(),
-            manifest_directory,
+            manifest_directory: manifest.directory,
             images: self.rootfs.iter().cloned().collect(),
-            manifest: plan.manifest.clone(),
+            manifest: manifest.pod,
         };
         Ok(Prepared { name, plan, record })
     }
@@ -103,10 +103,10 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn run(self) -> Result<i32> {
-        let (plan, _) = self.given.plan()?;
+        let (plan, manifest) = self.given.plan()?;
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
-            PlanFormat::Json => print_json(&plan::render_json(&plan))?,
+            PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,
         }
         Ok(0)
     }

@@ -47,7 +47,7 @@ impl From<&str> for Source {
 }
 
 /// A valid pod.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Manifest {
     /// With Kubernetes' defaults filled in.
     pub pod: Pod,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{self as k8s, Pod};
+use k8s_openapi::api::core::v1 as k8s;
 use oci_spec::runtime::{
     LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Root, Spec,
 };
@@ -33,8 +33,10 @@ pub struct PodPlan {
     pub name: String,
     /// `metadata.uid`, given by the caller so that the plan stays pure.
     pub uid: String,
-    /// The manifest with Kubernetes' defaults filled in.
-    pub manifest: Pod,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `status.qosClass`.
+    pub qos: Qos,
     /// The namespaces that pause holds, and the pod's cgroup.
     pub sandbox: SandboxPlan,
     /// In the manifest's order.
@@ -234,7 +236,8 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     warnings.extend(lint::lint(pod));
     Ok(PodPlan {
         uid: options.uid.clone(),
-        manifest: pod.clone(),
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        qos: qos(spec),
         lifecycle: PodSpec {
             restart_policy: match spec.restart_policy.as_deref() {
                 Some("Never") => RestartPolicy::Never,

@@ -57,7 +57,7 @@ fn planned(spec: &str, container: &str) -> PodPlan {
 }
 
 fn config(plan: &PodPlan, pointer: &str) -> serde_json::Value {
-    let json = render_json(plan);
+    let json = render_json(plan, &Default::default());
     json["containers"][0]["config"]
         .pointer(pointer)
         .cloned()
