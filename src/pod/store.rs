@@ -28,6 +28,7 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde::{Deserialize, Serialize};
 
 use super::data::{make_private_directories, open_directory};
+use super::manifest::Objects;
 use super::tree;
 use crate::error::{Context, Error, Result};
 use crate::sys::process;
@@ -92,6 +93,9 @@ pub struct Record {
     pub manifest_directory: PathBuf,
     /// `--rootfs` mappings from image names to directories.
     pub images: BTreeMap<String, PathBuf>,
+    /// What the pod refers to. Secrets are among it: the directory is its owner's alone, and in memory.
+    #[serde(default)]
+    pub objects: Objects,
     /// With Kubernetes' defaults filled in.
     #[serde(deserialize_with = "super::manifest::deserialize")]
     pub manifest: Pod,
@@ -404,6 +408,7 @@ mod tests {
             cgroup: "/runp/p".into(),
             manifest_directory: "/m".into(),
             images: BTreeMap::new(),
+            objects: Objects::default(),
             manifest: Pod::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
@@ -159,6 +160,32 @@ impl Volumes {
                 }
             })
             .context(|| format!("volume {:?}", plan.name))
+    }
+
+    /// The text of a file in a volume, of at most `most` bytes; `None` if it is not there.
+    ///
+    /// # Errors
+    /// When it is no file, cannot be read, is too long, or is not UTF-8.
+    pub fn read(&self, plan: &VolumePlan, path: &Path, most: usize) -> Result<Option<String>> {
+        let step = || format!("read {} of volume {:?}", path.display(), plan.name);
+        let volume = self.source(plan, None)?;
+        // Not to wait for whoever would write to a fifo.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = match open_beneath(&volume, path, flags) {
+            Ok(file) => fs::File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(Error::sys(step(), e)),
+        };
+        if !file.metadata().context(step)?.is_file() {
+            return Err(Error::new(format!("{}: not a file", step())));
+        }
+        let mut text = Vec::new();
+        let read = file.take(most as u64 + 1).read_to_end(&mut text);
+        if read.context(step)? > most {
+            return Err(Error::new(format!("{}: longer than {most} bytes", step())));
+        }
+        let text = String::from_utf8(text).map_err(|_| Error::new("not UTF-8 text").step(step()));
+        text.map(Some)
     }
 
     /// The `emptyDir`s on disk that are bigger than their `sizeLimit`, in the words of Kubernetes' eviction manager.

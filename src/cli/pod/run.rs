@@ -22,7 +22,9 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// A manifest, and what it is to be made of.
 #[derive(Debug, clap::Args)]
 struct Given {
-    /// Kubernetes Pod manifest, YAML or JSON; a directory with a pod.yaml in it; or - for standard input
+    /// Kubernetes manifest, YAML or JSON; a directory with a pod.yaml or other manifests in it; or - for standard input.
+    /// One Pod, or one Deployment, StatefulSet, DaemonSet, Job or CronJob, whose template is run; and in more documents
+    /// the ConfigMaps, Secrets, PersistentVolumeClaims and Services that it refers to
     #[arg(value_name = "FILE")]
     file: String,
     /// Name of the pod, instead of metadata.name
@@ -70,6 +72,7 @@ impl Given {
             cgroup: plan.sandbox.cgroup.clone(),
             manifest_directory: manifest.directory,
             images: self.rootfs.iter().cloned().collect(),
+            objects: manifest.objects,
             manifest: manifest.pod,
         };
         Ok(Prepared { name, plan, record })

@@ -4,8 +4,8 @@
 //! decided what to do with it. `_` and used names are done, by the plan or by validation.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, Pod, PodSecurityContext,
-    PodSpec, ResourceRequirements, SecurityContext, Volume, VolumeMount,
+    Container, ContainerPort, EmptyDirVolumeSource, Pod, PodSecurityContext, PodSpec,
+    ResourceRequirements, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -154,8 +154,8 @@ impl Support {
             host_ipc: _,
             host_pid: _,
             share_process_namespace: _,
-            // There is no cluster: its services and its DNS do not exist here.
             enable_service_links: _,
+            // There is no cluster: its DNS does not exist here.
             dns_policy: _,
             scheduler_name,
             active_deadline_seconds,
@@ -368,8 +368,8 @@ impl Support {
             command: _,
             args: _,
             working_dir: _,
-            env,
-            env_from,
+            env: _,
+            env_from: _,
             lifecycle,
             liveness_probe,
             ports,
@@ -388,7 +388,6 @@ impl Support {
             volume_devices,
             volume_mounts,
         } = container;
-        self.refuse(path, "envFrom", env_from);
         if !init || restart_policy.as_deref() == Some("Always") {
             // On an init container that is no sidecar they are forbidden by Kubernetes itself.
             self.refuse(path, "lifecycle", lifecycle);
@@ -414,9 +413,6 @@ impl Support {
             "terminationMessagePolicy",
             is(termination_message_policy, "File"),
         );
-        for (index, variable) in env.iter().flatten().enumerate() {
-            self.variable(&format!("{path}.env[{index}]"), variable);
-        }
         for (index, port) in ports.iter().flatten().enumerate() {
             self.port(&format!("{path}.ports[{index}]"), port);
         }
@@ -429,36 +425,6 @@ impl Support {
         if let Some(context) = security_context {
             self.security(&format!("{path}.securityContext"), context);
         }
-    }
-
-    fn variable(&mut self, path: &str, variable: &EnvVar) {
-        let EnvVar {
-            name: _,
-            value: _,
-            value_from,
-        } = variable;
-        let Some(EnvVarSource {
-            field_ref,
-            config_map_key_ref,
-            file_key_ref,
-            resource_field_ref,
-            secret_key_ref,
-        }) = value_from
-        else {
-            return;
-        };
-        let path = &format!("{path}.valueFrom");
-        self.refuse(path, "configMapKeyRef", config_map_key_ref);
-        self.refuse(path, "fileKeyRef", file_key_ref);
-        self.refuse(path, "resourceFieldRef", resource_field_ref);
-        self.refuse(path, "secretKeyRef", secret_key_ref);
-        let field = field_ref.as_ref().map(|f| f.field_path.as_str());
-        let runtime = ["spec.nodeName", "spec.serviceAccountName"];
-        self.refuse_unless(
-            path,
-            "fieldRef",
-            field.is_none_or(|f| !f.starts_with("status.") && !runtime.contains(&f)),
-        );
     }
 
     fn port(&mut self, path: &str, port: &ContainerPort) {

@@ -1,12 +1,15 @@
 //! Manifest to pod plan: pure. Everything that can be decided without touching the kernel is decided here, and
 //! `runp pod plan` prints it without privileges.
 
+mod downward;
+mod env;
 mod mounts;
 mod process;
 mod render;
 mod resources;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +25,9 @@ use super::manifest::Manifest;
 use crate::container::{Options, Request, Stdio};
 use crate::error::{Context as _, Error, Result};
 use crate::spec;
+use process::Process;
 
+pub use env::{Environment, FileKey};
 pub use render::{render_json, render_text};
 pub use resources::{Qos, qos};
 
@@ -137,6 +142,9 @@ pub struct ContainerPlan {
     pub bundle: PathBuf,
     /// The exact configuration; namespaces to join are written `/proc/<pause>/ns/...` (see [`PAUSE`]).
     pub spec: Spec,
+    /// What its variables are made of, if files of the pod's volumes are among them: these are read when it starts.
+    /// In `spec` their values are described.
+    pub late: Option<Environment>,
     /// Volumes that `spec.mounts` binds.
     pub volume_mounts: Vec<VolumeMountPlan>,
     /// Why it cannot be started (`CreateContainerConfigError`), in Kubernetes' words.
@@ -176,14 +184,20 @@ pub struct PlanOptions {
 /// What a pod sees of the machine, so that the plan itself need not look.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// The host name of a pod with `hostNetwork`.
+    /// The host name of a pod with `hostNetwork`, and `spec.nodeName`.
     pub hostname: String,
     /// Physical memory in bytes, the measure of a Burstable container's `oom_score_adj`.
     pub memory: u64,
+    /// CPUs that may be used.
+    pub cpus: u64,
+    /// The size of the root file system in bytes.
+    pub disk: u64,
+    /// `status.hostIPs`: the addresses that face the network, or else the loopback's.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Node {
-    /// The machine that this runs on: uname(2), sysinfo(2).
+    /// The machine that this runs on: uname(2), sysinfo(2), sched_getaffinity(2), statvfs(3), and its routes.
     pub fn this_machine() -> Self {
         let info = rustix::system::sysinfo();
         Self {
@@ -192,7 +206,37 @@ impl Node {
                 .to_string_lossy()
                 .into_owned(),
             memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
+            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            disk: rustix::fs::statvfs("/").map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize)),
+            addresses: addresses(),
         }
+    }
+}
+
+/// The addresses from which this machine would send to others, IPv4 first.
+fn addresses() -> Vec<IpAddr> {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+    // To connect a datagram socket sends nothing: the kernel looks for a route. The addresses are for documentation
+    // only (RFC 5737, RFC 3849).
+    let outside: [(IpAddr, IpAddr); 2] = [
+        (
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv4Addr::new(192, 0, 2, 1).into(),
+        ),
+        (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        ),
+    ];
+    let found = outside.into_iter().filter_map(|(any, other)| {
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+        socket.connect(SocketAddr::new(other, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    let found: Vec<IpAddr> = found.collect();
+    match found.is_empty() {
+        true => vec![Ipv4Addr::LOCALHOST.into()],
+        false => found,
     }
 }
 
@@ -342,7 +386,8 @@ impl Context<'_> {
             .is_some_and(|c| c.privileged == Some(true));
 
         self.root(&mut spec, container, root);
-        let config_error = self.process(&mut spec, path, container, from_bundle)?;
+        let Process { config_error, late } =
+            self.process(&mut spec, path, container, from_bundle)?;
         let volume_mounts = mounts::plan(self, &mut spec, container, privileged);
         self.linux(&mut spec, path, container, privileged)?;
         // The sandbox has set it, in the namespace that the container joins.
@@ -353,6 +398,7 @@ impl Context<'_> {
             kind,
             bundle,
             spec,
+            late,
             volume_mounts,
             config_error,
         })

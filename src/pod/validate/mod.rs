@@ -4,8 +4,9 @@
 //! the order in which the API server tells them. Only a path may differ: it is always that of the manifest's field.
 
 mod containers;
+mod env;
 mod field;
-mod names;
+pub(in crate::pod) mod names;
 mod volumes;
 
 use std::collections::BTreeMap;

@@ -123,13 +123,17 @@ pub(super) fn mounts(
             errors.invalid(&mount_path, &mount.mount_path, "must be unique");
         }
         if let Some(sub_path) = mount.sub_path.as_deref().filter(|p| !p.is_empty()) {
-            let path = path.child("subPath");
-            if sub_path.starts_with('/') {
-                errors.invalid(&path, sub_path, "must be a relative path");
-            }
-            no_backsteps(errors, &path, sub_path);
+            relative(errors, &path.child("subPath"), sub_path);
         }
     }
+}
+
+/// A path below something else.
+pub(super) fn relative(errors: &mut Errors, path: &Path, text: &str) {
+    if text.starts_with('/') {
+        errors.invalid(path, text, "must be a relative path");
+    }
+    no_backsteps(errors, path, text);
 }
 
 fn no_backsteps(errors: &mut Errors, path: &Path, text: &str) {
