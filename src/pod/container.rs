@@ -150,7 +150,7 @@ impl Pod<'_> {
         mounts
             .map(|mount| {
                 let volume = &self.plan.volumes[mount.volume];
-                let source = volumes.mount(volume, mount.sub_path.as_deref())?;
+                let source = volumes.mount(volume, mount)?;
                 Ok((mount.mount, source))
             })
             .collect()

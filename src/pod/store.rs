@@ -127,6 +127,11 @@ impl Pods {
         self.data.join(name.as_str())
     }
 
+    /// Where the directories of claims are: they outlive pods.
+    pub fn claims(&self) -> PathBuf {
+        self.data.with_file_name("claims")
+    }
+
     /// The names of all pods, sorted.
     ///
     /// # Errors

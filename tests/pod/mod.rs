@@ -10,3 +10,4 @@ mod order;
 mod pause;
 mod status;
 mod stop;
+mod volumes;

@@ -44,7 +44,7 @@ struct Prepared {
 }
 
 impl Given {
-    fn plan(&self) -> Result<(PodPlan, Manifest)> {
+    fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
         let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
         if let Some(name) = &self.name {
             manifest.pod.metadata.name = Some(name.to_string());
@@ -52,6 +52,7 @@ impl Given {
         let options = PlanOptions {
             rootfs: self.rootfs.clone(),
             uid: uuid()?,
+            claims: places.pods.claims(),
             node: Node::this_machine(),
         };
         let plan = plan::plan(&manifest, &options)?;
@@ -62,7 +63,7 @@ impl Given {
     }
 
     fn prepare(&self, places: &Places) -> Result<Prepared> {
-        let (plan, manifest) = self.plan()?;
+        let (plan, manifest) = self.plan(places)?;
         let name: PodName = plan.name.parse()?;
         let record = Record {
             version: Record::VERSION,
@@ -105,8 +106,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn run(self) -> Result<i32> {
-        let (plan, manifest) = self.given.plan()?;
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let (plan, manifest) = self.given.plan(places)?;
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
             PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,

@@ -48,6 +48,15 @@ fn fill_in_volume(volume: &mut Volume) {
     if let Some(host_path) = &mut volume.host_path {
         or_set(&mut host_path.type_, "");
     }
+    let modes = [
+        volume.config_map.as_mut().map(|s| &mut s.default_mode),
+        volume.secret.as_mut().map(|s| &mut s.default_mode),
+        volume.downward_api.as_mut().map(|s| &mut s.default_mode),
+        volume.projected.as_mut().map(|s| &mut s.default_mode),
+    ];
+    for mode in modes.into_iter().flatten() {
+        mode.get_or_insert(0o644);
+    }
 }
 
 fn fill_in_container(container: &mut Container, host_network: bool) {

@@ -215,16 +215,16 @@ fn depth_is_bounded() {
 #[test]
 fn what_is_not_done_yet_is_refused_in_one_error() {
     let text = pod(
-        "  activeDeadlineSeconds: 5\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, configMap: {name: x}}",
-        "    livenessProbe: {exec: {command: [a]}}\n    tty: true\n    stdin: false\n    envFrom: []\n    volumeMounts: [{name: v, mountPath: /v, mountPropagation: Bidirectional}]\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
+        "  activeDeadlineSeconds: 5\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, nfs: {server: s, path: /}}\n  - {name: w, projected: {sources: [{serviceAccountToken: {path: t}}]}}",
+        "    livenessProbe: {exec: {command: [a]}}\n    tty: true\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
     );
     assert_eq!(
         error(&text),
         concat!(
-            "pod.yaml: spec.activeDeadlineSeconds, spec.securityContext.fsGroup, spec.securityContext.sysctls, ",
-            "spec.volumes[0].configMap, spec.containers[0].livenessProbe, spec.containers[0].tty, ",
+            "pod.yaml: spec.activeDeadlineSeconds, spec.securityContext.sysctls, ",
+            "spec.volumes[0].nfs, spec.volumes[1].projected.sources[0].serviceAccountToken, spec.containers[0].livenessProbe, spec.containers[0].tty, ",
             "spec.containers[0].ports[0].hostPort, ",
-            "spec.containers[0].volumeMounts[0].mountPropagation, spec.containers[0].resources.limits[example.com/gpu], ",
+            "spec.containers[0].resources.limits[example.com/gpu], ",
             "spec.containers[0].resources.requests[example.com/gpu]: not supported yet by runp ",
             env!("CARGO_PKG_VERSION"),
             " (remove what the pod can do without: nothing is ignored silently)"

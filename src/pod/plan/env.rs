@@ -311,7 +311,7 @@ fn text(name: &str, key: &str, value: &[u8]) -> Result<String, String> {
 /// Replaces `$(NAME)` by what `lookup` knows; what it does not know stays, and `$$` is a `$`.
 ///
 /// Source: `k8s.io/kubernetes/third_party/forked/golang/expansion`.
-fn expand<'a>(text: &str, lookup: &impl Fn(&str) -> Option<&'a str>) -> String {
+pub(super) fn expand<'a>(text: &str, lookup: &impl Fn(&str) -> Option<&'a str>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {

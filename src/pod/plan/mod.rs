@@ -7,6 +7,7 @@ mod mounts;
 mod process;
 mod render;
 mod resources;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use super::images::{self, Image};
 use super::lifecycle::{ContainerSpec, Kind, PodSpec, RestartPolicy};
 use super::lint;
 use super::manifest::Manifest;
+use super::volumes::payload::Payload;
 use crate::container::{Options, Request, Stdio};
 use crate::error::{Context as _, Error, Result};
 use crate::spec;
@@ -94,6 +96,21 @@ pub struct VolumePlan {
     pub name: String,
     /// What it is made of.
     pub source: VolumeSource,
+    /// Whether no container may write to it.
+    pub read_only: bool,
+    /// Whose group it is made.
+    pub fs_group: Option<FsGroup>,
+}
+
+/// `securityContext.fsGroup`, as it concerns one volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FsGroup {
+    /// The group.
+    pub gid: u32,
+    /// Whether it may only read.
+    pub read_only: bool,
+    /// `fsGroupChangePolicy: OnRootMismatch`: nothing is changed if the root is as it should be.
+    pub on_root_mismatch: bool,
 }
 
 /// What a volume is made of.
@@ -115,6 +132,27 @@ pub enum VolumeSource {
         /// What must be there, or is made.
         kind: HostPathKind,
     },
+    /// Files that the manifest has: `configMap`, `secret`, `downwardAPI`, `projected`. Read-only for containers.
+    Files {
+        /// Kept off the disk: all but a `configMap`.
+        memory: bool,
+        /// What is in it.
+        payload: Payload,
+    },
+    /// `persistentVolumeClaim`: a directory that outlives the pod.
+    Claim {
+        /// Absolute.
+        path: PathBuf,
+        /// Whether it is below the data root, and not where a PersistentVolume says.
+        ours: bool,
+    },
+    /// The root file system of an image, read-only.
+    Image {
+        /// Absolute.
+        root: PathBuf,
+    },
+    /// It refers to what the manifest does not have: why, in the kubelet's words.
+    Missing(String),
 }
 
 /// `hostPath.type`.
@@ -166,8 +204,20 @@ pub struct VolumeMountPlan {
     pub mount: usize,
     /// Index into [`PodPlan::volumes`].
     pub volume: usize,
-    /// Relative, without `..`; resolved inside the volume, never through a symbolic link, made if missing.
+    /// Relative, without `..`; resolved inside the volume, never through a symbolic link that a container could have
+    /// made; made if missing where containers may write.
     pub sub_path: Option<PathBuf>,
+    /// Which mounts below it both sides see.
+    pub propagation: Propagation,
+}
+
+/// `mountPropagation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Kubernetes' own names
+pub enum Propagation {
+    None,
+    HostToContainer,
+    Bidirectional,
 }
 
 /// What the plan depends on besides the manifest.
@@ -177,6 +227,8 @@ pub struct PlanOptions {
     pub rootfs: Vec<(String, PathBuf)>,
     /// `metadata.uid` for this pod.
     pub uid: String,
+    /// Where the directories of PersistentVolumeClaims are: `<namespace>/<name>`.
+    pub claims: PathBuf,
     /// The machine.
     pub node: Node,
 }
@@ -255,8 +307,6 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     let spec = pod.spec.as_ref().unwrap_or(&default);
     let name = pod.metadata.name.clone().unwrap_or_default();
     let sandbox = sandbox(&name, spec, &options.node);
-    let volumes = mounts::volumes(spec);
-
     let context = Context {
         base: serde_json::from_str(BASE)
             .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
@@ -264,9 +314,14 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         options,
         spec,
         sandbox: &sandbox,
-        volumes: &volumes,
+        volumes: &[],
     };
-    let (mut containers, mut errors) = (Vec::new(), Vec::new());
+    let (volumes, mut errors) = context.volumes();
+    let context = Context {
+        volumes: &volumes,
+        ..context
+    };
+    let mut containers = Vec::new();
     for (path, kind, container) in containers_of(spec) {
         match context.container(&path, kind, container) {
             Ok(planned) => containers.push(planned),
@@ -277,6 +332,10 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     Error::all(format!("plan pod {name:?}"), errors)?;
 
     let mut warnings = manifest.warnings.clone();
+    warnings.extend(volumes.iter().filter_map(|volume| match &volume.source {
+        VolumeSource::Missing(why) => Some(format!("the pod will wait in vain: {why}")),
+        _ => None,
+    }));
     warnings.extend(lint::lint(pod));
     Ok(PodPlan {
         uid: options.uid.clone(),
@@ -386,9 +445,24 @@ impl Context<'_> {
             .is_some_and(|c| c.privileged == Some(true));
 
         self.root(&mut spec, container, root);
-        let Process { config_error, late } =
-            self.process(&mut spec, path, container, from_bundle)?;
+        let Process {
+            mut config_error,
+            late,
+        } = self.process(&mut spec, path, container, from_bundle)?;
+        let reads_files = late.is_some();
+        let mut expressions = container.volume_mounts.iter().flatten();
+        if reads_files
+            && expressions.any(|m| m.sub_path_expr.as_ref().is_some_and(|e| !e.is_empty()))
+        {
+            return Err(Error::new(format!(
+                "{path}: subPathExpr in a container with fileKeyRef: not supported yet"
+            )));
+        }
         let volume_mounts = mounts::plan(self, &mut spec, container, privileged);
+        let volume_mounts = volume_mounts.unwrap_or_else(|why| {
+            config_error.get_or_insert(why);
+            Vec::new()
+        });
         self.linux(&mut spec, path, container, privileged)?;
         // The sandbox has set it, in the namespace that the container joins.
         spec.set_hostname(None).set_domainname(None);

@@ -89,8 +89,11 @@ impl Context<'_> {
             user.set_gid(gid);
         }
         let mut groups = user.additional_gids().clone().unwrap_or_default();
-        let more = pod.and_then(|c| c.supplemental_groups.clone());
-        for group in more.into_iter().flatten().filter_map(|g| id(Some(g))) {
+        let fs_group = pod.and_then(|c| c.fs_group);
+        let more = pod
+            .into_iter()
+            .flat_map(|c| c.supplemental_groups.iter().flatten());
+        for group in fs_group.iter().chain(more).filter_map(|g| id(Some(*g))) {
             if !groups.contains(&group) {
                 groups.push(group);
             }

@@ -155,6 +155,14 @@ fn volume(volume: &VolumePlan) -> String {
             format!("emptyDir {medium}, mode {mode:04o}{limit}")
         }
         VolumeSource::HostPath { path, kind } => format!("hostPath {} ({kind:?})", path.display()),
+        VolumeSource::Files { memory, payload } => {
+            let medium = if *memory { "in memory" } else { "on disk" };
+            let names = payload.keys().map(|path| path.display().to_string());
+            format!("files {medium}: {}", names.collect::<Vec<_>>().join(", "))
+        }
+        VolumeSource::Claim { path, .. } => format!("claim, kept in {}", path.display()),
+        VolumeSource::Image { root } => format!("image {}", root.display()),
+        VolumeSource::Missing(why) => why.clone(),
     }
 }
 
@@ -291,6 +299,17 @@ fn volume_json(volume: &VolumePlan) -> Value {
         VolumeSource::HostPath { path, kind } => {
             json!({ "hostPath": { "path": path, "type": format!("{kind:?}") } })
         }
+        // What is in them is nobody's business here: secrets are among them.
+        VolumeSource::Files { memory, payload } => {
+            let modes = payload.iter().map(|(path, file)| {
+                let mode = format!("{:04o}", file.mode);
+                (path.display().to_string(), Value::from(mode))
+            });
+            json!({ "files": { "memory": memory, "modes": modes.collect::<serde_json::Map<_, _>>() } })
+        }
+        VolumeSource::Claim { path, .. } => json!({ "claim": { "path": path } }),
+        VolumeSource::Image { root } => json!({ "image": { "path": root } }),
+        VolumeSource::Missing(why) => json!({ "missing": why }),
     };
     json!({ "name": volume.name, "source": source })
 }

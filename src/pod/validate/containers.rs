@@ -90,7 +90,12 @@ fn common(errors: &mut Errors, path: &Path, container: &Container, volumes: &BTr
     ports(errors, &path.child("ports"), list);
     env::validate(errors, path, container, volumes);
     let list = container.volume_mounts.as_deref().unwrap_or_default();
-    volumes::mounts(errors, &path.child("volumeMounts"), list, volumes);
+    let privileged = container
+        .security_context
+        .as_ref()
+        .is_some_and(|c| c.privileged == Some(true));
+    let field = path.child("volumeMounts");
+    volumes::mounts(errors, &field, list, volumes, privileged);
     errors.one_of(
         &path.child("imagePullPolicy"),
         container.image_pull_policy.as_deref(),

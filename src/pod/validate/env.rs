@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, ResourceFieldSelector,
+    Container, EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, ObjectFieldSelector,
+    ResourceFieldSelector,
 };
 
 use super::field::{Errors, Path};
@@ -88,18 +89,8 @@ fn value_from(errors: &mut Errors, path: &Path, variable: &EnvVar) {
 
 /// What a single source has to say.
 fn keys(errors: &mut Errors, path: &Path, from: &EnvVarSource) {
-    if let Some(field) = &from.field_ref {
-        let path = path.child("fieldRef").child("fieldPath");
-        let text = field.field_path.as_str();
-        let key = text
-            .strip_suffix("']")
-            .and_then(|t| t.split_once("['"))
-            .filter(|(map, _)| ["metadata.labels", "metadata.annotations"].contains(map));
-        match (text, key) {
-            ("", _) => errors.required(&path, ""),
-            (_, Some((_, key))) => errors.each(&path, key, names::qualified(key)),
-            (_, None) => errors.one_of(&path, Some(text), &FIELD_PATHS),
-        }
+    if let Some(selector) = &from.field_ref {
+        field(errors, &path.child("fieldRef"), selector, &FIELD_PATHS);
     }
     if let Some(selector) = &from.resource_field_ref {
         resource_field(errors, &path.child("resourceFieldRef"), selector);
@@ -122,6 +113,26 @@ fn keys(errors: &mut Errors, path: &Path, from: &EnvVarSource) {
             "" => errors.required(&path.child("key"), ""),
             text => errors.each(&path.child("key"), text, names::config_key(text)),
         }
+    }
+}
+
+/// A `fieldRef`: one of these, or a single label or annotation. Also that of a downwardAPI volume.
+pub(super) fn field(
+    errors: &mut Errors,
+    path: &Path,
+    selector: &ObjectFieldSelector,
+    known: &[&str],
+) {
+    let path = path.child("fieldPath");
+    let text = selector.field_path.as_str();
+    let key = text
+        .strip_suffix("']")
+        .and_then(|t| t.split_once("['"))
+        .filter(|(map, _)| ["metadata.labels", "metadata.annotations"].contains(map));
+    match (text, key) {
+        ("", _) => errors.required(&path, ""),
+        (_, Some((_, key))) => errors.each(&path, key, names::qualified(key)),
+        (_, None) => errors.one_of(&path, Some(text), known),
     }
 }
 

@@ -4,6 +4,7 @@ mod env;
 mod mounts;
 mod process;
 mod resources;
+mod volumes;
 
 use std::fs;
 use std::path::Path;
@@ -37,6 +38,7 @@ impl Place {
             &PlanOptions {
                 rootfs: rootfs.collect(),
                 uid: "the-uid".into(),
+                claims: "/claims".into(),
                 node: Node {
                     hostname: "machine".into(),
                     memory: 1 << 30,
