@@ -1,6 +1,7 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
 mod bundles;
+mod environment;
 mod failures;
 mod faults;
 mod input;
@@ -9,3 +10,4 @@ mod order;
 mod pause;
 mod status;
 mod stop;
+mod volumes;

@@ -4,8 +4,9 @@
 //! the order in which the API server tells them. Only a path may differ: it is always that of the manifest's field.
 
 mod containers;
+mod env;
 mod field;
-mod names;
+pub(in crate::pod) mod names;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -130,6 +131,11 @@ fn pod_security(errors: &mut Errors, path: &Path, context: &PodSecurityContext) 
             errors.within(&path.child(field), id, IDS);
         }
     }
+    errors.one_of(
+        &path.child("fsGroupChangePolicy"),
+        context.fs_group_change_policy.as_deref(),
+        &["Always", "OnRootMismatch"],
+    );
     let groups = context.supplemental_groups.iter().flatten();
     for (index, group) in groups.enumerate() {
         errors.within(&path.child("supplementalGroups").index(index), *group, IDS);
