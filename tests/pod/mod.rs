@@ -3,9 +3,13 @@
 mod bundles;
 mod failures;
 mod faults;
+mod hooks;
 mod input;
 mod isolation;
 mod order;
 mod pause;
+mod policies;
+mod probes;
+mod sidecars;
 mod status;
 mod stop;

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::field::{Errors, Path};
-use super::{IDS, names, volumes};
+use super::{IDS, calls, names, volumes};
 use crate::pod::quantity::Quantity;
 
 /// What an environment variable can be taken from, as Kubernetes tells it.
@@ -28,6 +28,7 @@ const NO_SIDECAR: &str = "may not be set for init containers without restartPoli
 
 pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes: &BTreeSet<&str>) {
     let mut names = BTreeSet::new();
+    let grace = pod.termination_grace_period_seconds.unwrap_or(30);
     let path = spec.child("containers");
     if pod.containers.is_empty() {
         errors.required(&path, "");
@@ -35,6 +36,7 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
     for (index, container) in pod.containers.iter().enumerate() {
         let path = path.index(index);
         common(errors, &path, container, volumes);
+        calls::validate(errors, &path, container, grace);
         unique(errors, &path, container, &mut names);
     }
     host_network(errors, &path, pod, &pod.containers);
@@ -45,7 +47,9 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
         let path = path.index(index);
         common(errors, &path, container, volumes);
         unique(errors, &path, container, &mut names);
-        init(errors, &path, container);
+        if init(errors, &path, container) {
+            calls::validate(errors, &path, container, grace);
+        }
     }
     host_network(errors, &path, pod, inits);
 }
@@ -62,10 +66,10 @@ fn unique<'a>(
     }
 }
 
-/// An init container that is no sidecar runs to its end: nobody asks whether it is ready.
-fn init(errors: &mut Errors, path: &Path, container: &Container) {
+/// An init container that is no sidecar runs to its end: nobody asks whether it is ready. `false` if somebody wants to.
+fn init(errors: &mut Errors, path: &Path, container: &Container) -> bool {
     if container.restart_policy.as_deref() == Some("Always") {
-        return;
+        return true;
     }
     let fields = [
         ("lifecycle", container.lifecycle.is_some()),
@@ -78,6 +82,7 @@ fn init(errors: &mut Errors, path: &Path, container: &Container) {
             errors.forbidden(&path.child(field), NO_SIDECAR);
         }
     }
+    fields.iter().all(|(_, set)| !set)
 }
 
 fn common(errors: &mut Errors, path: &Path, container: &Container, volumes: &BTreeSet<&str>) {
