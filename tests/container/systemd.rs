@@ -223,6 +223,22 @@ fn a_scope_whose_processes_were_killed_is_forgotten() {
     case.assert_nothing_left();
 }
 
+/// systemd's own socket may never answer a call that comes in while it reloads.
+#[test]
+fn a_reload_of_systemd_holds_nothing_up() {
+    let Some(case) = Case::new(&NEEDS) else {
+        return;
+    };
+    let c = scoped(&case, "c");
+    for _ in 0..3 {
+        let reload = Command::new("systemctl").arg("daemon-reload").spawn();
+        run(&case, &c).ok();
+        c.delete_force().ok();
+        assert!(reload.unwrap().wait().unwrap().success());
+    }
+    case.assert_nothing_left();
+}
+
 #[test]
 fn without_systemd_one_error_says_so() {
     let Some(case) = Case::new(&[Need::Runp]) else {

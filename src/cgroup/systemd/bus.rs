@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::message::{self, Arrived, FIXED, Method, Reader, Value};
 use crate::error::{Context, Error, Result};
 
-/// As long as runc waits for a job.
+/// As long as runc waits for a job; we wait as long for every answer, too.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const MANAGER: Method<'_> = Method {
@@ -177,19 +177,12 @@ impl Bus {
         let Some(job) = Reader::new(&body).string() else {
             return Err(Error::new(format!("{member}: systemd does not name the job")).into());
         };
-        // Other jobs end meanwhile, and each of them ends the wait for a message.
+        let step = || format!("{member}: wait for the end of its job");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if Instant::now() >= deadline {
-                let seconds = PATIENCE.as_secs();
-                return Err(Error::new(format!(
-                    "{member}: systemd did not end the job in {seconds} s"
-                ))
-                .into());
-            }
             let (name, body) = match self.signals.pop_front() {
                 Some(signal) => signal,
-                None => match self.arrived()? {
+                None => match self.arrived(deadline).context(step)? {
                     Arrived::Signal(name, body) => (name, body),
                     _ => continue,
                 },
@@ -209,8 +202,9 @@ impl Bus {
         let bytes = message::call(self.serial, method, arguments);
         let step = || format!("call {}", method.member);
         self.socket.write_all(&bytes).context(step)?;
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.arrived().context(step)? {
+            match self.arrived(deadline).context(step)? {
                 Arrived::Return(serial, body) if serial == self.serial => return Ok(body),
                 Arrived::Error(serial, name, text) if serial == self.serial => {
                     let name = name.rsplit('.').next().unwrap_or_default().to_owned();
@@ -222,8 +216,15 @@ impl Bus {
         }
     }
 
-    fn arrived(&mut self) -> Result<Arrived> {
+    /// The next message. Others' arrive too, so that a limit for each is none for all: it has to be there before `deadline`.
+    fn arrived(&mut self, deadline: Instant) -> Result<Arrived> {
         let step = || "wait for systemd";
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let seconds = PATIENCE.as_secs();
+            return Err(Error::new(format!("no answer of systemd in {seconds} s")));
+        }
+        self.socket.set_read_timeout(Some(left)).context(step)?;
         let mut message = vec![0; FIXED];
         self.socket.read_exact(&mut message).context(step)?;
         let fixed = message.as_slice().try_into().ok();
@@ -237,7 +238,9 @@ impl Bus {
     }
 }
 
-/// Where systemd listens, and whether that is itself, as for systemctl(1), or the bus.
+/// Where systemd listens, and whether that is itself, as for systemctl(1), or the bus. The bus comes first: it passes on only the
+/// signals that we want, while systemd itself sends hundreds at a reload, and sometimes never answers a call that comes in
+/// just then (seen with 252).
 fn sockets(user: bool) -> Result<Vec<(PathBuf, bool)>> {
     let (address, run, bus) = match user {
         true => {
@@ -263,7 +266,7 @@ fn sockets(user: bool) -> Result<Vec<(PathBuf, bool)>> {
     });
     Ok(match named {
         Some(named) => vec![(named, false)],
-        None => vec![(run.join("systemd/private"), true), (bus, false)],
+        None => vec![(bus, false), (run.join("systemd/private"), true)],
     })
 }
 
