@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::field::{Errors, Path};
-use super::{IDS, env, names, volumes};
+use super::{IDS, calls, env, names, volumes};
 use crate::pod::quantity::Quantity;
 
 /// What Kubernetes says of probes and hooks where they have no meaning.
@@ -15,6 +15,7 @@ const NO_SIDECAR: &str = "may not be set for init containers without restartPoli
 
 pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes: &BTreeSet<&str>) {
     let mut names = BTreeSet::new();
+    let grace = pod.termination_grace_period_seconds.unwrap_or(30);
     let path = spec.child("containers");
     if pod.containers.is_empty() {
         errors.required(&path, "");
@@ -22,6 +23,7 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
     for (index, container) in pod.containers.iter().enumerate() {
         let path = path.index(index);
         common(errors, &path, container, volumes);
+        calls::validate(errors, &path, container, grace);
         unique(errors, &path, container, &mut names);
     }
     host_network(errors, &path, pod, &pod.containers);
@@ -32,7 +34,9 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
         let path = path.index(index);
         common(errors, &path, container, volumes);
         unique(errors, &path, container, &mut names);
-        init(errors, &path, container);
+        if init(errors, &path, container) {
+            calls::validate(errors, &path, container, grace);
+        }
     }
     host_network(errors, &path, pod, inits);
 }
@@ -49,10 +53,10 @@ fn unique<'a>(
     }
 }
 
-/// An init container that is no sidecar runs to its end: nobody asks whether it is ready.
-fn init(errors: &mut Errors, path: &Path, container: &Container) {
+/// An init container that is no sidecar runs to its end: nobody asks whether it is ready. `false` if somebody wants to.
+fn init(errors: &mut Errors, path: &Path, container: &Container) -> bool {
     if container.restart_policy.as_deref() == Some("Always") {
-        return;
+        return true;
     }
     let fields = [
         ("lifecycle", container.lifecycle.is_some()),
@@ -65,6 +69,7 @@ fn init(errors: &mut Errors, path: &Path, container: &Container) {
             errors.forbidden(&path.child(field), NO_SIDECAR);
         }
     }
+    fields.iter().all(|(_, set)| !set)
 }
 
 fn common(errors: &mut Errors, path: &Path, container: &Container, volumes: &BTreeSet<&str>) {
