@@ -5,12 +5,13 @@ fn main() {
     // Where it begins: see src/sys/start.rs.
     link(&["runp"], "-e,runp_start");
     link(&["containerd-shim-runp-v2"], "-e,runp_shim_start");
-    // Functions that are the same are there once, and nothing unwinds. LLD, which is the linker of this target (Rust 1.90), can
-    // do that.
+    // Functions that are the same are there once, and what unwinds is not. LLD, which is the linker of this target (Rust 1.90),
+    // can do that.
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|is| is == value);
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_ARCH", "x86_64") {
         let both = ["runp", "containerd-shim-runp-v2"];
-        link(&both, "-O2,--icf=all,--no-eh-frame-hdr");
+        link(&both, "-O2,--icf=all,--no-eh-frame-hdr,-T,src/unwind.ld");
+        println!("cargo:rerun-if-changed=src/unwind.ld");
     }
 }
 

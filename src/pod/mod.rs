@@ -1,10 +1,12 @@
 //! Kubernetes' pod on one machine: manifest, plan, lifecycle, supervisor, status.
 
+pub mod calls;
 pub mod container;
 pub mod control;
 pub mod data;
 pub mod delete;
 pub mod detach;
+pub mod env_file;
 pub mod images;
 pub mod journal;
 pub mod lifecycle;

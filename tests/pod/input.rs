@@ -114,16 +114,16 @@ fn a_pod_needs_containers() {
 #[test]
 fn a_field_that_is_not_done_yet_is_named() {
     let mut app = sh("app", "true");
-    app["livenessProbe"] = json!({"exec": {"command": ["true"]}});
+    app["livenessProbe"] = json!({"httpGet": {"port": 443, "scheme": "HTTPS"}});
     refused(
         "p",
         json!({"containers": [app]}),
-        &["spec.containers[0].livenessProbe"],
+        &["spec.containers[0].livenessProbe.httpGet.scheme"],
     );
     refused(
         "p",
-        json!({"containers": [sh("app", "true")], "volumes": [{"name": "c", "configMap": {"name": "c"}}]}),
-        &["spec.volumes[0].configMap"],
+        json!({"containers": [sh("app", "true")], "volumes": [{"name": "c", "nfs": {"server": "s", "path": "/"}}]}),
+        &["spec.volumes[0].nfs"],
     );
 }
 

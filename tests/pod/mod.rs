@@ -1,11 +1,17 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
 mod bundles;
+mod environment;
 mod failures;
 mod faults;
+mod hooks;
 mod input;
 mod isolation;
 mod order;
 mod pause;
+mod policies;
+mod probes;
+mod sidecars;
 mod status;
 mod stop;
+mod volumes;

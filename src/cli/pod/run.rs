@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
 use crate::error::{Context, Result};
-use crate::pod::lifecycle::Pod as Life;
-use crate::pod::manifest::{self, Source};
+use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
+use crate::pod::manifest::{self, Manifest, Source};
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::progress::Progress;
 use crate::pod::store::{PodName, Record};
@@ -22,7 +22,9 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// A manifest, and what it is to be made of.
 #[derive(Debug, clap::Args)]
 struct Given {
-    /// Kubernetes Pod manifest, YAML or JSON; a directory with a pod.yaml in it; or - for standard input
+    /// Kubernetes manifest, YAML or JSON; a directory with a pod.yaml or other manifests in it; or - for standard input.
+    /// One Pod, or one Deployment, StatefulSet, DaemonSet, Job or CronJob, whose template is run; and in more documents
+    /// the ConfigMaps, Secrets, PersistentVolumeClaims and Services that it refers to
     #[arg(value_name = "FILE")]
     file: String,
     /// Name of the pod, instead of metadata.name
@@ -32,6 +34,9 @@ struct Given {
     /// images/ beside the manifest
     #[arg(long, value_name = "IMAGE=DIR", value_parser = mapping)]
     rootfs: Vec<(String, PathBuf)>,
+    /// The longest back-off of a container that keeps failing, 1 to 300: a kubelet's crashLoopBackOff.maxContainerRestartPeriod
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    max_container_restart_period: Option<u64>,
 }
 
 /// A pod that can be made.
@@ -42,7 +47,14 @@ struct Prepared {
 }
 
 impl Given {
-    fn plan(&self) -> Result<(PodPlan, PathBuf)> {
+    fn back_off(&self) -> BackOffLimits {
+        self.max_container_restart_period
+            .map_or_else(BackOffLimits::default, |seconds| BackOffLimits {
+                max: Duration::from_secs(seconds),
+            })
+    }
+
+    fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
         let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
         if let Some(name) = &self.name {
             manifest.pod.metadata.name = Some(name.to_string());
@@ -50,17 +62,19 @@ impl Given {
         let options = PlanOptions {
             rootfs: self.rootfs.clone(),
             uid: uuid()?,
+            claims: places.pods.claims(),
             node: Node::this_machine(),
+            back_off: self.back_off(),
         };
         let plan = plan::plan(&manifest, &options)?;
         for warning in &plan.warnings {
             warn(warning);
         }
-        Ok((plan, manifest.directory))
+        Ok((plan, manifest))
     }
 
     fn prepare(&self, places: &Places) -> Result<Prepared> {
-        let (plan, manifest_directory) = self.plan()?;
+        let (plan, manifest) = self.plan(places)?;
         let name: PodName = plan.name.parse()?;
         let record = Record {
             version: Record::VERSION,
@@ -68,9 +82,10 @@ impl Given {
             boot_id: boot_id()?,
             data: places.pods.data(&name),
             cgroup: plan.sandbox.cgroup.clone(),
-            manifest_directory,
+            manifest_directory: manifest.directory,
             images: self.rootfs.iter().cloned().collect(),
-            manifest: plan.manifest.clone(),
+            objects: manifest.objects,
+            manifest: manifest.pod,
         };
         Ok(Prepared { name, plan, record })
     }
@@ -102,11 +117,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn run(self) -> Result<i32> {
-        let (plan, _) = self.given.plan()?;
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let (plan, manifest) = self.given.plan(places)?;
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
-            PlanFormat::Json => print_json(&plan::render_json(&plan))?,
+            PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,
         }
         Ok(0)
     }

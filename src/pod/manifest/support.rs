@@ -4,13 +4,15 @@
 //! decided what to do with it. `_` and used names are done, by the plan or by validation.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, Pod, PodSecurityContext,
-    PodSpec, ResourceRequirements, SecurityContext, Volume, VolumeMount,
+    Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, TCPSocketAction,
+    Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::spec::tables;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -154,11 +156,11 @@ impl Support {
             host_ipc: _,
             host_pid: _,
             share_process_namespace: _,
-            // There is no cluster: its services and its DNS do not exist here.
             enable_service_links: _,
+            // There is no cluster: its DNS does not exist here.
             dns_policy: _,
             scheduler_name,
-            active_deadline_seconds,
+            active_deadline_seconds: _,
             affinity,
             automount_service_account_token,
             dns_config,
@@ -190,7 +192,6 @@ impl Support {
         } = spec;
         let path = "spec";
         self.host_network = *host_network == Some(true);
-        self.refuse(path, "activeDeadlineSeconds", active_deadline_seconds);
         self.refuse(path, "dnsConfig", dns_config);
         self.refuse(path, "hostAliases", host_aliases);
         self.refuse_unless(path, "hostUsers", *host_users != Some(false));
@@ -251,10 +252,10 @@ impl Support {
             self.volume(&format!("spec.volumes[{index}]"), volume);
         }
         for (index, container) in spec.init_containers.iter().flatten().enumerate() {
-            self.container(&format!("spec.initContainers[{index}]"), container, true);
+            self.container(&format!("spec.initContainers[{index}]"), container);
         }
         for (index, container) in spec.containers.iter().enumerate() {
-            self.container(&format!("spec.containers[{index}]"), container, false);
+            self.container(&format!("spec.containers[{index}]"), container);
         }
     }
 
@@ -265,8 +266,8 @@ impl Support {
             run_as_non_root: _,
             supplemental_groups: _,
             app_armor_profile,
-            fs_group,
-            fs_group_change_policy,
+            fs_group: _,
+            fs_group_change_policy: _,
             se_linux_change_policy,
             se_linux_options,
             seccomp_profile,
@@ -275,8 +276,6 @@ impl Support {
             windows_options,
         } = context;
         let path = "spec.securityContext";
-        self.refuse(path, "fsGroup", fs_group);
-        self.refuse(path, "fsGroupChangePolicy", fs_group_change_policy);
         self.refuse(path, "seLinuxChangePolicy", se_linux_change_policy);
         self.refuse(path, "seLinuxOptions", se_linux_options);
         self.refuse(path, "supplementalGroupsPolicy", supplemental_groups_policy);
@@ -291,16 +290,16 @@ impl Support {
     fn volume(&mut self, path: &str, volume: &Volume) {
         let Volume {
             name: _,
-            empty_dir,
+            empty_dir: _,
             host_path: _,
             aws_elastic_block_store,
             azure_disk,
             azure_file,
             cephfs,
             cinder,
-            config_map,
+            config_map: _,
             csi,
-            downward_api,
+            downward_api: _,
             ephemeral,
             fc,
             flex_volume,
@@ -308,36 +307,26 @@ impl Support {
             gce_persistent_disk,
             git_repo,
             glusterfs,
-            image,
+            image: _,
             iscsi,
             nfs,
-            persistent_volume_claim,
+            persistent_volume_claim: _,
             photon_persistent_disk,
             portworx_volume,
             projected,
             quobyte,
             rbd,
             scale_io,
-            secret,
+            secret: _,
             storageos,
             vsphere_volume,
         } = volume;
-        if let Some(EmptyDirVolumeSource {
-            medium: _,
-            size_limit: _,
-            mode,
-        }) = empty_dir
-        {
-            self.refuse(&format!("{path}.emptyDir"), "mode", mode);
-        }
         self.refuse(path, "awsElasticBlockStore", aws_elastic_block_store);
         self.refuse(path, "azureDisk", azure_disk);
         self.refuse(path, "azureFile", azure_file);
         self.refuse(path, "cephfs", cephfs);
         self.refuse(path, "cinder", cinder);
-        self.refuse(path, "configMap", config_map);
         self.refuse(path, "csi", csi);
-        self.refuse(path, "downwardAPI", downward_api);
         self.refuse(path, "ephemeral", ephemeral);
         self.refuse(path, "fc", fc);
         self.refuse(path, "flexVolume", flex_volume);
@@ -345,22 +334,22 @@ impl Support {
         self.refuse(path, "gcePersistentDisk", gce_persistent_disk);
         self.refuse(path, "gitRepo", git_repo);
         self.refuse(path, "glusterfs", glusterfs);
-        self.refuse(path, "image", image);
         self.refuse(path, "iscsi", iscsi);
         self.refuse(path, "nfs", nfs);
-        self.refuse(path, "persistentVolumeClaim", persistent_volume_claim);
         self.refuse(path, "photonPersistentDisk", photon_persistent_disk);
         self.refuse(path, "portworxVolume", portworx_volume);
-        self.refuse(path, "projected", projected);
+        let sources = projected.iter().flat_map(|p| p.sources.iter().flatten());
+        for (index, source) in sources.enumerate() {
+            self.projection(&format!("{path}.projected.sources[{index}]"), source);
+        }
         self.refuse(path, "quobyte", quobyte);
         self.refuse(path, "rbd", rbd);
         self.refuse(path, "scaleIO", scale_io);
-        self.refuse(path, "secret", secret);
         self.refuse(path, "storageos", storageos);
         self.refuse(path, "vsphereVolume", vsphere_volume);
     }
 
-    fn container(&mut self, path: &str, container: &Container, init: bool) {
+    fn container(&mut self, path: &str, container: &Container) {
         let Container {
             name: _,
             image: _,
@@ -368,16 +357,16 @@ impl Support {
             command: _,
             args: _,
             working_dir: _,
-            env,
-            env_from,
+            env: _,
+            env_from: _,
             lifecycle,
             liveness_probe,
             ports,
             readiness_probe,
             resize_policy,
             resources,
-            restart_policy,
-            restart_policy_rules,
+            restart_policy: _,
+            restart_policy_rules: _,
             security_context,
             startup_probe,
             stdin,
@@ -386,19 +375,22 @@ impl Support {
             termination_message_policy,
             tty,
             volume_devices,
-            volume_mounts,
+            volume_mounts: _,
         } = container;
-        self.refuse(path, "envFrom", env_from);
-        if !init || restart_policy.as_deref() == Some("Always") {
-            // On an init container that is no sidecar they are forbidden by Kubernetes itself.
-            self.refuse(path, "lifecycle", lifecycle);
-            self.refuse(path, "livenessProbe", liveness_probe);
-            self.refuse(path, "readinessProbe", readiness_probe);
-            self.refuse(path, "startupProbe", startup_probe);
+        if let Some(lifecycle) = lifecycle {
+            self.lifecycle(&format!("{path}.lifecycle"), lifecycle);
+        }
+        let probes = [
+            ("livenessProbe", liveness_probe),
+            ("readinessProbe", readiness_probe),
+            ("startupProbe", startup_probe),
+        ];
+        for (field, probe) in probes {
+            if let Some(probe) = probe {
+                self.probe(&format!("{path}.{field}"), probe);
+            }
         }
         self.refuse(path, "resizePolicy", resize_policy);
-        self.refuse(path, "restartPolicy", restart_policy);
-        self.refuse(path, "restartPolicyRules", restart_policy_rules);
         self.refuse_unless(path, "stdin", *stdin != Some(true));
         self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));
@@ -414,14 +406,8 @@ impl Support {
             "terminationMessagePolicy",
             is(termination_message_policy, "File"),
         );
-        for (index, variable) in env.iter().flatten().enumerate() {
-            self.variable(&format!("{path}.env[{index}]"), variable);
-        }
         for (index, port) in ports.iter().flatten().enumerate() {
             self.port(&format!("{path}.ports[{index}]"), port);
-        }
-        for (index, mount) in volume_mounts.iter().flatten().enumerate() {
-            self.mount(&format!("{path}.volumeMounts[{index}]"), mount);
         }
         if let Some(resources) = resources {
             self.resources(&format!("{path}.resources"), resources);
@@ -431,34 +417,79 @@ impl Support {
         }
     }
 
-    fn variable(&mut self, path: &str, variable: &EnvVar) {
-        let EnvVar {
-            name: _,
-            value: _,
-            value_from,
-        } = variable;
-        let Some(EnvVarSource {
-            field_ref,
-            config_map_key_ref,
-            file_key_ref,
-            resource_field_ref,
-            secret_key_ref,
-        }) = value_from
+    fn lifecycle(&mut self, path: &str, lifecycle: &Lifecycle) {
+        let Lifecycle {
+            post_start,
+            pre_stop,
+            stop_signal,
+        } = lifecycle;
+        // The API server wants spec.os.name with it, for Windows has other signals.
+        let signal = stop_signal.as_deref();
+        self.refuse_unless(path, "stopSignal", signal.is_none_or(is_known_signal));
+        for (field, hook) in [("postStart", post_start), ("preStop", pre_stop)] {
+            if let Some(hook) = hook {
+                let LifecycleHandler {
+                    exec: _,
+                    http_get,
+                    sleep: _,
+                    tcp_socket: _, // accepted, and it fails: as in Kubernetes
+                } = hook;
+                self.http_get(&format!("{path}.{field}.httpGet"), http_get.as_ref());
+            }
+        }
+    }
+
+    fn probe(&mut self, path: &str, probe: &Probe) {
+        let Probe {
+            exec: _,
+            failure_threshold: _,
+            grpc,
+            http_get,
+            initial_delay_seconds: _,
+            period_seconds: _,
+            success_threshold: _,
+            tcp_socket,
+            termination_grace_period_seconds: _,
+            timeout_seconds: _,
+        } = probe;
+        self.http_get(&format!("{path}.httpGet"), http_get.as_ref());
+        if let Some(TCPSocketAction { host, port: _ }) = tcp_socket {
+            self.address(&format!("{path}.tcpSocket"), host.as_deref());
+        }
+        if let Some(GRPCAction {
+            mode,
+            port: _,
+            service: _,
+        }) = grpc
+        {
+            let plain = mode.as_deref().is_none_or(|mode| mode == "Plaintext");
+            self.refuse_unless(&format!("{path}.grpc"), "mode", plain);
+        }
+    }
+
+    /// There is no TLS here, and no name is looked up.
+    fn http_get(&mut self, path: &str, get: Option<&HTTPGetAction>) {
+        let Some(HTTPGetAction {
+            host,
+            http_headers: _,
+            path: _,
+            port: _,
+            protocol,
+            scheme,
+        }) = get
         else {
             return;
         };
-        let path = &format!("{path}.valueFrom");
-        self.refuse(path, "configMapKeyRef", config_map_key_ref);
-        self.refuse(path, "fileKeyRef", file_key_ref);
-        self.refuse(path, "resourceFieldRef", resource_field_ref);
-        self.refuse(path, "secretKeyRef", secret_key_ref);
-        let field = field_ref.as_ref().map(|f| f.field_path.as_str());
-        let runtime = ["spec.nodeName", "spec.serviceAccountName"];
-        self.refuse_unless(
-            path,
-            "fieldRef",
-            field.is_none_or(|f| !f.starts_with("status.") && !runtime.contains(&f)),
-        );
+        let scheme = scheme.as_deref();
+        self.refuse_unless(path, "scheme=HTTPS", scheme != Some("HTTPS"));
+        self.refuse(path, "protocol", protocol);
+        self.address(path, host.as_deref());
+    }
+
+    fn address(&mut self, path: &str, host: Option<&str>) {
+        let host = host.filter(|host| !host.is_empty());
+        let number = host.is_none_or(|host| host.parse::<std::net::IpAddr>().is_ok());
+        self.refuse_unless(path, "host (names; addresses are done)", number);
     }
 
     fn port(&mut self, path: &str, port: &ContainerPort) {
@@ -474,26 +505,19 @@ impl Support {
         self.refuse_unless(path, "hostPort", host_port == 0 || self.host_network);
     }
 
-    fn mount(&mut self, path: &str, mount: &VolumeMount) {
-        let VolumeMount {
-            name: _,
-            mount_path: _,
-            read_only: _,
-            sub_path: _,
-            bind_mount_options,
-            mount_propagation,
-            recursive_read_only,
-            sub_path_expr,
-        } = mount;
-        self.refuse(path, "bindMountOptions", bind_mount_options);
-        self.refuse(path, "subPathExpr", sub_path_expr);
-        let is = |field: &Option<String>, default| field.as_deref().is_none_or(|f| f == default);
-        self.refuse_unless(path, "mountPropagation", is(mount_propagation, "None"));
-        self.refuse_unless(
-            path,
-            "recursiveReadOnly",
-            is(recursive_read_only, "Disabled"),
-        );
+    /// What only an API server can give.
+    fn projection(&mut self, path: &str, source: &VolumeProjection) {
+        let VolumeProjection {
+            config_map: _,
+            downward_api: _,
+            secret: _,
+            cluster_trust_bundle,
+            pod_certificate,
+            service_account_token,
+        } = source;
+        self.refuse(path, "clusterTrustBundle", cluster_trust_bundle);
+        self.refuse(path, "podCertificate", pod_certificate);
+        self.refuse(path, "serviceAccountToken", service_account_token);
     }
 
     fn resources(&mut self, path: &str, resources: &ResourceRequirements) {
@@ -542,6 +566,10 @@ impl Support {
         let apparmor = app_armor_profile.as_ref().map(|p| p.type_.as_str());
         self.refuse_unless(path, "appArmorProfile", is_unconfined(apparmor));
     }
+}
+
+fn is_known_signal(name: &str) -> bool {
+    tables::signal(name).is_some()
 }
 
 /// `Unconfined` is what a container is without a profile.

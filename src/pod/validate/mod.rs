@@ -3,9 +3,11 @@
 //! The rules and the texts are those of `pkg/apis/core/validation` of Kubernetes. Each rule that is broken is told, in
 //! the order in which the API server tells them. Only a path may differ: it is always that of the manifest's field.
 
+mod calls;
 mod containers;
+mod env;
 mod field;
-mod names;
+pub(in crate::pod) mod names;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -114,6 +116,10 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
             "must be greater than or equal to 0",
         );
     }
+    if let Some(seconds) = spec.active_deadline_seconds {
+        let path = path.child("activeDeadlineSeconds");
+        errors.within(&path, seconds, 1..=i64::from(i32::MAX));
+    }
     if let Some(context) = &spec.security_context {
         pod_security(errors, &path.child("securityContext"), context);
     }
@@ -130,6 +136,11 @@ fn pod_security(errors: &mut Errors, path: &Path, context: &PodSecurityContext) 
             errors.within(&path.child(field), id, IDS);
         }
     }
+    errors.one_of(
+        &path.child("fsGroupChangePolicy"),
+        context.fs_group_change_policy.as_deref(),
+        &["Always", "OnRootMismatch"],
+    );
     let groups = context.supplemental_groups.iter().flatten();
     for (index, group) in groups.enumerate() {
         errors.within(&path.child("supplementalGroups").index(index), *group, IDS);
