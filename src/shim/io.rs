@@ -6,10 +6,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::ioctl_fionread;
 
 use super::logger;
 use super::terminal::Terminal;
@@ -18,6 +18,10 @@ use crate::error::{Context, Error, Result};
 
 /// Begins the URI of a program that takes the output.
 const BINARY: &str = "binary://";
+
+/// A reader that is only late has come by then; for one that starts again this is soon enough.
+const LATE: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(10);
 
 /// Whose they are.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +64,11 @@ enum Open {
         output: Option<Output>,
     },
     Terminal(Terminal),
+    /// Writing ends of fifos that nobody has open for reading, after the process has ended.
+    Left {
+        outputs: Vec<Output>,
+        since: Instant,
+    },
 }
 
 /// The shim's two ends of a fifo that somebody else writes to.
@@ -72,8 +81,11 @@ pub(super) struct Input {
 /// The shim's two ends of a fifo that somebody else reads.
 #[derive(Debug)]
 pub(super) struct Output {
-    pub(super) reader: Option<OwnedFd>,
+    /// Open for as long as the process runs: so it never is without a reader.
+    pub(super) _reader: Option<OwnedFd>,
     pub(super) writer: OwnedFd,
+    /// Otherwise it is a file, or a logger's.
+    pub(super) is_fifo: bool,
 }
 
 impl Io {
@@ -146,7 +158,7 @@ impl Io {
         match &mut self.open {
             Open::Fifos { input, .. } => *input = None,
             Open::Terminal(terminal) => terminal.close_stdin(),
-            Open::Nothing | Open::Ends { .. } => {}
+            Open::Nothing | Open::Ends { .. } | Open::Left { .. } => {}
         }
     }
 
@@ -186,37 +198,47 @@ impl Io {
                 self.open = Open::Terminal(terminal);
                 self.copy();
             }
-            Open::Nothing | Open::Ends { .. } => {}
+            Open::Nothing | Open::Ends { .. } | Open::Left { .. } => {}
         }
     }
 
-    /// A fifo's contents are lost when nobody has it open: while containerd is away its last words are kept.
+    /// A fifo's contents are lost when nobody has it open, and who opens it for reading waits for a writer: so it is kept until
+    /// somebody has come, who may be late, or be a containerd that starts again.
     fn leave(&mut self, outputs: Vec<Output>) {
-        let without_readers = outputs.into_iter().filter_map(|output| {
-            drop(output.reader);
-            let is_read = has_reader(&output.writer);
-            let is_empty = ioctl_fionread(&output.writer).is_ok_and(|bytes| bytes == 0);
-            (!is_read && !is_empty).then_some(Output {
-                reader: None,
-                writer: output.writer,
-            })
+        let fifos = outputs.into_iter().filter(|output| output.is_fifo);
+        let outputs = fifos.map(|output| Output {
+            _reader: None,
+            ..output
         });
-        let outputs: Vec<_> = without_readers.collect();
-        self.open = match outputs.is_empty() {
-            true => Open::Nothing,
-            false => Open::Fifos {
-                input: None,
-                outputs,
-            },
+        let outputs: Vec<_> = outputs.collect();
+        if outputs.is_empty() {
+            return;
+        }
+        let since = Instant::now();
+        self.open = Open::Left { outputs, since };
+        self.settle();
+    }
+
+    /// When to look again whether somebody reads: the kernel tells of readers that go, not of those that come.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let Open::Left { since, .. } = &self.open else {
+            return None;
         };
+        let now = Instant::now();
+        let pause = match now.duration_since(*since) < LATE {
+            true => SOON,
+            false => LATE,
+        };
+        Some(now + pause)
     }
 
     /// Of a process that has ended: closes what somebody reads by now.
     pub(super) fn settle(&mut self) {
-        if let Open::Fifos { .. } = self.open
-            && let Open::Fifos { outputs, .. } = std::mem::replace(&mut self.open, Open::Nothing)
-        {
-            self.leave(outputs);
+        if let Open::Left { outputs, .. } = &mut self.open {
+            outputs.retain(|output| !has_reader(&output.writer));
+            if outputs.is_empty() {
+                self.open = Open::Nothing;
+            }
         }
     }
 }
@@ -224,8 +246,9 @@ impl Io {
 /// Of the other end of this one somebody else takes care.
 fn not_read_here(writer: OwnedFd) -> Output {
     Output {
-        reader: None,
+        _reader: None,
         writer,
+        is_fifo: false,
     }
 }
 
@@ -280,8 +303,9 @@ fn open_output(path: &str, owner: (u32, u32)) -> Result<(Option<OwnedFd>, Option
     let theirs = blocking(open(path, OFlags::WRONLY | OFlags::NONBLOCK)?)?;
     give(&theirs, owner)?;
     let output = Output {
-        reader: Some(reader),
+        _reader: Some(reader),
         writer,
+        is_fifo: true,
     };
     Ok((Some(theirs), Some(output)))
 }
@@ -374,6 +398,29 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "last words");
+    }
+
+    #[test]
+    fn a_reader_that_comes_late_finds_the_end_also_of_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let stdout = fifo(dir.path(), "out");
+        let (mut io, files) = opened(Asked {
+            stdout: stdout.clone(),
+            ..Asked::default()
+        });
+        drop(files);
+        io.ended();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let mut reader = std::fs::File::open(stdout).unwrap();
+            reader.read_to_string(&mut text).unwrap();
+            text
+        });
+        while let Some(deadline) = io.deadline() {
+            std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+            io.settle();
+        }
+        assert_eq!(reader.join().unwrap(), "");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use prost::Message;
 use rustix::event::PollFlags;
@@ -133,6 +134,16 @@ impl Pod {
                 exec.io.poll_for(files);
             }
         }
+    }
+
+    /// When to call [`Self::serve`] again, whatever happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let processes = self
+            .containers
+            .values()
+            .flat_map(|container| std::iter::once(&container.init).chain(container.execs.values()));
+        let late = processes.filter_map(|process| process.io.deadline());
+        late.chain(self.events.deadline()).min()
     }
 
     /// Something may have happened to what is polled for.

@@ -20,6 +20,9 @@ use crate::error::{Context, Result};
 
 /// After the last call events may still be on their way to containerd: for so long they are waited for.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// After the last call it is containerd that closes the connection, at the latest after this: when its client finds an answer
+/// and the end together, it may tell of the end only.
+const LINGER: Duration = Duration::from_millis(200);
 /// So long a shim with nothing in it waits for somebody to ask: who has made it may have been killed, or containerd may be
 /// starting again, and then nobody ever tells it to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,9 +54,12 @@ pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
             break;
         }
     }
-    let deadline = Instant::now() + FAREWELL;
-    while !server.is_quiet() && Instant::now() < deadline {
-        server.step(Some(deadline))?;
+    let over = Instant::now();
+    while !server.connections.is_empty() && over.elapsed() < LINGER {
+        server.step(Some(over + LINGER))?;
+    }
+    while !server.is_quiet() && over.elapsed() < FAREWELL {
+        server.step(Some(over + FAREWELL))?;
     }
     Ok(())
 }
@@ -109,10 +115,7 @@ impl Server {
             .into_iter()
             .map(|(file, flags)| PollFd::from_borrowed_fd(file, flags))
             .collect();
-        let deadline = [until, self.pod.events.deadline()]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [until, self.pod.deadline()].into_iter().flatten().min();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut files, timeout.as_ref()) {

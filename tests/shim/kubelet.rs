@@ -3,6 +3,7 @@
 //!
 //! The client is curl: a gRPC call is an HTTP/2 request.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,13 +29,15 @@ const EXITED: u64 = 2;
 type Fields = Vec<(u64, Value)>;
 
 /// A containerd with its CRI.
-struct Cri<'a> {
+pub(super) struct Cri<'a> {
     containerd: Containerd<'a>,
+    /// How long the last call took, in milliseconds.
+    took: Cell<f64>,
 }
 
 /// Which containerd, and who makes the sandboxes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     /// Debian bookworm's 1.6: a container with a pause image.
     Bookworm,
     /// Debian forky's 2.1, its own controller: the same.
@@ -45,7 +48,7 @@ enum Kind {
 
 /// Which network a pod has.
 #[derive(Debug, Clone, Copy)]
-enum Network {
+pub(super) enum Network {
     Bridge,
     Node,
 }
@@ -55,7 +58,7 @@ fn peers() -> PathBuf {
 }
 
 impl Kind {
-    fn is_there(self) -> bool {
+    pub(super) fn is_there(self) -> bool {
         self == Self::Bookworm || peers().join("usr/bin/containerd").exists()
     }
 
@@ -107,6 +110,8 @@ impl Kind {
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runp]
     runtime_type = "io.containerd.runp.v2"
     sandboxer = "{sandboxer}"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{cni}"
@@ -118,7 +123,7 @@ impl Kind {
 }
 
 impl<'a> Cri<'a> {
-    fn new(case: &'a Case, kind: Kind) -> Self {
+    pub(super) fn new(case: &'a Case, kind: Kind) -> Self {
         private_run_dir();
         let dir = case.dir().join("containerd");
         fs::create_dir(&dir).unwrap();
@@ -127,7 +132,10 @@ impl<'a> Cri<'a> {
         fs::write(dir.join("config.toml"), configuration).unwrap();
         let mut containerd = Containerd { case, daemon: None };
         containerd.start_as(kind.command());
-        let cri = Self { containerd };
+        let cri = Self {
+            containerd,
+            took: Cell::new(0.0),
+        };
         let archive = image(case);
         let import = ["--namespace", "k8s.io", "image", "import"];
         let import = [&import[..], &[archive.to_str().unwrap()]].concat();
@@ -155,11 +163,13 @@ impl<'a> Cri<'a> {
             "--header",
             "te: trailers",
         ])
+        .args(["--write-out", "%{stderr}%{time_total}"])
         .args(["--data-binary", "@-", "--dump-header"])
         .arg(dir.join("headers"))
         .arg(url)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
         let mut curl = curl.spawn().unwrap();
         let mut frame = vec![0];
         frame.extend((request.len() as u32).to_be_bytes());
@@ -167,6 +177,8 @@ impl<'a> Cri<'a> {
         curl.stdin.take().unwrap().write_all(&frame).unwrap();
         let output = curl.wait_with_output().unwrap();
         assert!(output.status.success(), "{method}: {output:?}");
+        let took = String::from_utf8(output.stderr).unwrap();
+        self.took.set(took.trim().parse::<f64>().unwrap() * 1000.0);
         let headers = fs::read_to_string(dir.join("headers")).unwrap();
         let header = |name: &str| {
             let mut lines = headers.lines().filter_map(|line| line.strip_prefix(name));
@@ -189,13 +201,19 @@ impl<'a> Cri<'a> {
     /// RunPodSandbox: its id.
     #[track_caller]
     fn run_pod(&self, config: &[u8]) -> String {
-        let request = [field(1, config), field(2, "runp")].concat();
+        self.run_pod_on("runp", config)
+    }
+
+    /// The same with another runtime of the configuration.
+    #[track_caller]
+    pub(super) fn run_pod_on(&self, runtime: &str, config: &[u8]) -> String {
+        let request = [field(1, config), field(2, runtime)].concat();
         string(&self.call("RunPodSandbox", &request), 1)
     }
 
     /// CreateContainer: its id.
     #[track_caller]
-    fn create(&self, pod: &str, config: &[u8], name: &str, script: &str) -> String {
+    pub(super) fn create(&self, pod: &str, config: &[u8], name: &str, script: &str) -> String {
         let container = [
             field(1, field(1, name)),
             field(2, field(1, IMAGE)),
@@ -213,7 +231,7 @@ impl<'a> Cri<'a> {
         string(&self.call("CreateContainer", &request.concat()), 1)
     }
 
-    fn start(&self, container: &str) {
+    pub(super) fn start(&self, container: &str) {
         self.call("StartContainer", &field(1, container));
     }
 
@@ -232,7 +250,7 @@ impl<'a> Cri<'a> {
     }
 
     /// ExecSync: standard output and exit code.
-    fn exec(&self, container: &str, command: &[&str]) -> (String, u64) {
+    pub(super) fn exec(&self, container: &str, command: &[&str]) -> (String, u64) {
         let words = command.iter().flat_map(|word| field(2, word));
         let request = [field(1, container), words.collect(), number(3, 10)].concat();
         let answer = self.call("ExecSync", &request);
@@ -248,11 +266,24 @@ impl<'a> Cri<'a> {
 
     /// As the kubelet ends a pod.
     fn remove_pod(&self, pod: &str) {
+        self.stop_pod(pod);
+        self.remove_stopped_pod(pod);
+    }
+
+    pub(super) fn stop_pod(&self, pod: &str) {
         self.call("StopPodSandbox", &field(1, pod));
+    }
+
+    pub(super) fn remove_stopped_pod(&self, pod: &str) {
         self.call("RemovePodSandbox", &field(1, pod));
     }
 
-    fn leaves_nothing(self) {
+    /// How long the last call took, in milliseconds.
+    pub(super) fn took(&self) -> f64 {
+        self.took.get()
+    }
+
+    pub(super) fn leaves_nothing(self) {
         self.containerd.leaves_nothing();
     }
 }
@@ -327,7 +358,7 @@ fn bridge(case: &Case) -> PathBuf {
 }
 
 /// A pod on the bridge, or on the node's network.
-fn pod_config(case: &Case, network: Network, pids: u64) -> Vec<u8> {
+pub(super) fn pod_config(case: &Case, network: Network, pids: u64) -> Vec<u8> {
     let logs = case.dir().join("logs");
     fs::create_dir_all(&logs).unwrap();
     let metadata = [field(1, "pod"), field(2, &case.token), field(3, "default")];
@@ -349,6 +380,13 @@ fn pod_config(case: &Case, network: Network, pids: u64) -> Vec<u8> {
         field(8, linux.concat()),
     ];
     config.concat()
+}
+
+/// Another pod of the same configuration.
+pub(super) fn named(config: &[u8], number: usize) -> Vec<u8> {
+    // Of a field that is there twice the last one holds, and of a message in it all fields: here its uid.
+    let uid = field(2, format!("pod{number}"));
+    [config.to_vec(), field(1, uid)].concat()
 }
 
 /// The life of a pod: two init containers, one of which is tried again, then an app.
@@ -456,7 +494,7 @@ fn a_pods_deaths(case: &Case, kind: Kind) {
 }
 
 /// The pids of those that run by this name.
-fn processes(name: &str) -> Vec<i32> {
+pub(super) fn processes(name: &str) -> Vec<i32> {
     let is_it = |pid: &i32| {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         comm.trim() == name && process::runs(*pid)

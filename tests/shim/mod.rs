@@ -3,6 +3,7 @@
 //! Each test is alone in pid and mount namespaces, and has a `/run/containerd` of its own, where the shim keeps its sockets
 //! and containers.
 
+mod bench;
 mod kubelet;
 mod protocol;
 mod robust;
@@ -68,7 +69,10 @@ impl<'a> Containerd<'a> {
     fn start_as(&mut self, mut command: Command) {
         let dir = self.case.dir().join("containerd");
         let path = std::env::var("PATH").unwrap();
-        let ours = binary().parent().unwrap().display();
+        let ours = std::env::var("RUNP_TEST_SHIM").unwrap_or_else(|_| {
+            let dir = binary().parent().unwrap();
+            dir.to_str().unwrap().to_owned()
+        });
         command
             .arg("--config")
             .arg(dir.join("config.toml"))
