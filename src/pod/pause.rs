@@ -27,6 +27,7 @@ use rustix::thread::{
 };
 
 use crate::cgroup::Cgroup;
+use crate::container::sysctl;
 use crate::error::{Context, Error, Result};
 use crate::sys::pause_code::{AUDIT_ARCH, MACHINE, READY, SYSTEM_CALLS, machine_code};
 use crate::sys::process::{Child, Exit, StringArray, clone3, close_all_but, execveat, exit, wait};
@@ -44,6 +45,8 @@ pub struct Holds<'a> {
     pub ipc: bool,
     /// A pid namespace, whose first process it is.
     pub pid: bool,
+    /// What is set in these namespaces: paths below `/proc/sys`, and values.
+    pub sysctls: &'a [(String, String)],
 }
 
 impl Holds<'_> {
@@ -137,6 +140,7 @@ fn prepare(holds: Holds<'_>, cgroup: &Cgroup, socket: &OwnedFd, program: &OwnedF
         rustix::system::sethostname(hostname.as_bytes())
             .context(|| format!("sethostname {hostname:?}"))?;
     }
+    sysctl::write("securityContext.sysctls", holds.sysctls)?;
     enter_empty_root().context(|| "enter an empty root")?;
     drop_privileges()?;
     rustix::stdio::dup2_stdin(socket).context(|| "dup2")

@@ -4,6 +4,7 @@ mod bundles;
 mod environment;
 mod failures;
 mod faults;
+mod host;
 mod input;
 mod isolation;
 mod order;

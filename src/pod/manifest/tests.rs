@@ -221,7 +221,7 @@ fn what_is_not_done_yet_is_refused_in_one_error() {
     assert_eq!(
         error(&text),
         concat!(
-            "pod.yaml: spec.activeDeadlineSeconds, spec.securityContext.sysctls, ",
+            "pod.yaml: spec.activeDeadlineSeconds, ",
             "spec.volumes[0].nfs, spec.volumes[1].projected.sources[0].serviceAccountToken, spec.containers[0].livenessProbe, spec.containers[0].tty, ",
             "spec.containers[0].ports[0].hostPort, ",
             "spec.containers[0].resources.limits[example.com/gpu], ",

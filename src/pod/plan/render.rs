@@ -162,6 +162,10 @@ fn volume(volume: &VolumePlan) -> String {
         }
         VolumeSource::Claim { path, .. } => format!("claim, kept in {}", path.display()),
         VolumeSource::Image { root } => format!("image {}", root.display()),
+        VolumeSource::Etc(files) => {
+            let names: Vec<&str> = files.keys().copied().collect();
+            format!("files in /etc: {}", names.join(", "))
+        }
         VolumeSource::Missing(why) => why.clone(),
     }
 }
@@ -279,6 +283,7 @@ pub fn render_json(plan: &PodPlan, manifest: &Pod) -> Value {
             "pid": shared(sandbox.pid),
             "cgroup": sandbox.cgroup,
             "resources": sandbox.resources,
+            "sysctls": sandbox.sysctls.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         },
         "volumes": plan.volumes.iter().map(volume_json).collect::<Vec<_>>(),
         "containers": plan.containers.iter().map(|c| container_json(plan, c)).collect::<Vec<_>>(),
@@ -309,6 +314,7 @@ fn volume_json(volume: &VolumePlan) -> Value {
         }
         VolumeSource::Claim { path, .. } => json!({ "claim": { "path": path } }),
         VolumeSource::Image { root } => json!({ "image": { "path": root } }),
+        VolumeSource::Etc(files) => json!({ "etc": files }),
         VolumeSource::Missing(why) => json!({ "missing": why }),
     };
     json!({ "name": volume.name, "source": source })

@@ -6,12 +6,15 @@
 mod containers;
 mod env;
 mod field;
+mod host;
 pub(in crate::pod) mod names;
+mod resources;
+mod security;
 mod volumes;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, PodSecurityContext, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::error::Error;
@@ -80,17 +83,6 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
         spec.restart_policy.as_deref(),
         &["Always", "OnFailure", "Never"],
     );
-    errors.one_of(
-        &path.child("dnsPolicy"),
-        spec.dns_policy.as_deref(),
-        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
-    );
-    if spec.dns_policy.as_deref() == Some("None") && spec.dns_config.is_none() {
-        errors.required(
-            &path.child("dnsConfig"),
-            "must provide `dnsConfig` when `dnsPolicy` is None",
-        );
-    }
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         errors.invalid(
             &path.child("shareProcessNamespace"),
@@ -98,13 +90,8 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
             "ShareProcessNamespace and HostPID cannot both be enabled",
         );
     }
-    if let Some(hostname) = spec.hostname.as_deref().filter(|h| !h.is_empty()) {
-        errors.each(
-            &path.child("hostname"),
-            hostname,
-            names::dns_label(hostname),
-        );
-    }
+    host::validate(errors, &path, spec);
+    resources::pod(errors, &path.child("resources"), spec);
     if let Some(os) = &spec.os {
         errors.one_of(&path.child("os").child("name"), Some(&os.name), &["linux"]);
     }
@@ -116,29 +103,7 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
         );
     }
     if let Some(context) = &spec.security_context {
-        pod_security(errors, &path.child("securityContext"), context);
-    }
-}
-
-fn pod_security(errors: &mut Errors, path: &Path, context: &PodSecurityContext) {
-    let ids = [
-        ("runAsUser", context.run_as_user),
-        ("runAsGroup", context.run_as_group),
-        ("fsGroup", context.fs_group),
-    ];
-    for (field, id) in ids {
-        if let Some(id) = id {
-            errors.within(&path.child(field), id, IDS);
-        }
-    }
-    errors.one_of(
-        &path.child("fsGroupChangePolicy"),
-        context.fs_group_change_policy.as_deref(),
-        &["Always", "OnRootMismatch"],
-    );
-    let groups = context.supplemental_groups.iter().flatten();
-    for (index, group) in groups.enumerate() {
-        errors.within(&path.child("supplementalGroups").index(index), *group, IDS);
+        security::pod(errors, &path.child("securityContext"), context);
     }
 }
 

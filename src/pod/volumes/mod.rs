@@ -101,6 +101,14 @@ impl Volumes {
                 true
             }
             VolumeSource::Image { .. } => false,
+            VolumeSource::Etc(files) => {
+                self.make_directory(name, 0o755)?;
+                let volume = self.open_volume(plan, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                for (name, text) in files {
+                    write_file(&volume, name, text).context(|| format!("write {name}"))?;
+                }
+                false
+            }
             VolumeSource::Missing(why) => return Err(Error::new(why.clone())),
         };
         match plan.fs_group {
@@ -365,6 +373,19 @@ fn make_claim(path: &Path) -> Result<()> {
         Err(Errno::EXIST) => Ok(()),
         Err(e) => Err(Error::sys(step(), e)),
     }
+}
+
+/// In place: containers that have it mounted go on seeing it.
+fn write_file(dir: &OwnedFd, name: &str, text: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+    let file = open_beneath(dir, name.as_ref(), flags)?;
+    // Whatever the umask is.
+    fchmod(&file, Mode::from_raw_mode(0o644))?;
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&file, rest)?..];
+    }
+    Ok(())
 }
 
 fn open_sub_path(volume: OwnedFd, sub_path: &Path) -> rustix::io::Result<OwnedFd> {
