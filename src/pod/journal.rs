@@ -306,10 +306,8 @@ mod tests {
             spec: PodSpec {
                 restart_policy: RestartPolicy::Never,
                 grace: Duration::from_secs(30),
-                containers: vec![ContainerSpec {
-                    name: "a".into(),
-                    kind: Kind::App,
-                }],
+                containers: vec![ContainerSpec::new("a", Kind::App)],
+                ..PodSpec::default()
             },
         }
     }
@@ -333,6 +331,7 @@ mod tests {
                 container,
                 exit: Exit::Signal(15),
                 oom_killed: false,
+                message: None,
             },
             Event::SandboxExited,
         ]

@@ -19,7 +19,7 @@ pub(crate) fn make_rootfs(root: &Path) {
     for applet in [
         "cat", "chmod", "cp", "date", "echo", "env", "false", "hostname", "id", "ip", "kill", "ln",
         "ls", "mkdir", "mkfifo", "mknod", "mount", "nc", "ps", "readlink", "rm", "sed", "sh",
-        "sleep", "stat", "touch", "true", "tty", "stty", "wc", "wget", "whoami",
+        "sleep", "stat", "test", "touch", "true", "tty", "stty", "wc", "wget", "whoami",
     ] {
         fs::hard_link(root.join("bin/busybox"), root.join("bin").join(applet)).unwrap();
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
 use crate::error::{Context, Result};
-use crate::pod::lifecycle::Pod as Life;
+use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
 use crate::pod::manifest::{self, Manifest, Source};
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::progress::Progress;
@@ -34,6 +34,9 @@ struct Given {
     /// images/ beside the manifest
     #[arg(long, value_name = "IMAGE=DIR", value_parser = mapping)]
     rootfs: Vec<(String, PathBuf)>,
+    /// The longest back-off of a container that keeps failing, 1 to 300: a kubelet's crashLoopBackOff.maxContainerRestartPeriod
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    max_container_restart_period: Option<u64>,
 }
 
 /// A pod that can be made.
@@ -44,6 +47,13 @@ struct Prepared {
 }
 
 impl Given {
+    fn back_off(&self) -> BackOffLimits {
+        self.max_container_restart_period
+            .map_or_else(BackOffLimits::default, |seconds| BackOffLimits {
+                max: Duration::from_secs(seconds),
+            })
+    }
+
     fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
         let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
         if let Some(name) = &self.name {
@@ -54,6 +64,7 @@ impl Given {
             uid: uuid()?,
             claims: places.pods.claims(),
             node: Node::this_machine(),
+            back_off: self.back_off(),
         };
         let plan = plan::plan(&manifest, &options)?;
         for warning in &plan.warnings {

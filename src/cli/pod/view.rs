@@ -115,6 +115,7 @@ fn status_table(observed: &Observed, pod: &Pod) -> String {
 fn container_row(status: &ContainerStatus, kind: Kind) -> [String; 5] {
     let kind = match kind {
         Kind::Init => "init",
+        Kind::Sidecar => "sidecar",
         Kind::App => "app",
     };
     let none = ContainerState::default();

@@ -1,32 +1,38 @@
 //! Which actions follow. They follow from the state alone, not from the event that led to it: in whatever order
 //! facts arrive, the same facts lead to the same actions.
 
-use std::ops::Range;
-
 use super::{
-    Action, Container, Index, Kind, Pod, RestartPolicy, Sandbox, State, Time, Volumes,
-    machine::Cause, policy::restarts,
+    Action, BackOffLimits, Container, Hook, Index, Kind, Pod, PostStart, RestartPolicy, Run,
+    Sandbox, State, Time, Volumes, machine::Cause,
 };
 
 impl Pod {
-    /// Nothing is left to run, or an init container failed for good.
+    /// No app is left to run, or an init container failed for good. Sidecars do not count.
     pub(super) fn completed(&self) -> bool {
-        let over = |(i, c): (usize, &Container)| {
-            c.terminated()
-                .is_some_and(|t| !restarts(self.kind(i), self.spec.restart_policy, t))
-        };
-        let mut all = self.containers.iter().enumerate();
         match self.next_init() {
-            Some(i) => over((i, &self.containers[i])),
-            None => all.all(over),
+            Some(i) => self.is_over(i),
+            None => (0..self.containers.len())
+                .filter(|&i| self.kind(i) == Kind::App)
+                .all(|i| self.is_over(i)),
         }
+    }
+
+    /// It ended, and is not restarted.
+    fn is_over(&self, i: usize) -> bool {
+        let ended = self.containers[i].terminated();
+        ended.is_some_and(|t| !self.restarts(i, t))
     }
 
     /// Ends every container, then the sandbox.
     pub(super) fn wind_down(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let late = self.ending.as_ref().is_some_and(|e| now >= e.kill_at);
-        let kill = late || self.sandbox == Sandbox::Lost;
-        self.signal(if kill { libc::SIGKILL } else { libc::SIGTERM }, actions);
+        let kill_at = self.ending.as_ref().map_or(now, |e| e.kill_at);
+        for i in 0..self.containers.len() {
+            match self.sandbox {
+                Sandbox::Lost => self.kill(i, now, actions),
+                _ => self.stop(i, kill_at, now),
+            }
+        }
+        self.go_on_stopping(now, actions);
         if self.containers.iter().any(Container::alive) {
             return;
         }
@@ -44,22 +50,12 @@ impl Pod {
         };
     }
 
-    /// Sends the signal to everything that runs and did not get it, or a stronger one, before.
-    fn signal(&mut self, signal: i32, actions: &mut Vec<Action>) {
-        for (i, c) in self.containers.iter_mut().enumerate() {
-            let running = matches!(c.state, State::Running { .. });
-            if running && c.signalled != Some(signal) && c.signalled != Some(libc::SIGKILL) {
-                c.signalled = Some(signal);
-                let container = Index(i);
-                actions.push(Action::Signal { container, signal });
-            }
-        }
-    }
-
     /// After pause died: kills what ran in its namespaces; then everything may begin again, unless the restart
     /// policy forbids it (the kubelet's `computePodActions`: `Never`, and a container was made before).
     pub(super) fn clear_away(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.signal(libc::SIGKILL, actions);
+        for i in 0..self.containers.len() {
+            self.kill(i, now, actions);
+        }
         if self.containers.iter().any(Container::alive) {
             return;
         }
@@ -69,17 +65,13 @@ impl Pod {
             return;
         }
         self.sandbox = Sandbox::Absent;
+        self.again = None;
         for i in 0..self.containers.len() {
-            let app = self.kind(i) == Kind::App;
-            let policy = self.spec.restart_policy;
-            let c = &mut self.containers[i];
             // Under `OnFailure`, an app that has succeeded is not run again in the new sandbox.
-            let over = c
-                .terminated()
-                .is_some_and(|t| app && !restarts(Kind::App, policy, t));
-            if !over {
-                c.state = State::Pending;
+            if self.kind(i) != Kind::App || !self.is_over(i) {
+                self.containers[i].state = State::Pending;
             }
+            self.containers[i].has_started = false;
         }
     }
 
@@ -92,7 +84,7 @@ impl Pod {
             self.volumes = match self.volumes_backoff.wait(now) {
                 Some((until, delay)) => Volumes::BackOff { until, delay },
                 None => {
-                    self.volumes_backoff.start(now);
+                    self.volumes_backoff.start(BackOffLimits::default(), now);
                     actions.push(Action::MakeVolumes);
                     Volumes::Making
                 }
@@ -103,49 +95,59 @@ impl Pod {
             self.sandbox = match self.sandbox_backoff.wait(now) {
                 Some((until, delay)) => Sandbox::BackOff { until, delay },
                 None => {
-                    self.sandbox_backoff.start(now);
+                    self.sandbox_backoff.start(BackOffLimits::default(), now);
                     actions.push(Action::StartSandbox);
                     Sandbox::Starting
                 }
             };
         }
         if matches!(self.sandbox, Sandbox::Running { .. }) && self.start_requested {
-            for i in self.turn() {
-                self.start(i, now, actions);
+            let next = self.next_init();
+            for i in 0..self.containers.len() {
+                let its_turn = match self.kind(i) {
+                    Kind::Init => next == Some(i),
+                    Kind::Sidecar => next.is_none_or(|next| i <= next),
+                    Kind::App => next.is_none(),
+                };
+                if its_turn {
+                    self.start(i, now, actions);
+                }
             }
         }
+        self.run_hooks(actions);
+        self.go_on_stopping(now, actions);
     }
 
-    /// Whose turn it is: one init container, or all apps.
-    fn turn(&self) -> Range<usize> {
-        let all = self.containers.len();
-        match self.next_init() {
-            Some(i) => i..i + 1,
-            None => (0..all).find(|&i| self.kind(i) == Kind::App).unwrap_or(all)..all,
+    /// Runs what is to be run right after a start.
+    fn run_hooks(&mut self, actions: &mut Vec<Action>) {
+        for (i, c) in self.containers.iter_mut().enumerate() {
+            if c.running() && c.run.stop.is_none() && c.run.post_start == PostStart::Due {
+                c.run.post_start = PostStart::Running;
+                let (container, hook) = (Index(i), Hook::PostStart);
+                actions.push(Action::RunHook { container, hook });
+            }
         }
     }
 
     /// Starts the container if it wants to be started and its back-off is over.
     fn start(&mut self, i: usize, now: Time, actions: &mut Vec<Action>) {
-        let kind = self.kind(i);
-        let c = &mut self.containers[i];
-        let wanted = match c.state {
+        let wanted = match self.containers[i].state {
             State::Pending | State::BackOff { .. } => true,
-            State::Terminated => c
-                .terminated()
-                .is_some_and(|t| restarts(kind, self.spec.restart_policy, t)),
+            State::Terminated => !self.is_over(i),
             State::Creating | State::Running { .. } => false,
         };
         if !wanted {
             return;
         }
+        let limits = self.spec.back_off;
+        let c = &mut self.containers[i];
         if let Some((until, delay)) = c.backoff.wait(now) {
             c.state = State::BackOff { until, delay };
             return;
         }
-        c.backoff.start(now);
+        c.backoff.start(limits, now);
         c.restart_count = c.ended;
-        c.signalled = None;
+        c.run = Run::default();
         c.state = State::Creating;
         actions.push(Action::Start {
             container: Index(i),

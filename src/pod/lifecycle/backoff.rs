@@ -2,9 +2,11 @@
 //!
 //! The rule is the kubelet's (`doBackOff` in kuberuntime, client-go's flowcontrol `Backoff`): the first restart is
 //! immediate, the next ones wait 10 s, 20 s, ... up to 300 s, measured from the end of the last run. Whoever ran for
-//! more than twice the longest delay since it was last started begins anew.
+//! more than ten minutes since it was last started begins anew.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::Time;
 
@@ -12,8 +14,27 @@ use super::Time;
 const INITIAL: Duration = Duration::from_secs(10);
 /// The longest delay: the kubelet's `MaxContainerBackOff`.
 const MAX: Duration = Duration::from_secs(300);
-/// A run that lasted longer than this was a good one.
-const FORGET: Duration = Duration::from_secs(2 * MAX.as_secs());
+/// A run that lasted longer than this was a good one, also where the longest delay is another (KEP-4603).
+const FORGET: Duration = Duration::from_secs(600);
+
+/// How long the back-off of a pod's containers may get: the kubelet's `crashLoopBackOff.maxContainerRestartPeriod`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackOffLimits {
+    /// The longest delay; the first one is 10 s, or this if it is shorter.
+    pub max: Duration,
+}
+
+impl Default for BackOffLimits {
+    fn default() -> Self {
+        Self { max: MAX }
+    }
+}
+
+impl BackOffLimits {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// The restart history of one container, of the sandbox, or of the volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,12 +59,12 @@ impl BackOff {
     }
 
     /// It is started (for the first time, or again).
-    pub(super) fn start(&mut self, now: Time) {
+    pub(super) fn start(&mut self, limits: BackOffLimits, now: Time) {
         if self.ended.is_none() {
             return;
         }
-        let next = self.current().map_or(INITIAL, |delay| MAX.min(delay * 2));
-        self.delay = Some((next, now));
+        let next = self.current().map_or(INITIAL, |delay| delay * 2);
+        self.delay = Some((limits.max.min(next), now));
     }
 
     /// The delay in force, unless the last run was long enough to forget it.

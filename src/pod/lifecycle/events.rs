@@ -1,8 +1,8 @@
 //! What an event changes. Whatever cannot happen in this state changes nothing.
 
 use super::{
-    Container, Event, Exit, Failure, Index, Phase, Pod, Sandbox, StartFailure, State, Termination,
-    Time, Volumes,
+    Container, ContainerSpec, Event, Exit, Failure, Hook, Index, Phase, Pod, PostStart, ProbeKind,
+    RuleAction, Run, Sandbox, Stage, StartFailure, State, Termination, Time, Volumes,
     machine::{Cause, Ending},
 };
 
@@ -27,7 +27,24 @@ impl Pod {
                 container,
                 exit,
                 oom_killed,
-            } => self.exited(*container, *exit, *oom_killed, now),
+                message,
+            } => self.exited(*container, *exit, *oom_killed, message.as_deref(), now),
+            Event::HookEnded {
+                container,
+                hook,
+                failure,
+            } => self.hook_ended(*container, *hook, failure.as_deref(), now),
+            Event::Probed {
+                container,
+                probe,
+                healthy,
+                ..
+            } => self.probed(*container, *probe, *healthy, now),
+            Event::Unhealthy {
+                container, probe, ..
+            } => self.has_probe(*container, *probe),
+            Event::RerunRequested { from } => self.rerun(*from, now),
+            Event::RetryRequested => self.retry(),
             Event::StopRequested { grace } => {
                 self.end(Cause::Stopped, now.after(grace.unwrap_or(self.spec.grace)));
                 true
@@ -87,6 +104,8 @@ impl Pod {
     }
 
     fn started(&mut self, container: Index, pid: i32, id: &str, now: Time) -> bool {
+        let spec = self.spec.containers.get(container.0);
+        let run = spec.map(Run::of).unwrap_or_default();
         let Some(c) = self.in_state(container, |s| *s == State::Creating) else {
             return false;
         };
@@ -96,6 +115,72 @@ impl Pod {
             pid,
             id: id.to_owned(),
         };
+        c.run = run;
+        c.come_up();
+        true
+    }
+
+    fn hook_ended(
+        &mut self,
+        container: Index,
+        hook: Hook,
+        failure: Option<&str>,
+        now: Time,
+    ) -> bool {
+        let kill_at = now.after(self.spec.grace);
+        let Some(c) = self.in_state(container, |s| matches!(s, State::Running { .. })) else {
+            return false;
+        };
+        match hook {
+            Hook::PostStart if c.run.post_start == PostStart::Running && !c.run.asked() => {
+                c.run.post_start = PostStart::Done;
+                if let Some(failure) = failure {
+                    c.run.failure = Some(Failure {
+                        reason: "PostStartHookError",
+                        message: failure.to_owned(),
+                    });
+                    self.stop(container.0, kill_at, now);
+                } else {
+                    c.come_up();
+                }
+                true
+            }
+            Hook::PreStop => match &mut c.run.stop {
+                Some(stop) if stop.stage == Stage::Hook => {
+                    stop.stage = Stage::Turn;
+                    true
+                }
+                _ => false,
+            },
+            Hook::PostStart => false,
+        }
+    }
+
+    fn has_probe(&self, container: Index, kind: ProbeKind) -> bool {
+        let spec = self.spec.containers.get(container.0);
+        let running = self.containers.get(container.0);
+        running.is_some_and(Container::running) && spec.is_some_and(|s| s.probe(kind).is_some())
+    }
+
+    fn probed(&mut self, container: Index, kind: ProbeKind, healthy: bool, now: Time) -> bool {
+        if !self.has_probe(container, kind) {
+            return false;
+        }
+        let probe = self.spec.containers[container.0].probe(kind);
+        let grace = probe.and_then(|p| p.grace).unwrap_or(self.spec.grace);
+        let run = &mut self.containers[container.0].run;
+        match (kind, healthy) {
+            (ProbeKind::Readiness, _) => run.ready = healthy,
+            (ProbeKind::Startup, true) => {
+                run.started_up = true;
+                self.containers[container.0].come_up();
+            }
+            (ProbeKind::Liveness, true) => {}
+            (ProbeKind::Startup | ProbeKind::Liveness, false) => {
+                run.unhealthy = true;
+                self.stop(container.0, now.after(grace), now);
+            }
+        }
         true
     }
 
@@ -122,12 +207,28 @@ impl Pod {
         true
     }
 
-    fn exited(&mut self, container: Index, exit: Exit, oom_killed: bool, now: Time) -> bool {
+    fn exited(
+        &mut self,
+        container: Index,
+        exit: Exit,
+        oom_killed: bool,
+        message: Option<&str>,
+        now: Time,
+    ) -> bool {
         let Some(c) = self.in_state(container, |s| matches!(s, State::Running { .. })) else {
             return false;
         };
-        let termination = Termination::exited(c, exit, oom_killed, now);
+        let termination = Termination {
+            message: message.map(str::to_owned),
+            ..Termination::exited(c, exit, oom_killed, now)
+        };
+        let code = termination.exit_code;
         c.end(termination);
+        let rule = self.spec.containers[container.0].rule(code);
+        let goes_on = self.ending.is_none() && self.sandbox != Sandbox::Lost;
+        if rule == Some(RuleAction::RestartAllContainers) && goes_on && self.again.is_none() {
+            self.restart_all();
+        }
         true
     }
 
@@ -136,10 +237,14 @@ impl Pod {
             return false;
         }
         let message = message.to_owned();
-        self.end(Cause::Evicted { message }, now);
-        // Unlike after a stop, the phase does not depend on how the containers take it.
-        self.terminal = Some(Phase::Failed);
+        self.fail(Cause::Evicted { message }, now);
         true
+    }
+
+    /// Unlike after a stop, the phase does not depend on how the containers take it.
+    pub(super) fn fail(&mut self, cause: Cause, kill_at: Time) {
+        self.end(cause, kill_at);
+        self.terminal = Some(Phase::Failed);
     }
 
     fn in_state(
@@ -163,6 +268,7 @@ impl Pod {
             }
             None => self.ending = Some(Ending { cause, kill_at }),
         }
+        self.again = None;
         self.call_off();
     }
 
@@ -179,11 +285,46 @@ impl Pod {
     }
 }
 
+impl Run {
+    /// It was told to end, and what was called in it was given up.
+    fn asked(&self) -> bool {
+        let stage = self.stop.map(|stop| stop.stage);
+        matches!(stage, Some(Stage::Asked { .. } | Stage::Killed))
+    }
+
+    /// Why its postStart hook failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    fn of(spec: &ContainerSpec) -> Self {
+        let has = |kind| spec.probe(kind).is_some();
+        Self {
+            post_start: match spec.post_start {
+                true => PostStart::Due,
+                false => PostStart::Done,
+            },
+            started_up: !has(ProbeKind::Startup),
+            ready: !has(ProbeKind::Readiness),
+            ..Self::default()
+        }
+    }
+}
+
 impl Container {
+    /// Takes note of what it has come to since its start.
+    fn come_up(&mut self) {
+        self.ran |= self.is_up();
+        self.has_started |= self.started();
+    }
+
     pub(super) fn end(&mut self, termination: Termination) {
         self.backoff.end(termination.finished_at);
         self.ended += 1;
-        self.failure = None;
+        self.ran = true;
+        self.failure = self.run.failure.take();
+        self.run = Run::default();
         self.previous = self.last.replace(termination);
         self.state = State::Terminated;
     }

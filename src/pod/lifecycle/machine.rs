@@ -1,8 +1,8 @@
 //! The machine: the state of a pod, and one step of it.
 
 use super::{
-    Action, BackOff, Container, Event, Failure, Index, Kind, Phase, PodSpec, Sandbox, State,
-    Termination, Time, Volumes, phase::Transitions,
+    Action, BackOff, Container, Event, Failure, Hook, Index, Kind, Phase, PodSpec, PostStart,
+    Sandbox, State, Termination, Time, Volumes, again::Again, phase::Transitions,
 };
 
 /// The pod's life: what has happened to it so far.
@@ -12,6 +12,10 @@ pub struct Pod {
     pub(super) containers: Vec<Container>,
     pub(super) sandbox: Sandbox,
     pub(super) ending: Option<Ending>,
+    /// Containers are being ended to be run again.
+    pub(super) again: Option<Again>,
+    /// A restart rule has once begun everything again.
+    pub(super) restarted_all: bool,
     /// Succeeded or Failed, once that is decided: it never changes again.
     pub(super) terminal: Option<Phase>,
     pub(super) transitions: Transitions,
@@ -28,7 +32,7 @@ pub struct Pod {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ending {
     pub(super) cause: Cause,
-    /// When what still runs gets SIGKILL.
+    /// When the grace period is over.
     pub(super) kill_at: Time,
 }
 
@@ -44,6 +48,8 @@ pub(super) enum Cause {
         /// Which.
         message: String,
     },
+    /// It took longer than `activeDeadlineSeconds`.
+    DeadlineExceeded,
     /// Pause died, and `restartPolicy: Never` forbids a second sandbox.
     SandboxLost,
 }
@@ -58,6 +64,8 @@ impl Pod {
             containers,
             sandbox: Sandbox::Absent,
             ending: None,
+            again: None,
+            restarted_all: false,
             terminal: None,
             transitions: Transitions::new(now),
             volumes: Volumes::Absent,
@@ -83,33 +91,31 @@ impl Pod {
         if self.finished() || !self.happens(event, now) {
             return actions;
         }
-        if self.ending.is_none() && self.completed() {
-            self.end(Cause::Completed, now);
+        if self.ending.is_none() && self.again.is_none() && self.completed() {
+            self.end(Cause::Completed, now.after(self.spec.grace));
+        }
+        if self.active_deadline().is_some_and(|end| now >= end) {
+            self.fail(Cause::DeadlineExceeded, now.after(self.spec.grace));
         }
         if self.ending.is_none() && self.sandbox == Sandbox::Lost {
             self.clear_away(now, &mut actions);
         }
         if self.ending.is_some() {
             self.wind_down(now, &mut actions);
-        } else {
+        } else if !self.clear_for_again(now, &mut actions) {
             self.advance(now, &mut actions);
         }
         self.observe(now);
         actions
     }
 
-    /// When [`Event::Tick`] is wanted: the end of a back-off, or the end of the grace period.
+    /// When [`Event::Tick`] is wanted: the end of a back-off, of a grace period, or of the time that the pod has.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        if let Some(ending) = &self.ending {
-            let waiting = |c: &Container| {
-                matches!(c.state, State::Running { .. }) && c.signalled != Some(libc::SIGKILL)
-            };
-            return self
-                .containers
-                .iter()
-                .any(waiting)
-                .then_some(ending.kill_at);
+        let running = self.containers.iter().filter(|c| c.running());
+        let stops = running.filter_map(|c| c.run.stop.as_ref()?.next()).min();
+        if self.ending.is_some() {
+            return stops;
         }
         let volumes = match self.volumes {
             Volumes::BackOff { until, .. } => Some(until),
@@ -123,7 +129,14 @@ impl Pod {
             State::BackOff { until, .. } => Some(until),
             _ => None,
         });
-        containers.chain(volumes).chain(sandbox).min()
+        let times = containers.chain(volumes).chain(sandbox).chain(stops);
+        times.chain(self.active_deadline()).min()
+    }
+
+    /// When `activeDeadlineSeconds` are over, as long as that matters.
+    fn active_deadline(&self) -> Option<Time> {
+        let accepted = self.accepted.filter(|_| self.ending.is_none())?;
+        Some(accepted.after(self.spec.active_deadline?))
     }
 
     /// What was ordered and is not done: what a supervisor that takes the pod over has to carry out, or to find the
@@ -139,9 +152,14 @@ impl Pod {
         let containers = self.containers.iter().enumerate().filter_map(|(i, c)| {
             let container = Index(i);
             let restart = c.restart_count;
-            match (&c.state, c.signalled) {
-                (State::Creating, _) => Some(Action::Start { container, restart }),
-                (State::Running { .. }, Some(signal)) => Some(Action::Signal { container, signal }),
+            let signal = self.spec.containers[i].stop_signal.unwrap_or(libc::SIGTERM);
+            match (&c.state, c.run.stop, c.run.post_start) {
+                (State::Creating, ..) => Some(Action::Start { container, restart }),
+                (State::Running { .. }, Some(stop), _) => stop.outstanding(container, signal),
+                (State::Running { .. }, None, PostStart::Running) => {
+                    let hook = Hook::PostStart;
+                    Some(Action::RunHook { container, hook })
+                }
                 _ => None,
             }
         });
@@ -241,10 +259,19 @@ impl Pod {
         self
     }
 
-    /// The first init container that has not succeeded in this sandbox.
+    /// The first init container that has not succeeded in this sandbox, or sidecar that has not started in it.
     pub(super) fn next_init(&self) -> Option<usize> {
-        (0..self.containers.len())
-            .find(|&i| self.kind(i) == Kind::Init && !self.containers[i].initialized())
+        (0..self.containers.len()).find(|&i| !self.is_initialized(i))
+    }
+
+    /// What comes after it need not wait for it.
+    pub(super) fn is_initialized(&self, i: usize) -> bool {
+        let c = &self.containers[i];
+        match self.kind(i) {
+            Kind::Init => c.initialized(),
+            Kind::Sidecar => c.has_started,
+            Kind::App => true,
+        }
     }
 
     pub(super) fn kind(&self, i: usize) -> Kind {

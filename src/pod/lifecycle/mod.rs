@@ -12,16 +12,20 @@
 //! | `machine` | the state, and one step of it: [`Pod`] |
 //! | `events` | what an event changes |
 //! | `actions` | which actions follow |
+//! | `stop` | how a running container comes to its end: preStop, its turn, signals |
+//! | `again` | all containers from one on, run again in the same sandbox |
 //! | `policy` | who is restarted, who is done, what an exit is called |
 //! | `backoff` | when something that failed may be tried again |
 //! | `phase` | phase, conditions, exit code: how the state is told |
 
 mod actions;
+mod again;
 mod backoff;
 mod events;
 mod machine;
 mod phase;
 mod policy;
+mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +33,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::backoff::BackOff;
+pub use self::backoff::{BackOff, BackOffLimits};
 pub use self::machine::Pod;
 pub use self::phase::{Condition, ConditionType};
 pub use self::policy::STATUS_UNKNOWN;
+pub use self::stop::{Stage, Stop};
 pub use crate::sys::process::Exit;
 
 /// Nanoseconds since the Unix epoch, monotone within one pod (the supervisor adds boot time to the wall clock that it
@@ -63,10 +68,11 @@ impl std::fmt::Display for Time {
     }
 }
 
-/// `spec.restartPolicy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// `restartPolicy`, of a pod or of one container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartPolicy {
     /// Restart whatever the exit code.
+    #[default]
     Always,
     /// Restart when the exit code is not zero.
     OnFailure,
@@ -75,31 +81,153 @@ pub enum RestartPolicy {
 }
 
 /// What a container is for in its pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// One of `spec.initContainers`: runs to success before the next one starts.
     Init,
+    /// One of `spec.initContainers` with `restartPolicy: Always` (KEP-753): the next one starts once it has started, and
+    /// it is kept running until the apps are over.
+    Sidecar,
     /// One of `spec.containers`: all are started together once every init container has succeeded.
+    #[default]
     App,
 }
 
 /// What the lifecycle must know of one container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ContainerSpec {
     /// Its name, unique in the pod.
     pub name: String,
-    /// Init or app.
+    /// Init, sidecar or app.
     pub kind: Kind,
+    /// Its own `restartPolicy` (KEP-5307), instead of the pod's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// Its `restartPolicyRules`: the first one that fits its exit code goes before its policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RestartRule>,
+    /// It has a `postStart` hook.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub post_start: bool,
+    /// It has a `preStop` hook.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pre_stop: bool,
+    /// `lifecycle.stopSignal`, else SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
+    /// Its probes, one of a kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeSpec>,
+}
+
+impl ContainerSpec {
+    /// A container that only runs.
+    #[must_use]
+    pub fn new(name: impl Into<String>, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            ..Self::default()
+        }
+    }
+
+    fn probe(&self, kind: ProbeKind) -> Option<&ProbeSpec> {
+        self.probes.iter().find(|probe| probe.kind == kind)
+    }
+}
+
+/// One of `restartPolicyRules`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartRule {
+    /// What to do if it fits.
+    pub action: RuleAction,
+    /// `exitCodes.operator: NotIn`, not `In`.
+    pub negated: bool,
+    /// `exitCodes.values`.
+    pub exit_codes: Vec<i32>,
+}
+
+/// `restartPolicyRules[].action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuleAction {
+    /// Restart the container.
+    Restart,
+    /// Restart the whole pod in its sandbox, init containers first (KEP-5532).
+    RestartAllContainers,
+}
+
+/// What the lifecycle must know of a probe; when it is run and when it counts is decided beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeSpec {
+    /// What follows from its result.
+    pub kind: ProbeKind,
+    /// Its `terminationGracePeriodSeconds`, instead of the pod's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Duration>,
+}
+
+/// What a probe is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProbeKind {
+    /// Until it succeeds nothing else is asked; if it fails, the container is killed.
+    Startup,
+    /// If it fails, the container is killed.
+    Liveness,
+    /// Says whether the container is ready.
+    Readiness,
+}
+
+impl ProbeKind {
+    /// As Kubernetes' messages say it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
+        }
+    }
+}
+
+/// `lifecycle.postStart` or `lifecycle.preStop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hook {
+    /// Right after the container's program was executed, at the same time as it.
+    PostStart,
+    /// Before its stop signal.
+    PreStop,
+}
+
+impl Hook {
+    /// As the manifest says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PostStart => "postStart",
+            Self::PreStop => "preStop",
+        }
+    }
 }
 
 /// What the lifecycle must know of the pod. Made from the pod plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSpec {
     /// For apps; init containers are retried unless it is `Never`.
     pub restart_policy: RestartPolicy,
     /// `spec.terminationGracePeriodSeconds`.
     pub grace: Duration,
-    /// Init containers in their order, then the apps in theirs.
+    /// `spec.activeDeadlineSeconds`, from the moment when the pod was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline: Option<Duration>,
+    /// How long the back-off of its containers may get.
+    #[serde(default, skip_serializing_if = "BackOffLimits::is_default")]
+    pub back_off: BackOffLimits,
+    /// Init containers and sidecars in their order, then the apps in theirs.
     pub containers: Vec<ContainerSpec>,
 }
 
@@ -175,7 +303,48 @@ pub enum Event {
         exit: Exit,
         /// The kernel killed a process of its cgroup for want of memory during this run.
         oom_killed: bool,
+        /// What it left in its `terminationMessagePath`, or what its policy takes instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
+    /// A hook is over.
+    HookEnded {
+        /// Whose.
+        container: Index,
+        /// Which.
+        hook: Hook,
+        /// Why it failed, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// A probe's result is another than before: it failed, or succeeded, as often in a row as it takes.
+    Probed {
+        /// Whose.
+        container: Index,
+        /// Which.
+        probe: ProbeKind,
+        /// Its result now.
+        healthy: bool,
+        /// What the last attempt said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        message: String,
+    },
+    /// A probe has begun to fail; nothing follows from that yet.
+    Unhealthy {
+        /// Whose.
+        container: Index,
+        /// Which.
+        probe: ProbeKind,
+        /// What went wrong.
+        message: String,
+    },
+    /// `pod restart`, `pod rerun --from`: this container and all after it are ended in order and run again.
+    RerunRequested {
+        /// The first of them.
+        from: Index,
+    },
+    /// `pod rerun --only-failed`: what failed, or waits for its next try, is tried again now.
+    RetryRequested,
     /// `pod stop`, Ctrl-C, or a deletion.
     StopRequested {
         /// Overrides `terminationGracePeriodSeconds`.
@@ -206,7 +375,14 @@ pub enum Action {
         /// How often it has been restarted; numbers its log file.
         restart: u32,
     },
-    /// Signal the container's first process (all of its processes for SIGKILL).
+    /// Run a hook of a container that runs: answered by `HookEnded`, unless the container ends first.
+    RunHook {
+        /// Whose.
+        container: Index,
+        /// Which.
+        hook: Hook,
+    },
+    /// Signal the container's first process (all of its processes for SIGKILL). A hook of it that still runs is given up.
     Signal {
         /// Which.
         container: Index,
@@ -224,8 +400,10 @@ pub struct Termination {
     pub exit_code: i32,
     /// The signal, if one ended it.
     pub signal: Option<i32>,
-    /// What went wrong, where the runtime knows it.
+    /// What went wrong, where the runtime knows it; else the termination message.
     pub message: Option<String>,
+    /// It was ended because of a probe, and so it is restarted whatever its exit code.
+    pub unhealthy: bool,
     /// When it was started; `None` if it never was.
     pub started_at: Option<Time>,
     /// When it ended; with [`STATUS_UNKNOWN`], when it was last known to run.
@@ -274,11 +452,43 @@ pub struct Container {
     pub restart_count: u32,
     /// Why it could not even be made, last time; `None` once it was.
     pub failure: Option<Failure>,
-    /// The strongest signal that was ordered for this run.
-    pub signalled: Option<i32>,
+    /// What is known of the run that goes on.
+    pub run: Run,
     /// Runs that have ended, those included whose program could not be executed.
     ended: u32,
+    /// It has run since the pod, or all of its containers, began.
+    ran: bool,
+    /// A sidecar has once started in this sandbox: what comes after it need not wait for it again.
+    has_started: bool,
     backoff: BackOff,
+}
+
+/// What is known of a run of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Where its postStart hook is.
+    pub post_start: PostStart,
+    /// Its startup probe has succeeded, or it has none.
+    pub started_up: bool,
+    /// Its readiness probe says so, or it has none.
+    pub ready: bool,
+    /// It comes to its end.
+    pub stop: Option<Stop>,
+    unhealthy: bool,
+    /// Why its postStart hook failed.
+    failure: Option<Failure>,
+}
+
+/// Where a postStart hook is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PostStart {
+    /// It is to be run.
+    #[default]
+    Due,
+    /// The supervisor was told to run it.
+    Running,
+    /// It is over, or there is none.
+    Done,
 }
 
 /// A start that failed before there was anything that could exit.

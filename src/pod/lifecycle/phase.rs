@@ -1,7 +1,7 @@
 //! How the state is told: phase, conditions, reason, exit code. Kubernetes' rules are those of the kubelet's
 //! `getPhase` and of `pkg/kubelet/status/generate.go`.
 
-use super::{Container, Kind, Phase, Pod, Sandbox, State, Time, machine::Cause};
+use super::{Container, Kind, Phase, Pod, Sandbox, Time, machine::Cause};
 
 /// `status.conditions[].type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,7 @@ pub enum ConditionType {
     Ready,
     ContainersReady,
     PodScheduled,
+    AllContainersRestarting,
 }
 
 /// One of `status.conditions`.
@@ -36,6 +37,7 @@ pub(super) struct Transitions {
     sandbox: (bool, Time),
     initialized: (bool, Time),
     ready: (bool, Time),
+    restarting: (bool, Time),
 }
 
 impl Transitions {
@@ -45,6 +47,7 @@ impl Transitions {
             sandbox: (false, now),
             initialized: (false, now),
             ready: (false, now),
+            restarting: (false, now),
         }
     }
 
@@ -79,6 +82,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::ContainersReady => "ContainersReady",
             Self::PodScheduled => "PodScheduled",
+            Self::AllContainersRestarting => "AllContainersRestarting",
         }
     }
 }
@@ -91,7 +95,7 @@ impl Pod {
             return terminal;
         }
         let mut apps = self.of(Kind::App).peekable();
-        if apps.peek().is_some() && apps.all(|(_, c)| c.has_run()) {
+        if apps.peek().is_some() && apps.all(|(_, c)| c.ran) {
             Phase::Running
         } else {
             Phase::Pending
@@ -113,6 +117,10 @@ impl Pod {
     pub fn reason(&self) -> Option<(&'static str, &str)> {
         match &self.ending.as_ref()?.cause {
             Cause::Evicted { message } => Some(("Evicted", message)),
+            Cause::DeadlineExceeded => Some((
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+            )),
             Cause::SandboxLost => Some((
                 "SandboxChanged",
                 "the pause process died, and restartPolicy Never forbids to make the sandbox again",
@@ -121,20 +129,26 @@ impl Pod {
         }
     }
 
-    /// `status.conditions`, in the kubelet's order.
+    /// `status.conditions`, in the kubelet's order; `AllContainersRestarting` only once there was a reason for it.
     #[must_use]
-    pub fn conditions(&self) -> [Condition; 5] {
+    pub fn conditions(&self) -> Vec<Condition> {
         use ConditionType as T;
         let at = &self.transitions;
         let sandbox = (self.sandbox_ready(), None, None);
         let ready = self.containers_ready();
-        [
+        let restarting = (self.is_restarting_all(), None, None);
+        let restarting = self.restarted_all.then(|| {
+            let since = at.restarting.1;
+            condition(T::AllContainersRestarting, restarting, since)
+        });
+        let usual = [
             condition(T::PodReadyToStartContainers, sandbox, at.sandbox.1),
             condition(T::Initialized, self.initialized(), at.initialized.1),
             condition(T::Ready, ready.clone(), at.ready.1),
             condition(T::ContainersReady, ready, at.ready.1),
             condition(T::PodScheduled, (true, None, None), at.created),
-        ]
+        ];
+        usual.into_iter().chain(restarting).collect()
     }
 
     /// The exit code of `pod run`: 0 if the pod succeeded, else that of the container that failed it first
@@ -162,15 +176,19 @@ impl Pod {
         }
         match self.ending.as_ref().map(|e| &e.cause) {
             Some(Cause::Stopped) => 128 + libc::SIGTERM,
-            Some(Cause::Evicted { .. }) => 128 + libc::SIGKILL,
+            Some(Cause::Evicted { .. } | Cause::DeadlineExceeded) => 128 + libc::SIGKILL,
             _ => 1,
         }
     }
 
     /// Notes when a condition changed.
     pub(super) fn observe(&mut self, now: Time) {
-        let (sandbox, initialized, ready) =
-            (self.sandbox_ready(), self.is_initialized(), self.is_ready());
+        let (sandbox, initialized, ready) = (
+            self.sandbox_ready(),
+            self.is_pod_initialized(),
+            self.is_ready(),
+        );
+        let restarting = self.is_restarting_all();
         let note = |at: &mut (bool, Time), is: bool| {
             if at.0 != is {
                 *at = (is, now);
@@ -179,6 +197,7 @@ impl Pod {
         note(&mut self.transitions.sandbox, sandbox);
         note(&mut self.transitions.initialized, initialized);
         note(&mut self.transitions.ready, ready);
+        note(&mut self.transitions.restarting, restarting);
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = (&str, &Container)> {
@@ -194,25 +213,42 @@ impl Pod {
         matches!(self.sandbox, Sandbox::Running { .. })
     }
 
-    /// Once an app has run the pod stays initialized, also while a new sandbox runs its init containers again.
-    fn is_initialized(&self) -> bool {
-        self.terminal == Some(Phase::Succeeded)
-            || self.of(Kind::App).any(|(_, c)| c.has_run())
+    /// Once a pod was initialized it stays so, also while its init containers run again.
+    fn is_pod_initialized(&self) -> bool {
+        self.transitions.initialized.0
+            || self.terminal == Some(Phase::Succeeded)
             || self.next_init().is_none()
     }
 
+    fn is_restarting_all(&self) -> bool {
+        self.again.is_some()
+    }
+
     fn is_ready(&self) -> bool {
-        self.terminal.is_none() && self.of(Kind::App).all(|(_, c)| is_running(c))
+        self.terminal.is_none() && self.unready().next().is_none()
+    }
+
+    /// Sidecars and apps that are not ready.
+    fn unready(&self) -> impl Iterator<Item = (&str, &Container)> {
+        let waited_for = self.of(Kind::Sidecar).chain(self.of(Kind::App));
+        waited_for.filter(|(_, c)| !c.ready())
     }
 
     fn initialized(&self) -> Verdict {
         if self.terminal == Some(Phase::Succeeded) {
             return (true, Some("PodCompleted"), None);
         }
-        if self.is_initialized() {
+        if self.is_pod_initialized() {
             return (true, None, None);
         }
-        let incomplete = self.of(Kind::Init).filter(|(_, c)| !c.initialized());
+        let all = self
+            .spec
+            .containers
+            .iter()
+            .zip(&self.containers)
+            .enumerate();
+        let incomplete = all.filter(|(i, _)| !self.is_initialized(*i));
+        let incomplete = incomplete.map(|(_, (spec, c))| (spec.name.as_str(), c));
         let message = format!("containers with incomplete status: {}", list(incomplete));
         (false, Some("ContainersNotInitialized"), Some(message))
     }
@@ -224,14 +260,10 @@ impl Pod {
             None if self.is_ready() => return (true, None, None),
             None => {}
         }
-        let unready = self.of(Kind::App).filter(|(_, c)| !is_running(c));
-        let message = format!("containers with unready status: {}", list(unready));
+        let unready = list(self.unready());
+        let message = format!("containers with unready status: {unready}");
         (false, Some("ContainersNotReady"), Some(message))
     }
-}
-
-fn is_running(container: &Container) -> bool {
-    matches!(container.state, State::Running { .. })
 }
 
 /// As Go prints a slice of strings.

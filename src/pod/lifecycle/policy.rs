@@ -1,6 +1,9 @@
 //! Small decisions about one container: what an exit is called, who is done, who is restarted.
 
-use super::{Container, Exit, Kind, RestartPolicy, StartFailure, State, Termination, Time};
+use super::{
+    Container, ContainerSpec, Exit, Kind, Pod, PostStart, RestartPolicy, RuleAction, Run,
+    StartFailure, State, Termination, Time,
+};
 
 /// What the container runtimes report for a program that could not be executed.
 const START_ERROR_EXIT_CODE: i32 = 128;
@@ -52,6 +55,7 @@ impl Termination {
             exit_code: 128 + libc::SIGKILL,
             signal: None,
             message: None,
+            unhealthy: container.run.unhealthy,
             started_at,
             finished_at: now,
             id,
@@ -65,6 +69,7 @@ impl Termination {
             exit_code: START_ERROR_EXIT_CODE,
             signal: None,
             message: Some(message.to_owned()),
+            unhealthy: false,
             started_at: None,
             finished_at: now,
             id: String::new(),
@@ -86,8 +91,10 @@ impl Container {
             previous: None,
             restart_count: 0,
             failure: None,
-            signalled: None,
+            run: Run::default(),
             ended: 0,
+            ran: false,
+            has_started: false,
             backoff: super::BackOff::default(),
         }
     }
@@ -107,7 +114,25 @@ impl Container {
 
     /// It runs, or has run, or its program could at least have been executed.
     pub(super) fn has_run(&self) -> bool {
-        self.last.is_some() || matches!(self.state, State::Running { .. })
+        self.last.is_some() || self.running()
+    }
+
+    /// It runs and its postStart hook is over: only now Kubernetes calls it running.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.running() && self.run.post_start == PostStart::Done && self.run.failure.is_none()
+    }
+
+    /// `started`: its startup probe has succeeded, too.
+    #[must_use]
+    pub fn started(&self) -> bool {
+        self.is_up() && self.run.started_up
+    }
+
+    /// `ready` of an app or sidecar.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.started() && self.run.ready
     }
 
     /// An init container that ran to success in this sandbox.
@@ -117,13 +142,31 @@ impl Container {
     }
 }
 
-/// Whether a container that ended so is to be started again: init containers under `Always` are retried as under
-/// `OnFailure`.
-pub(super) fn restarts(kind: Kind, policy: RestartPolicy, ended: &Termination) -> bool {
-    match (kind, policy) {
-        (_, RestartPolicy::Never) => false,
-        (Kind::Init, _) => !ended.initialized(),
-        (Kind::App, RestartPolicy::OnFailure) => ended.exit_code != 0,
-        (Kind::App, RestartPolicy::Always) => true,
+impl ContainerSpec {
+    /// What its rules say to this exit code: the first that fits. They count only with a policy of its own.
+    pub(super) fn rule(&self, exit_code: i32) -> Option<RuleAction> {
+        self.restart_policy?;
+        let fits = |codes: &[i32], negated| codes.contains(&exit_code) != negated;
+        let mut rules = self.rules.iter();
+        let rule = rules.find(|rule| fits(&rule.exit_codes, rule.negated));
+        rule.map(|rule| rule.action)
+    }
+}
+
+impl Pod {
+    /// Whether a container that ended so is to be started again: its rules, its own policy, the pod's. Init containers
+    /// under `Always` are retried as under `OnFailure`; sidecars always are (the kubelet's `ContainerShouldRestart`).
+    pub(super) fn restarts(&self, i: usize, ended: &Termination) -> bool {
+        let spec = &self.spec.containers[i];
+        if spec.kind == Kind::Sidecar || spec.rule(ended.exit_code).is_some() {
+            return true;
+        }
+        let policy = spec.restart_policy.unwrap_or(self.spec.restart_policy);
+        match (spec.kind, policy) {
+            (_, RestartPolicy::Never) => false,
+            (Kind::Init, _) => !ended.initialized(),
+            (_, RestartPolicy::OnFailure) => ended.exit_code != 0 || ended.unhealthy,
+            (_, RestartPolicy::Always) => true,
+        }
     }
 }

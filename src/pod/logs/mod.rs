@@ -209,14 +209,12 @@ mod tests {
     fn the_run_is_chosen_as_kubernetes_does() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name| std::fs::write(dir.path().join(name), "").unwrap();
-        let app = ContainerSpec {
-            name: "x".into(),
-            kind: Kind::App,
-        };
+        let app = ContainerSpec::new("x", Kind::App);
         let spec = PodSpec {
             restart_policy: RestartPolicy::OnFailure,
             grace: Duration::ZERO,
             containers: vec![app],
+            ..PodSpec::default()
         };
         let mut pod = Pod::new(spec, NOON);
         let mut after = |events: &[Event], previous| {
@@ -243,6 +241,7 @@ mod tests {
             container,
             exit: Exit::Code(code),
             oom_killed: false,
+            message: None,
         };
 
         let set_up = [

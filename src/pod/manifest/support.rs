@@ -4,13 +4,15 @@
 //! decided what to do with it. `_` and used names are done, by the plan or by validation.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
-    SecurityContext, Volume, VolumeProjection,
+    Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, TCPSocketAction,
+    Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::spec::tables;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -158,7 +160,7 @@ impl Support {
             // There is no cluster: its DNS does not exist here.
             dns_policy: _,
             scheduler_name,
-            active_deadline_seconds,
+            active_deadline_seconds: _,
             affinity,
             automount_service_account_token,
             dns_config: _,
@@ -190,7 +192,6 @@ impl Support {
         } = spec;
         let path = "spec";
         self.host_network = *host_network == Some(true);
-        self.refuse(path, "activeDeadlineSeconds", active_deadline_seconds);
         self.refuse_unless(path, "hostUsers", *host_users != Some(false));
         self.refuse(path, "readinessGates", readiness_gates);
         self.refuse(path, "resourceClaims", resource_claims);
@@ -243,10 +244,10 @@ impl Support {
             self.volume(&format!("spec.volumes[{index}]"), volume);
         }
         for (index, container) in spec.init_containers.iter().flatten().enumerate() {
-            self.container(&format!("spec.initContainers[{index}]"), container, true);
+            self.container(&format!("spec.initContainers[{index}]"), container);
         }
         for (index, container) in spec.containers.iter().enumerate() {
-            self.container(&format!("spec.containers[{index}]"), container, false);
+            self.container(&format!("spec.containers[{index}]"), container);
         }
     }
 
@@ -332,7 +333,7 @@ impl Support {
         self.refuse(path, "vsphereVolume", vsphere_volume);
     }
 
-    fn container(&mut self, path: &str, container: &Container, init: bool) {
+    fn container(&mut self, path: &str, container: &Container) {
         let Container {
             name: _,
             image: _,
@@ -348,8 +349,8 @@ impl Support {
             readiness_probe,
             resize_policy,
             resources,
-            restart_policy,
-            restart_policy_rules,
+            restart_policy: _,
+            restart_policy_rules: _,
             security_context,
             startup_probe,
             stdin,
@@ -360,16 +361,20 @@ impl Support {
             volume_devices,
             volume_mounts: _,
         } = container;
-        if !init || restart_policy.as_deref() == Some("Always") {
-            // On an init container that is no sidecar they are forbidden by Kubernetes itself.
-            self.refuse(path, "lifecycle", lifecycle);
-            self.refuse(path, "livenessProbe", liveness_probe);
-            self.refuse(path, "readinessProbe", readiness_probe);
-            self.refuse(path, "startupProbe", startup_probe);
+        if let Some(lifecycle) = lifecycle {
+            self.lifecycle(&format!("{path}.lifecycle"), lifecycle);
+        }
+        let probes = [
+            ("livenessProbe", liveness_probe),
+            ("readinessProbe", readiness_probe),
+            ("startupProbe", startup_probe),
+        ];
+        for (field, probe) in probes {
+            if let Some(probe) = probe {
+                self.probe(&format!("{path}.{field}"), probe);
+            }
         }
         self.refuse(path, "resizePolicy", resize_policy);
-        self.refuse(path, "restartPolicy", restart_policy);
-        self.refuse(path, "restartPolicyRules", restart_policy_rules);
         self.refuse_unless(path, "stdin", *stdin != Some(true));
         self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));
@@ -394,6 +399,81 @@ impl Support {
         if let Some(context) = security_context {
             self.security(&format!("{path}.securityContext"), context);
         }
+    }
+
+    fn lifecycle(&mut self, path: &str, lifecycle: &Lifecycle) {
+        let Lifecycle {
+            post_start,
+            pre_stop,
+            stop_signal,
+        } = lifecycle;
+        // The API server wants spec.os.name with it, for Windows has other signals.
+        let signal = stop_signal.as_deref();
+        self.refuse_unless(path, "stopSignal", signal.is_none_or(is_known_signal));
+        for (field, hook) in [("postStart", post_start), ("preStop", pre_stop)] {
+            if let Some(hook) = hook {
+                let LifecycleHandler {
+                    exec: _,
+                    http_get,
+                    sleep: _,
+                    tcp_socket: _, // accepted, and it fails: as in Kubernetes
+                } = hook;
+                self.http_get(&format!("{path}.{field}.httpGet"), http_get.as_ref());
+            }
+        }
+    }
+
+    fn probe(&mut self, path: &str, probe: &Probe) {
+        let Probe {
+            exec: _,
+            failure_threshold: _,
+            grpc,
+            http_get,
+            initial_delay_seconds: _,
+            period_seconds: _,
+            success_threshold: _,
+            tcp_socket,
+            termination_grace_period_seconds: _,
+            timeout_seconds: _,
+        } = probe;
+        self.http_get(&format!("{path}.httpGet"), http_get.as_ref());
+        if let Some(TCPSocketAction { host, port: _ }) = tcp_socket {
+            self.address(&format!("{path}.tcpSocket"), host.as_deref());
+        }
+        if let Some(GRPCAction {
+            mode,
+            port: _,
+            service: _,
+        }) = grpc
+        {
+            let plain = mode.as_deref().is_none_or(|mode| mode == "Plaintext");
+            self.refuse_unless(&format!("{path}.grpc"), "mode", plain);
+        }
+    }
+
+    /// There is no TLS here, and no name is looked up.
+    fn http_get(&mut self, path: &str, get: Option<&HTTPGetAction>) {
+        let Some(HTTPGetAction {
+            host,
+            http_headers: _,
+            path: _,
+            port: _,
+            protocol,
+            scheme,
+        }) = get
+        else {
+            return;
+        };
+        let scheme = scheme.as_deref();
+        self.refuse_unless(path, "scheme=HTTPS", scheme != Some("HTTPS"));
+        self.refuse(path, "protocol", protocol);
+        self.address(path, host.as_deref());
+    }
+
+    fn address(&mut self, path: &str, host: Option<&str>) {
+        let host = host.filter(|host| !host.is_empty());
+        let number = host.is_none_or(|host| host.parse::<std::net::IpAddr>().is_ok());
+        self.refuse_unless(path, "host (names; addresses are done)", number);
     }
 
     fn port(&mut self, path: &str, port: &ContainerPort) {
@@ -461,4 +541,8 @@ impl Support {
         } = context;
         self.ignore(path, "windowsOptions", windows_options);
     }
+}
+
+fn is_known_signal(name: &str) -> bool {
+    tables::signal(name).is_some()
 }

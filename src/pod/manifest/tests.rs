@@ -215,14 +215,15 @@ fn depth_is_bounded() {
 #[test]
 fn what_is_not_done_yet_is_refused_in_one_error() {
     let text = pod(
-        "  activeDeadlineSeconds: 5\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, nfs: {server: s, path: /}}\n  - {name: w, projected: {sources: [{serviceAccountToken: {path: t}}]}}",
-        "    livenessProbe: {exec: {command: [a]}}\n    tty: true\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
+        "  subdomain: x\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, nfs: {server: s, path: /}}\n  - {name: w, projected: {sources: [{serviceAccountToken: {path: t}}]}}",
+        "    livenessProbe: {httpGet: {port: 1, scheme: HTTPS, host: a.b}}\n    tty: true\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
     );
     assert_eq!(
         error(&text),
         concat!(
-            "pod.yaml: spec.activeDeadlineSeconds, ",
-            "spec.volumes[0].nfs, spec.volumes[1].projected.sources[0].serviceAccountToken, spec.containers[0].livenessProbe, spec.containers[0].tty, ",
+            "pod.yaml: spec.volumes[0].nfs, spec.volumes[1].projected.sources[0].serviceAccountToken, ",
+            "spec.containers[0].livenessProbe.httpGet.scheme=HTTPS, ",
+            "spec.containers[0].livenessProbe.httpGet.host (names; addresses are done), spec.containers[0].tty, ",
             "spec.containers[0].ports[0].hostPort, ",
             "spec.containers[0].resources.limits[example.com/gpu], ",
             "spec.containers[0].resources.requests[example.com/gpu]: not supported yet by runp ",
@@ -233,14 +234,21 @@ fn what_is_not_done_yet_is_refused_in_one_error() {
 }
 
 #[test]
-fn sidecars_are_refused_by_their_restart_policy() {
-    let text = pod(
-        "  initContainers:\n  - {name: s, image: i, restartPolicy: Always, readinessProbe: {exec: {command: [a]}}}",
-        "",
-    );
-    let message = error(&text);
-    let start = "pod.yaml: spec.initContainers[0].readinessProbe, spec.initContainers[0].restartPolicy: not supported yet";
-    assert!(message.starts_with(start), "{message}");
+fn probes_and_hooks_are_for_sidecars_and_apps() {
+    let with = |policy: &str| {
+        pod(
+            &format!(
+                "  initContainers:\n  - {{name: s, image: i{policy}, readinessProbe: {{exec: {{command: [a]}}}}}}"
+            ),
+            "",
+        )
+    };
+    parse("pod.yaml", &with(", restartPolicy: Always")).unwrap();
+    for policy in ["", ", restartPolicy: OnFailure"] {
+        let message = error(&with(policy));
+        let told = "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always";
+        assert!(message.contains(told), "{message}");
+    }
 }
 
 #[test]

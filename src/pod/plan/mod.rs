@@ -1,6 +1,7 @@
 //! Manifest to pod plan: pure. Everything that can be decided without touching the kernel is decided here, and
 //! `runp pod plan` prints it without privileges.
 
+mod calls;
 mod downward;
 mod env;
 mod host;
@@ -15,15 +16,15 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
 use oci_spec::runtime::{
     LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Root, Spec,
 };
 
+use super::calls::CallPlan;
 use super::images::{self, Image};
-use super::lifecycle::{ContainerSpec, Kind, PodSpec, RestartPolicy};
+use super::lifecycle::{BackOffLimits, Kind, PodSpec};
 use super::lint;
 use super::manifest::Manifest;
 use super::volumes::payload::Payload;
@@ -195,6 +196,8 @@ pub struct ContainerPlan {
     pub volume_mounts: Vec<VolumeMountPlan>,
     /// Why it cannot be started (`CreateContainerConfigError`), in Kubernetes' words.
     pub config_error: Option<String>,
+    /// Its probes and hooks.
+    pub calls: CallPlan,
 }
 
 /// Stands for the pid of the pause process in the namespace paths of a planned configuration.
@@ -239,6 +242,8 @@ pub struct PlanOptions {
     pub claims: PathBuf,
     /// The machine.
     pub node: Node,
+    /// How long the back-off of its containers may get.
+    pub back_off: BackOffLimits,
 }
 
 /// What every container's plan starts from: the default configuration of a container in a pod, as containerd's CRI
@@ -307,25 +312,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         uid: options.uid.clone(),
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         qos: qos(spec),
-        lifecycle: PodSpec {
-            restart_policy: match spec.restart_policy.as_deref() {
-                Some("Never") => RestartPolicy::Never,
-                Some("OnFailure") => RestartPolicy::OnFailure,
-                _ => RestartPolicy::Always,
-            },
-            grace: Duration::from_secs(
-                spec.termination_grace_period_seconds
-                    .and_then(|seconds| seconds.try_into().ok())
-                    .unwrap_or(30),
-            ),
-            containers: containers
-                .iter()
-                .map(|c| ContainerSpec {
-                    name: c.name.clone(),
-                    kind: c.kind,
-                })
-                .collect(),
-        },
+        lifecycle: calls::lifecycle(spec, options.back_off),
         name,
         sandbox,
         volumes,
@@ -357,8 +344,12 @@ fn selinux(spec: &k8s::PodSpec) -> Vec<String> {
 fn containers_of(spec: &k8s::PodSpec) -> impl Iterator<Item = (String, Kind, &k8s::Container)> {
     let inits = spec.init_containers.iter().flatten().enumerate();
     let apps = spec.containers.iter().enumerate();
+    let kind = |c: &k8s::Container| match c.restart_policy.as_deref() {
+        Some("Always") => Kind::Sidecar,
+        _ => Kind::Init,
+    };
     inits
-        .map(|(i, c)| (format!("spec.initContainers[{i}]"), Kind::Init, c))
+        .map(move |(i, c)| (format!("spec.initContainers[{i}]"), kind(c), c))
         .chain(apps.map(|(i, c)| (format!("spec.containers[{i}]"), Kind::App, c)))
 }
 
@@ -482,6 +473,7 @@ impl Context<'_> {
             late,
             volume_mounts,
             config_error,
+            calls: calls::calls(container),
         })
     }
 

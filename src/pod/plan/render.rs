@@ -113,20 +113,18 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
 
 /// Volumes, sandbox, inits one after the other, apps together.
 fn order(plan: &PodPlan) -> Vec<(String, String)> {
-    let names = |wanted: Kind| {
-        let containers = plan.containers.iter().filter(move |c| c.kind == wanted);
-        containers.map(|c| c.name.as_str()).collect::<Vec<_>>()
-    };
     let mut steps = vec![
         "volumes".to_owned(),
         "sandbox: pause with its namespaces".to_owned(),
     ];
-    steps.extend(
-        names(Kind::Init)
-            .iter()
-            .map(|name| format!("init {name}, to its end with success")),
-    );
-    steps.push(format!("apps {}, together", names(Kind::App).join(", ")));
+    steps.extend(plan.containers.iter().filter_map(|c| match c.kind {
+        Kind::Init => Some(format!("init {}, to its end with success", c.name)),
+        Kind::Sidecar => Some(format!("sidecar {}, until it has started", c.name)),
+        Kind::App => None,
+    }));
+    let apps = plan.containers.iter().filter(|c| c.kind == Kind::App);
+    let apps: Vec<&str> = apps.map(|c| c.name.as_str()).collect();
+    steps.push(format!("apps {}, together", apps.join(", ")));
     let numbered = steps.into_iter().enumerate();
     numbered
         .map(|(index, step)| (format!("{}.", index + 1), step))
@@ -136,6 +134,7 @@ fn order(plan: &PodPlan) -> Vec<(String, String)> {
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Init => "init",
+        Kind::Sidecar => "sidecar",
         Kind::App => "app",
     }
 }

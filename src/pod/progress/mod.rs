@@ -170,6 +170,7 @@ mod tests {
             container: Index(container),
             exit: Exit::Code(code),
             oom_killed: false,
+            message: None,
         }
     }
 
@@ -183,14 +184,12 @@ mod tests {
     impl Watched {
         fn new() -> Self {
             let containers = [("fetch", Kind::Init), ("web", Kind::App)];
-            let containers = containers.map(|(name, kind)| ContainerSpec {
-                name: name.into(),
-                kind,
-            });
+            let containers = containers.map(|(name, kind)| ContainerSpec::new(name, kind));
             let spec = PodSpec {
                 restart_policy: RestartPolicy::Always,
                 grace: Duration::from_secs(30),
                 containers: containers.into(),
+                ..PodSpec::default()
             };
             let pod = Pod::new(spec, ms(0));
             let view = View::new(&pod, Glyphs::Unicode);

@@ -57,8 +57,8 @@ pub fn pod_with_status(mut pod: Manifest, uid: &str, life: &Pod, alive: &Livenes
     };
     let (init_container_statuses, container_statuses) = match &pod.spec {
         Some(spec) => (
-            view.statuses(Kind::Init, spec.init_containers.as_deref().unwrap_or(&[])),
-            view.statuses(Kind::App, &spec.containers),
+            view.statuses(true, spec.init_containers.as_deref().unwrap_or(&[])),
+            view.statuses(false, &spec.containers),
         ),
         None => (Vec::new(), Vec::new()),
     };
@@ -101,17 +101,17 @@ struct View<'a> {
 
 impl View<'_> {
     /// In the manifest's order, which is the lifecycle's.
-    fn statuses(&self, kind: Kind, manifest: &[ManifestContainer]) -> Vec<ContainerStatus> {
+    fn statuses(&self, init: bool, manifest: &[ManifestContainer]) -> Vec<ContainerStatus> {
         let specs = &self.life.spec().containers;
         let of_kind = specs.iter().zip(self.life.containers());
         of_kind
-            .filter(|(spec, _)| spec.kind == kind)
+            .filter(|(spec, _)| (spec.kind != Kind::App) == init)
             .zip(manifest)
             .map(|((spec, container), manifest)| ContainerStatus {
                 image: manifest.image.clone().unwrap_or_default(),
-                ready: match kind {
+                ready: match spec.kind {
                     Kind::Init => container.initialized(),
-                    Kind::App => is_running(container),
+                    Kind::Sidecar | Kind::App => container.ready(),
                 },
                 ..self.status(&spec.name, container)
             })
@@ -122,13 +122,19 @@ impl View<'_> {
         let last = container.last.as_ref();
         let previous = container.previous.as_ref();
         let (state, last_state) = match (&container.state, last) {
-            (State::Running { started_at, .. }, _) => (running(*started_at), last),
+            (State::Running { started_at, .. }, _) if container.is_up() => {
+                (running(*started_at), last)
+            }
             (State::BackOff { delay, .. }, _) => {
                 let failure = container.failure.clone();
                 let crash = || self.crash_loop(name, *delay);
                 (waiting(failure.unwrap_or_else(crash)), last)
             }
             (State::Creating, _) => (waiting(self.not_yet()), last),
+            (State::Running { .. }, _) => {
+                let failure = container.run.failure().cloned();
+                (waiting(failure.unwrap_or_else(|| self.not_yet())), last)
+            }
             (State::Terminated, Some(end)) => (terminated(end), previous),
             (State::Pending | State::Terminated, _) => match (&container.failure, last) {
                 (Some(failure), _) => (waiting(failure.clone()), last),
@@ -146,7 +152,7 @@ impl View<'_> {
             last_state: Some(last_state.map(terminated).unwrap_or_default()),
             name: name.to_owned(),
             restart_count: i32::try_from(container.restart_count).unwrap_or(i32::MAX),
-            started: Some(is_running(container)),
+            started: Some(container.started()),
             state: Some(state),
             ..ContainerStatus::default()
         }
@@ -158,7 +164,7 @@ impl View<'_> {
             return failure.clone();
         }
         let mut containers = self.life.spec().containers.iter();
-        let reason = if containers.any(|c| c.kind == Kind::Init) {
+        let reason = if containers.any(|c| c.kind != Kind::App) {
             "PodInitializing"
         } else {
             "ContainerCreating"
@@ -180,10 +186,6 @@ impl View<'_> {
             message,
         }
     }
-}
-
-fn is_running(container: &Container) -> bool {
-    matches!(container.state, State::Running { .. })
 }
 
 fn running(started_at: Time) -> ContainerState {

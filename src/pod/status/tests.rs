@@ -24,10 +24,7 @@ fn manifest(inits: &[&str], apps: &[&str]) -> Manifest {
 
 /// A pod with init container `i` and apps `a` and `b`, to which all that has happened, one event a second.
 fn lived(restart_policy: RestartPolicy, events: &[Event]) -> Pod {
-    let named = |name: &str, kind| ContainerSpec {
-        name: name.to_owned(),
-        kind,
-    };
+    let named = |name: &str, kind| ContainerSpec::new(name, kind);
     let spec = PodSpec {
         restart_policy,
         grace: Duration::from_secs(30),
@@ -36,6 +33,7 @@ fn lived(restart_policy: RestartPolicy, events: &[Event]) -> Pod {
             named("a", Kind::App),
             named("b", Kind::App),
         ],
+        ..PodSpec::default()
     };
     let mut pod = Pod::new(spec, at(0));
     for (second, event) in (1..).zip(events) {
@@ -66,6 +64,7 @@ fn exited(container: usize, exit: Exit) -> Event {
         container: Index(container),
         exit,
         oom_killed: false,
+        message: None,
     }
 }
 
@@ -209,6 +208,7 @@ fn ends_of_all_kinds_have_their_words() {
         container: Index(1),
         exit: Exit::Signal(9),
         oom_killed: true,
+        message: None,
     };
     let broken = Event::VolumesFailed {
         message: "hostPath type check failed".into(),

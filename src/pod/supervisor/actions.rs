@@ -22,7 +22,9 @@ impl Supervisor<'_> {
             Action::StartSandbox => Some(self.start_sandbox()),
             Action::StopSandbox => self.stop_sandbox(),
             Action::Start { container, restart } => Some(self.start(container, restart)),
+            Action::RunHook { container, hook } => self.run_hook(container, hook),
             Action::Signal { container, signal } => {
+                self.give_up_hooks(container);
                 if let Err(e) = self.signal(container, signal) {
                     log::error!("{e}");
                 }

@@ -29,6 +29,7 @@ pub(super) enum Source {
     Signals,
     Listener,
     Connection(u64),
+    Call(u64),
 }
 
 impl Supervisor<'_> {
@@ -40,6 +41,10 @@ impl Supervisor<'_> {
         for (source, fd) in self.sources() {
             sources.push(source);
             files.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        for (number, fd, flags) in self.calls.waits_for() {
+            sources.push(Source::Call(number));
+            files.push(PollFd::from_borrowed_fd(fd, flags));
         }
         let timeout = self.timeout(refresh);
         match poll(&mut files, timeout.as_ref()) {
@@ -84,13 +89,15 @@ impl Supervisor<'_> {
         let now = self.clock.now();
         let retry = (!self.unwritten.is_empty()).then(|| now.after(RETRY_JOURNAL));
         let refresh = refresh.map(|refresh| now.after(refresh));
-        let times = [self.life.deadline(), self.next_check, retry, refresh];
+        let calls = self.calls.deadline();
+        let times = [self.life.deadline(), self.next_check, retry, refresh, calls];
         let next = times.into_iter().flatten().min()?;
         Timespec::try_from(next.since(now)).ok()
     }
 
     pub(super) fn look_at_time(&mut self, watch: Watch<'_>) {
         self.write_journal();
+        self.look_at_calls(watch);
         let now = self.clock.now();
         if self.life.deadline().is_some_and(|deadline| deadline <= now) {
             self.happens(Event::Tick, watch);
@@ -136,6 +143,7 @@ impl Supervisor<'_> {
                 self.connections.extend(connection.map(|fd| (id, fd)));
             }
             Source::Connection(id) => self.look_at_request(id, watch),
+            Source::Call(number) => self.look_at_call(number, watch),
         }
         Ok(())
     }
@@ -165,6 +173,7 @@ impl Supervisor<'_> {
             container,
             exit,
             oom_killed,
+            message: None,
         };
         self.happens(event, watch);
         Ok(())

@@ -4,12 +4,13 @@
 //! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
 //! to be done; the outcome of that is an event again.
 //!
-//! Here is the loop; [`actions`] has what is done, [`events`] what is waited for.
+//! Here is the loop; [`actions`] has what is done, [`calls`] probes and hooks, [`events`] what is waited for.
 //!
 //! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
 //! hold a file that is closed already.
 
 mod actions;
+mod calls;
 mod clock;
 mod events;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal as SignalName};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use self::calls::Calls;
 use self::clock::Clock;
 use super::container::Output;
 use super::control::Listener;
@@ -72,6 +74,7 @@ pub struct Supervisor<'a> {
     connections: BTreeMap<u64, OwnedFd>,
     pause: Option<Child>,
     containers: Vec<Slot>,
+    calls: Calls,
     /// The root of the container whose turn is next, made while pause or the container before it starts.
     next_root: Option<(Index, OwnedFd)>,
     next_check: Option<Time>,
@@ -133,6 +136,7 @@ impl<'a> Supervisor<'a> {
                 connections: BTreeMap::new(),
                 pause: None,
                 containers: plan.containers.iter().map(|_| Slot::default()).collect(),
+                calls: Calls::default(),
                 next_root: None,
                 next_check: None,
                 dir,
@@ -177,6 +181,7 @@ impl<'a> Supervisor<'a> {
         self.unwritten.push_back((now, Entry::Event(event.clone())));
         self.write_journal();
         let actions = self.life.step(&event, now);
+        self.keep_probes();
         watch(Seen::Event(&event, &self.life));
         for action in actions {
             log::debug!("pod {}: {action:?}", self.plan.name);

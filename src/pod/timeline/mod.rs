@@ -54,6 +54,7 @@ pub enum Role {
     Volumes,
     Sandbox,
     Init,
+    Sidecar,
     App,
 }
 
@@ -63,6 +64,7 @@ impl Role {
         match self {
             Self::Volumes | Self::Sandbox => "pod",
             Self::Init => "init",
+            Self::Sidecar => "side",
             Self::App => "app",
         }
     }

@@ -139,7 +139,7 @@ impl Picture {
     fn background(&mut self, row: &Row, top: f64) {
         let fill = match row.role {
             Role::Volumes | Role::Sandbox => "#f7f8fa",
-            Role::Init => "#f1f6fe",
+            Role::Init | Role::Sidecar => "#f1f6fe",
             Role::App => "#effaf4",
         };
         let width = WIDTH - 2.0 * MARGIN + 16.0;
@@ -227,7 +227,7 @@ impl Picture {
             }
             (Activity::Creating, _) => ("create", tip),
             (Activity::BackOff, _) => ("back", tip),
-            (Activity::Running, Role::Init) => ("init", tip),
+            (Activity::Running, Role::Init | Role::Sidecar) => ("init", tip),
             (Activity::Running, Role::App) => ("app", tip),
             (Activity::Running, _) => ("sandbox", tip),
         };

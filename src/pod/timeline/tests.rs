@@ -25,6 +25,7 @@ fn exited(container: usize, exit: Exit) -> Event {
         container: Index(container),
         exit,
         oom_killed: false,
+        message: None,
     }
 }
 
@@ -35,14 +36,14 @@ fn replay(
     events: &[(u64, Event)],
     now: u64,
 ) -> Timeline {
-    let containers = containers.iter().map(|(name, kind)| ContainerSpec {
-        name: (*name).to_owned(),
-        kind: *kind,
-    });
+    let containers = containers
+        .iter()
+        .map(|(name, kind)| ContainerSpec::new(*name, *kind));
     let spec = PodSpec {
         restart_policy: policy,
         grace: Duration::from_secs(30),
         containers: containers.collect(),
+        ..PodSpec::default()
     };
     let entry = |(at, event): &(u64, Event)| (us(*at), Entry::Event(event.clone()));
     let record = Record {

@@ -132,6 +132,7 @@ impl Source {
             Self::Sandbox => Role::Sandbox,
             Self::Container(Index(i)) => match spec.containers[i].kind {
                 Kind::Init => Role::Init,
+                Kind::Sidecar => Role::Sidecar,
                 Kind::App => Role::App,
             },
         }

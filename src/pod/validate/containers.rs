@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 
 use super::field::{Errors, Path};
-use super::{env, names, resources, security, volumes};
+use super::{calls, env, names, resources, security, volumes};
 
 /// What Kubernetes says of probes and hooks where they have no meaning.
 const NO_SIDECAR: &str = "may not be set for init containers without restartPolicy=Always";
 
 pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes: &BTreeSet<&str>) {
     let mut names = BTreeSet::new();
+    let grace = pod.termination_grace_period_seconds.unwrap_or(30);
     let path = spec.child("containers");
     if pod.containers.is_empty() {
         errors.required(&path, "");
@@ -19,6 +20,7 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
     for (index, container) in pod.containers.iter().enumerate() {
         let path = path.index(index);
         common(errors, &path, container, pod, volumes);
+        calls::validate(errors, &path, container, grace);
         unique(errors, &path, container, &mut names);
     }
     host_network(errors, &path, pod, &pod.containers);
@@ -29,7 +31,9 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
         let path = path.index(index);
         common(errors, &path, container, pod, volumes);
         unique(errors, &path, container, &mut names);
-        init(errors, &path, container);
+        if init(errors, &path, container) {
+            calls::validate(errors, &path, container, grace);
+        }
     }
     host_network(errors, &path, pod, inits);
 }
@@ -46,10 +50,10 @@ fn unique<'a>(
     }
 }
 
-/// An init container that is no sidecar runs to its end: nobody asks whether it is ready.
-fn init(errors: &mut Errors, path: &Path, container: &Container) {
+/// An init container that is no sidecar runs to its end: nobody asks whether it is ready. `false` if somebody wants to.
+fn init(errors: &mut Errors, path: &Path, container: &Container) -> bool {
     if container.restart_policy.as_deref() == Some("Always") {
-        return;
+        return true;
     }
     let fields = [
         ("lifecycle", container.lifecycle.is_some()),
@@ -62,6 +66,7 @@ fn init(errors: &mut Errors, path: &Path, container: &Container) {
             errors.forbidden(&path.child(field), NO_SIDECAR);
         }
     }
+    fields.iter().all(|(_, set)| !set)
 }
 
 fn common(

@@ -94,6 +94,13 @@ impl Errors {
         self.add(path, format_args!("Not found: {}", value.shown()));
     }
 
+    pub(super) fn too_many(&mut self, path: &Path, actual: usize, most: usize) {
+        self.add(
+            path,
+            format_args!("Too many: {actual}: must have at most {most} items"),
+        );
+    }
+
     pub(super) fn forbidden(&mut self, path: &Path, why: &str) {
         self.add(path, format_args!("Forbidden: {why}"));
     }

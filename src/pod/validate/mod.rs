@@ -3,6 +3,7 @@
 //! The rules and the texts are those of `pkg/apis/core/validation` of Kubernetes. Each rule that is broken is told, in
 //! the order in which the API server tells them. Only a path may differ: it is always that of the manifest's field.
 
+mod calls;
 mod containers;
 mod env;
 mod field;
@@ -101,6 +102,10 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
             &grace,
             "must be greater than or equal to 0",
         );
+    }
+    if let Some(seconds) = spec.active_deadline_seconds {
+        let path = path.child("activeDeadlineSeconds");
+        errors.within(&path, seconds, 1..=i64::from(i32::MAX));
     }
     if let Some(context) = &spec.security_context {
         security::pod(errors, &path.child("securityContext"), context);

@@ -59,6 +59,7 @@ impl Story {
             container: Index(i),
             exit,
             oom_killed: false,
+            message: None,
         })
     }
 
@@ -514,6 +515,7 @@ fn an_init_killed_for_want_of_memory_has_failed_even_if_it_exits_with_zero() {
         container: Index(0),
         exit: Exit::Code(0),
         oom_killed: true,
+        message: None,
     });
     assert_eq!(again, [start(0, 1)]);
     assert_eq!(

@@ -10,12 +10,8 @@ use super::{ContainerSpec, Kind, PodSpec, RestartPolicy, Time};
 
 /// A pod with this many init containers (`i0`, `i1`, ...) and apps (`a0`, `a1`, ...), and 30 s of grace.
 pub(super) fn spec(restart_policy: RestartPolicy, inits: usize, apps: usize) -> PodSpec {
-    let named = |kind: Kind, letter: char| {
-        move |n: usize| ContainerSpec {
-            name: format!("{letter}{n}"),
-            kind,
-        }
-    };
+    let named =
+        |kind: Kind, letter: char| move |n: usize| ContainerSpec::new(format!("{letter}{n}"), kind);
     PodSpec {
         restart_policy,
         grace: Duration::from_secs(30),
@@ -23,6 +19,7 @@ pub(super) fn spec(restart_policy: RestartPolicy, inits: usize, apps: usize) -> 
             .map(named(Kind::Init, 'i'))
             .chain((0..apps).map(named(Kind::App, 'a')))
             .collect(),
+        ..PodSpec::default()
     }
 }
 

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::pod::lifecycle::BackOffLimits;
 use crate::pod::manifest::{Source, load};
 
 /// A directory with `pod.yaml` and the images `busybox` and `registry:5000/team/tool`.
@@ -36,6 +37,7 @@ impl Place {
         plan(
             &manifest,
             &PlanOptions {
+                back_off: BackOffLimits::default(),
                 rootfs: rootfs.collect(),
                 uid: "the-uid".into(),
                 claims: "/claims".into(),

@@ -229,6 +229,7 @@ fn who_is_killed_first_follows_the_class_and_the_share() {
             uid: String::new(),
             claims: "/c".into(),
             node: protecting,
+            back_off: BackOffLimits::default(),
         },
     )
     .unwrap();

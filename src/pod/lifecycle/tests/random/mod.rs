@@ -16,7 +16,10 @@ mod world;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::super::{Action, Event, Exit, Index, Phase, Pod, PodSpec, RestartPolicy, Time};
+use super::super::{
+    Action, ContainerSpec, Event, Exit, Index, Kind, Phase, Pod, PodSpec, ProbeKind, ProbeSpec,
+    RestartPolicy, RestartRule, RuleAction, Time,
+};
 use super::{ms, spec};
 
 const SEQUENCES: u64 = 100_000;
@@ -62,10 +65,21 @@ impl Rng {
 }
 
 /// When each attempt at something was started, and when it ended or failed.
-#[derive(Default)]
 struct History {
     started: Option<Time>,
     attempts: Vec<(Time, Time)>,
+    /// The longest delay.
+    max: Duration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            started: None,
+            attempts: Vec::new(),
+            max: Duration::from_secs(300),
+        }
+    }
 }
 
 /// A container as the world knows it, told only by the actions and events themselves.
@@ -73,9 +87,25 @@ struct History {
 struct Process {
     alive: bool,
     creating: bool,
-    signalled: Option<i32>,
-    /// Its last run in this sandbox ended well.
+    /// It got its stop signal then.
+    asked: Option<Time>,
+    killed: bool,
+    /// When its grace is over, for a reason of its own.
+    due: Option<Time>,
+    /// It was told to end without any grace.
+    at_once: bool,
+    pre_stop_run: bool,
+    /// Its postStart hook is over and went well; its startup probe has succeeded.
+    hooked: bool,
+    started_up: bool,
+    unhealthy: bool,
+    /// The run that ended last was.
+    was_unhealthy: bool,
+    oom: bool,
+    /// Its last run in this sandbox ended well, or it has started in it if it is a sidecar.
     succeeded: bool,
+    /// It has not ended since it, or its sandbox, began.
+    fresh: bool,
     history: History,
     /// Runs that ended.
     ended: u32,
@@ -99,10 +129,48 @@ struct World {
     lost: bool,
     accepted: bool,
     start_requested: bool,
-    /// When SIGKILL is due.
+    /// The pod comes to its end: when the grace is over.
     stop: Option<Time>,
-    evicted: bool,
+    /// Containers from this one on begin again; by a rule, or with grace until then.
+    again: Option<(usize, Option<Time>)>,
+    /// Failed, whatever its containers say.
+    failed: bool,
     terminal: Option<Phase>,
+}
+
+/// Anything that a container may have, at random.
+fn vary(container: &mut ContainerSpec, rng: &mut Rng) {
+    if container.kind == Kind::Init && rng.one_in(3) {
+        container.kind = Kind::Sidecar;
+    }
+    if container.kind == Kind::Sidecar {
+        container.restart_policy = Some(RestartPolicy::Always);
+    } else if rng.one_in(4) {
+        let policies = [RestartPolicy::Never, RestartPolicy::OnFailure];
+        container.restart_policy = Some(rng.of(&policies));
+    }
+    if container.restart_policy.is_some() && rng.one_in(2) {
+        container.rules.push(RestartRule {
+            action: rng.of(&[RuleAction::Restart, RuleAction::RestartAllContainers]),
+            negated: rng.one_in(3),
+            exit_codes: vec![1, 0],
+        });
+    }
+    if container.kind == Kind::Init {
+        return;
+    }
+    container.post_start = rng.one_in(4);
+    container.pre_stop = rng.one_in(3);
+    for kind in [
+        ProbeKind::Startup,
+        ProbeKind::Liveness,
+        ProbeKind::Readiness,
+    ] {
+        let grace = rng.of(&[None, Some(0), Some(7)]).map(Duration::from_secs);
+        if rng.one_in(4) {
+            container.probes.push(ProbeSpec { kind, grace });
+        }
+    }
 }
 
 type Checked = Result<(), String>;
@@ -138,10 +206,26 @@ impl World {
             1 + rng.below(3) as usize,
         );
         spec.grace = Duration::from_secs(rng.of(&[0, 1, 30]));
+        spec.back_off.max = Duration::from_secs(rng.of(&[300, 300, 15, 3]));
+        if rng.one_in(10) {
+            spec.active_deadline = Some(Duration::from_secs(rng.of(&[5, 60, 1000])));
+        }
+        for container in &mut spec.containers {
+            vary(container, &mut rng);
+        }
+        let max = spec.back_off.max;
+        let process = |_: &ContainerSpec| Process {
+            fresh: true,
+            history: History {
+                max,
+                ..History::default()
+            },
+            ..Process::default()
+        };
         Self {
             now: ms(0),
             pod: Pod::new(spec.clone(), ms(0)),
-            processes: spec.containers.iter().map(|_| Process::default()).collect(),
+            processes: spec.containers.iter().map(process).collect(),
             rng,
             spec,
             log: Vec::new(),
@@ -154,7 +238,8 @@ impl World {
             accepted: false,
             start_requested: false,
             stop: None,
-            evicted: false,
+            again: None,
+            failed: false,
             terminal: None,
         }
     }
@@ -213,7 +298,7 @@ impl World {
     /// Whatever state it is in, a stop ends the pod in a few more steps.
     fn bring_to_an_end(&mut self) -> Checked {
         self.feed(Event::StopRequested { grace: None })?;
-        for _ in 0..40 {
+        for _ in 0..60 {
             if self.pod.finished() {
                 break;
             }
@@ -234,6 +319,7 @@ impl World {
                     container: Index(i),
                     exit: Exit::Signal(9),
                     oom_killed: false,
+                    message: None,
                 })?;
             }
         }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::super::{
-    Action, Container, Index, Kind, Phase, RestartPolicy, Sandbox, State, Time, Volumes,
+    Action, Container, Hook, Index, Kind, Phase, RestartPolicy, RuleAction, Sandbox, State, Time,
+    Volumes,
 };
 use super::{Checked, History, Process, World};
 
@@ -36,21 +37,137 @@ impl World {
                 self.start_is_legal(container, restart)?;
                 hold!(!ended, "a start after the end");
             }
-            Action::Signal { container, signal } => {
-                let process = &self.processes[container.0];
-                hold!(process.alive, "signals a container that does not run");
-                let stronger = match process.signalled {
-                    None => true,
-                    Some(before) => before != signal && before != libc::SIGKILL,
-                };
-                hold!(stronger, "signals twice");
-                hold!(self.lost || self.stop.is_some(), "a signal for no reason");
-                let due = self.lost || self.stop.is_some_and(|at| self.now >= at);
-                let expected = if due { libc::SIGKILL } else { libc::SIGTERM };
-                hold!(signal == expected, "signal {signal}, not {expected}");
+            Action::RunHook { container, hook } => self.hook_is_legal(container, hook)?,
+            Action::Signal { container, signal } => self.signal_is_legal(container, signal)?,
+        }
+        Ok(())
+    }
+
+    fn hook_is_legal(&self, container: Index, hook: Hook) -> Checked {
+        let process = &self.processes[container.0];
+        let spec = &self.spec.containers[container.0];
+        hold!(process.alive, "a hook of a container that does not run");
+        let told = process.asked.is_some() || process.killed;
+        hold!(!told, "a hook after a signal");
+        match hook {
+            Hook::PostStart => hold!(spec.post_start && !process.hooked, "postStart twice"),
+            Hook::PreStop => {
+                hold!(spec.pre_stop && !process.pre_stop_run, "preStop twice");
+                let due = self.due(container.0);
+                hold!(due.is_some(), "preStop for no reason");
+                hold!(due > Some(self.now), "preStop without time for it");
+                hold!(
+                    !self.by_rule(container.0),
+                    "preStop before a restart by rule"
+                );
             }
         }
         Ok(())
+    }
+
+    /// TERM after the hook and in turn, or when time is over; KILL when there is no grace, or it is over.
+    fn signal_is_legal(&self, container: Index, signal: i32) -> Checked {
+        let i = container.0;
+        let process = &self.processes[i];
+        hold!(process.alive, "signals a container that does not run");
+        hold!(!process.killed, "signals after SIGKILL");
+        let due = self.due(i);
+        let late = due.is_some_and(|at| self.now >= at);
+        let swift = self.lost || self.by_rule(i);
+        hold!(swift || due.is_some(), "a signal for no reason");
+        if signal == libc::SIGKILL {
+            hold!(swift || late, "SIGKILL too soon");
+            hold!(
+                swift || process.at_once || process.asked.is_some(),
+                "not asked first"
+            );
+            return Ok(());
+        }
+        hold!(
+            signal == libc::SIGTERM && process.asked.is_none(),
+            "asked twice"
+        );
+        hold!(!process.at_once, "asked where there is no grace");
+        let hook = Action::RunHook {
+            container,
+            hook: Hook::PreStop,
+        };
+        let hooked = !self.spec.containers[i].pre_stop || process.pre_stop_run;
+        hold!(
+            late || (hooked && !self.pending.contains(&hook)),
+            "asked before preStop"
+        );
+        let whole_pod = self.stop.is_some() || self.again.is_some();
+        if whole_pod && self.spec.containers[i].kind == Kind::Sidecar && !late {
+            for (j, p) in self.processes.iter().enumerate() {
+                let later = match self.spec.containers[j].kind {
+                    Kind::App => true,
+                    Kind::Sidecar => j > i,
+                    Kind::Init => false,
+                };
+                hold!(!later || !(p.alive || p.creating), "sidecar {i} before {j}");
+            }
+        }
+        Ok(())
+    }
+
+    /// When the grace of a container that is to end is over.
+    pub(super) fn due(&self, i: usize) -> Option<Time> {
+        let again = self.again.filter(|(from, _)| i >= *from).and_then(|a| a.1);
+        let all = [self.stop, again, self.processes[i].due];
+        all.into_iter().flatten().min()
+    }
+
+    fn by_rule(&self, i: usize) -> bool {
+        self.again
+            .is_some_and(|(from, due)| i >= from && due.is_none())
+    }
+
+    /// The restart policies, from their documentation.
+    fn restarts(&self, i: usize) -> bool {
+        let (spec, process) = (&self.spec.containers[i], &self.processes[i]);
+        let code = process.last_exit.unwrap_or(0);
+        let policy = spec.restart_policy.unwrap_or(self.spec.restart_policy);
+        let good = code == 0 && !(spec.kind == Kind::Init && process.oom);
+        spec.kind == Kind::Sidecar
+            || self.rule(i, code).is_some()
+            || match policy {
+                RestartPolicy::Always => spec.kind == Kind::App || !good,
+                RestartPolicy::OnFailure => !good || process.was_unhealthy,
+                RestartPolicy::Never => false,
+            }
+    }
+
+    pub(super) fn rule(&self, i: usize, code: i32) -> Option<RuleAction> {
+        let spec = &self.spec.containers[i];
+        let mut rules = spec.rules.iter().filter(|_| spec.restart_policy.is_some());
+        let fits = rules.find(|r| r.exit_codes.contains(&code) ^ r.negated);
+        fits.map(|r| r.action)
+    }
+
+    fn is_good(&self, i: usize) -> bool {
+        let p = &self.processes[i];
+        p.last_exit == Some(0) && !p.oom
+    }
+
+    fn is_over(&self, i: usize) -> bool {
+        let p = &self.processes[i];
+        !p.alive && !p.creating && !p.fresh && !self.restarts(i)
+    }
+
+    /// Nothing is left to do but to end what serves it.
+    pub(super) fn completed(&self) -> bool {
+        let kind = |i: usize| self.spec.containers[i].kind;
+        let mut all = 0..self.processes.len();
+        let next = all.clone();
+        match next
+            .clone()
+            .find(|&i| kind(i) != Kind::App && !self.processes[i].succeeded)
+        {
+            // One that ended well in a sandbox that is lost runs again in the next.
+            Some(i) => kind(i) == Kind::Init && self.is_over(i) && !self.is_good(i),
+            None => all.all(|i| kind(i) != Kind::App || self.is_over(i)),
+        }
     }
 
     pub(super) fn start_is_legal(&self, container: Index, restart: u32) -> Checked {
@@ -66,25 +183,31 @@ impl World {
         );
         hold!(restart == process.ended, "restart {restart} is misnumbered");
         process.history.legal(self.now)?;
-        let policy = self.spec.restart_policy;
-        if policy == RestartPolicy::Never {
-            hold!(process.last_exit.is_none(), "a restart under Never");
-        }
-        let app = self.spec.containers[container.0].kind == Kind::App;
-        if app && policy == RestartPolicy::OnFailure {
-            hold!(process.last_exit != Some(0), "a restart after a success");
-        }
+        let n = container.0;
+        hold!(
+            process.fresh || self.restarts(n),
+            "a restart against the policy"
+        );
+        hold!(
+            self.again.is_none_or(|(from, _)| n < from),
+            "a start of what is to begin again"
+        );
+        let kind = self.spec.containers[n].kind;
         for (i, p) in self.processes.iter().enumerate() {
-            if self.spec.containers[i].kind == Kind::Init && i != container.0 {
-                hold!(!p.alive && !p.creating, "{} beside init {i}", container.0);
-                hold!(
-                    p.succeeded || i > container.0,
-                    "{} before init {i}",
-                    container.0
-                );
+            let other = self.spec.containers[i].kind;
+            let alive = p.alive || p.creating;
+            if other != Kind::App && i < n {
+                hold!(p.succeeded, "{n} before init {i}");
+            }
+            if kind == Kind::Init && i != n {
+                let beside = i < n && other == Kind::Sidecar;
+                hold!(!alive || beside, "init {n} beside {i}");
             }
         }
-        hold!(app || !process.succeeded, "an init after its success");
+        hold!(
+            kind != Kind::Init || !process.succeeded,
+            "an init after its success"
+        );
         Ok(())
     }
 
@@ -98,8 +221,8 @@ impl World {
         if matches!(phase, Phase::Succeeded | Phase::Failed) {
             self.terminal = Some(phase);
         }
-        if self.evicted {
-            hold!(phase == Phase::Failed, "evicted and not failed");
+        if self.failed {
+            hold!(phase == Phase::Failed, "it has failed, and says {phase:?}");
         }
         if let Volumes::BackOff { until, .. } = pod.volumes() {
             hold!(until == self.making_volumes.may_start(), "volumes wait");
@@ -107,25 +230,59 @@ impl World {
         if let Sandbox::BackOff { until, .. } = pod.sandbox() {
             hold!(until == self.sandboxes.may_start(), "the sandbox waits");
         }
-        let outstanding = pod.outstanding();
-        let signals = self
-            .processes
-            .iter()
-            .filter(|p| p.alive && p.signalled.is_some());
-        let same = outstanding.len() == self.pending.len() + signals.count()
-            && self.pending.iter().all(|a| outstanding.contains(a));
-        hold!(same, "waits for {outstanding:?}");
+        self.outstanding()?;
         for (i, (c, p)) in pod.containers().iter().zip(&self.processes).enumerate() {
             p.agrees(c).map_err(|e| format!("container {i}: {e}"))?;
-            let must = (self.stop.is_some() || !self.sandbox) && p.alive;
-            hold!(!must || p.signalled.is_some(), "{i} is not told to end");
+            let due = self.due(i);
+            let must = (due.is_some() || !self.sandbox || self.by_rule(i)) && p.alive;
+            hold!(!must || c.run.stop.is_some(), "{i} does not end");
+            hold!(must || c.run.stop.is_none(), "{i} ends for no reason");
             let waits = matches!(c.state, State::BackOff { .. });
             let may_wait = self.sandbox && self.stop.is_none();
             hold!(!waits || may_wait, "{i} waits for a start that never comes");
-            let kill = p.alive && self.stop.is_some_and(|at| self.now >= at);
-            hold!(!kill || p.signalled == Some(libc::SIGKILL), "{i} lives on");
+            let late = p.alive && due.is_some_and(|at| self.now >= at);
+            hold!(!late || p.killed || p.asked.is_some(), "{i} lives on");
+            let last = p.asked.map(|at| at.after(Duration::from_secs(2)));
+            let over = late && last.is_some_and(|at| self.now >= at);
+            hold!(!over || p.killed, "{i} lives on after its grace");
+            let up = p.alive && p.hooked;
+            hold!(c.is_up() == up, "{i} is up in one world only");
+            hold!(
+                c.started() == (up && p.started_up),
+                "{i} has started in one world only"
+            );
         }
         self.moves()
+    }
+
+    /// Who takes over finds what was ordered and is not done, and nothing else.
+    fn outstanding(&self) -> Checked {
+        let outstanding = self.pod.outstanding();
+        for action in &self.pending {
+            let given_up = match action {
+                Action::RunHook { container, hook } => {
+                    let stop = self.pod.containers()[container.0].run.stop;
+                    *hook == Hook::PostStart && stop.is_some()
+                }
+                _ => false,
+            };
+            let known = given_up || outstanding.contains(action);
+            hold!(known, "forgets {action:?}");
+        }
+        for action in &outstanding {
+            let ordered = match action {
+                Action::Signal { container, signal } => {
+                    let p = &self.processes[container.0];
+                    match *signal {
+                        libc::SIGKILL => p.alive && p.killed,
+                        _ => p.alive && p.asked.is_some() && !p.killed,
+                    }
+                }
+                action => self.pending.contains(action),
+            };
+            hold!(ordered, "invents {action:?}");
+        }
+        Ok(())
     }
 
     /// The machine always waits for something that will come, or it is over and nothing is left.
@@ -171,14 +328,14 @@ impl History {
         let restarts = self.attempts.len() - 1 - first.unwrap_or(0);
         match restarts {
             0 => last.1,
-            n => last.1.after(Duration::from_secs(match n {
+            n => last.1.after(self.max.min(Duration::from_secs(match n {
                 1 => 10,
                 2 => 20,
                 3 => 40,
                 4 => 80,
                 5 => 160,
                 _ => 300,
-            })),
+            }))),
         }
     }
 }
@@ -189,6 +346,8 @@ impl Process {
         self.succeeded = well;
         self.history.end(now);
         if exit.is_some() {
+            self.fresh = false;
+            self.was_unhealthy = self.unhealthy;
             self.ended += 1;
             self.last_exit = exit;
         }
