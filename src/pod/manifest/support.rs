@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use crate::error::Error;
 use crate::spec::tables;
 
 /// What was found.
@@ -26,19 +25,9 @@ pub(super) struct Support {
 }
 
 impl Support {
-    /// One error that lists all fields which this version does not do.
-    pub(super) fn refused(&self) -> Option<Error> {
-        if self.refused.is_empty() {
-            return None;
-        }
-        let fields = self.refused.join(", ");
-        Some(
-            Error::new(format!(
-                "{fields}: not supported yet by runp {}",
-                env!("CARGO_PKG_VERSION")
-            ))
-            .hint("remove what the pod can do without: nothing is ignored silently"),
-        )
+    /// The fields that this version does not do.
+    pub(super) fn refused(&self) -> &[String] {
+        &self.refused
     }
 
     /// What has no effect.

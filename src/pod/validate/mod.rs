@@ -18,27 +18,20 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::error::Error;
 use field::{Errors, Path};
 
 /// User and group ids.
 const IDS: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
 
-/// Checks a pod that has its defaults. Gives one error, in the form of the API server:
-/// `The Pod "p" is invalid: [spec.x: Required value, spec.y: ...]`.
-pub fn validate(pod: &Pod) -> Option<Error> {
+/// Checks a pod that has its defaults. Gives every rule that it breaks, each beginning with the field's path:
+/// `spec.containers: Required value`.
+pub fn validate(pod: &Pod) -> Vec<String> {
     let mut errors = Errors::default();
     metadata(&mut errors, &pod.metadata);
     if let Some(spec) = &pod.spec {
         pod_spec(&mut errors, spec);
     }
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let text = match errors.0.as_slice() {
-        [] => return None,
-        [only] => only.clone(),
-        many => format!("[{}]", many.join(", ")),
-    };
-    Some(Error::new(format!("The Pod {name:?} is invalid: {text}")))
+    errors.0
 }
 
 fn metadata(errors: &mut Errors, metadata: &ObjectMeta) {
