@@ -15,4 +15,5 @@ mod probes;
 mod sidecars;
 mod status;
 mod stop;
+mod users;
 mod volumes;

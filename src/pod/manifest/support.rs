@@ -156,7 +156,7 @@ impl Support {
             ephemeral_containers: _, // forbidden by validation
             eviction_responders,
             host_aliases: _,
-            host_users,
+            host_users: _,
             hostname_override: _,
             image_pull_secrets,
             node_name,
@@ -181,7 +181,6 @@ impl Support {
         } = spec;
         let path = "spec";
         self.host_network = *host_network == Some(true);
-        self.refuse_unless(path, "hostUsers", *host_users != Some(false));
         self.refuse(path, "readinessGates", readiness_gates);
         self.refuse(path, "resourceClaims", resource_claims);
 

@@ -77,6 +77,9 @@ pub enum Shared {
     Container,
 }
 
+/// How many user and group ids a pod with `hostUsers: false` has.
+pub const IDS: u32 = 65536;
+
 /// The pause process and what it holds.
 #[derive(Debug, Clone)]
 pub struct SandboxPlan {
@@ -88,6 +91,8 @@ pub struct SandboxPlan {
     pub ipc: Shared,
     /// `Container`, `Pod` with `shareProcessNamespace`, `Host` with `hostPID`.
     pub pid: Shared,
+    /// With `hostUsers: false`: the first of the [`IDS`] ids of the host that are the pod's own.
+    pub users: Option<u32>,
     /// `/runp/pod@<pod>`, the parent of pause's and every container's cgroup.
     pub cgroup: String,
     /// The pod's effective limits.
@@ -240,6 +245,8 @@ pub struct PlanOptions {
     pub uid: String,
     /// Where the directories of PersistentVolumeClaims are: `<namespace>/<name>`.
     pub claims: PathBuf,
+    /// The first id of the host that a pod with `hostUsers: false` gets.
+    pub ids: u32,
     /// The machine.
     pub node: Node,
     /// How long the back-off of its containers may get.
@@ -262,7 +269,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let names = host::names(&name, namespace, spec, &options.node)?;
-    let sandbox = sandbox(&name, spec, &names)?;
+    let sandbox = sandbox(&name, spec, &names, options)?;
     let context = Context {
         base: serde_json::from_str(BASE)
             .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
@@ -353,12 +360,23 @@ fn containers_of(spec: &k8s::PodSpec) -> impl Iterator<Item = (String, Kind, &k8
         .chain(apps.map(|(i, c)| (format!("spec.containers[{i}]"), Kind::App, c)))
 }
 
-fn sandbox(name: &str, spec: &k8s::PodSpec, names: &host::Names) -> Result<SandboxPlan> {
+fn sandbox(
+    name: &str,
+    spec: &k8s::PodSpec,
+    names: &host::Names,
+    options: &PlanOptions,
+) -> Result<SandboxPlan> {
     let host = |flag: Option<bool>| match flag {
         Some(true) => Shared::Host,
         _ => Shared::Pod,
     };
     let (network, ipc) = (host(spec.host_network), host(spec.host_ipc));
+    let users = (spec.host_users == Some(false)).then_some(options.ids);
+    let sysctls = sysctls(spec, network, ipc)?;
+    if users.is_some() && !sysctls.is_empty() {
+        let what = "spec.securityContext.sysctls: not supported yet with hostUsers: false";
+        return Err(Error::new(what));
+    }
     Ok(SandboxPlan {
         hostname: names.kernel.clone(),
         network,
@@ -370,7 +388,8 @@ fn sandbox(name: &str, spec: &k8s::PodSpec, names: &host::Names) -> Result<Sandb
         },
         cgroup: cgroup(name),
         resources: resources::pod(spec),
-        sysctls: sysctls(spec, network, ipc)?,
+        users,
+        sysctls,
     })
 }
 
@@ -564,6 +583,10 @@ impl Context<'_> {
     fn namespaces(&self) -> Vec<LinuxNamespace> {
         use LinuxNamespaceType as Type;
         let sandbox = self.sandbox;
+        let users = match sandbox.users {
+            Some(_) => Shared::Pod,
+            None => Shared::Host,
+        };
         let table = [
             (Type::Mount, Shared::Container, ""),
             (Type::Cgroup, Shared::Container, ""),
@@ -571,6 +594,7 @@ impl Context<'_> {
             (Type::Network, sandbox.network, "net"),
             (Type::Ipc, sandbox.ipc, "ipc"),
             (Type::Uts, sandbox.network, "uts"),
+            (Type::User, users, "user"),
         ];
         let planned = table.into_iter().filter_map(|(kind, shared, file)| {
             let mut namespace = LinuxNamespace::default();

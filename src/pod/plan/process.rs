@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Planned, Spec};
 
 use super::env::Environment;
-use super::{Context, resources, users};
+use super::{Context, IDS, resources, users};
 use crate::error::{Error, Result};
 
 /// What a process is planned on.
@@ -156,6 +156,15 @@ impl Context<'_> {
             }
         }
         user.set_additional_gids(Some(groups).filter(|groups| !groups.is_empty()));
+
+        let ids = [user.uid(), user.gid()].into_iter();
+        let groups = user.additional_gids().iter().flatten().copied();
+        if self.sandbox.users.is_some() && ids.chain(groups).any(|id| id >= IDS) {
+            let last = IDS - 1;
+            return Some(format!(
+                "with hostUsers: false there are no users and groups above {last}"
+            ));
+        }
 
         let non_root = own
             .and_then(|c| c.run_as_non_root)

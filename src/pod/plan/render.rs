@@ -74,6 +74,7 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
         ("ipc", sandbox.ipc),
         ("uts", sandbox.network),
         ("pid", sandbox.pid),
+        ("user", sandbox.users.map_or(Shared::Host, |_| Shared::Pod)),
     ];
     let whose = |wanted: Shared| {
         let names = namespaces.iter().filter(|(_, shared)| *shared == wanted);
@@ -280,6 +281,7 @@ pub fn render_json(plan: &PodPlan, manifest: &Pod) -> Value {
             "uts": shared(sandbox.network),
             "ipc": shared(sandbox.ipc),
             "pid": shared(sandbox.pid),
+            "firstUser": sandbox.users,
             "cgroup": sandbox.cgroup,
             "resources": sandbox.resources,
             "sysctls": sandbox.sysctls.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),

@@ -84,6 +84,16 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
             "ShareProcessNamespace and HostPID cannot both be enabled",
         );
     }
+    let shared = [
+        ("hostIPC", spec.host_ipc),
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+    ];
+    if spec.host_users == Some(false) {
+        for (field, _) in shared.into_iter().filter(|(_, flag)| *flag == Some(true)) {
+            errors.forbidden(&path.child(field), "when `hostUsers` is false");
+        }
+    }
     host::validate(errors, &path, spec);
     resources::pod(errors, &path.child("resources"), spec);
     if let Some(os) = &spec.os {

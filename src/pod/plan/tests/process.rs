@@ -285,3 +285,31 @@ fn sysctls_are_those_of_the_pods_namespaces() {
         assert!(error.contains(why), "{error}");
     }
 }
+
+#[test]
+fn a_pod_with_users_of_its_own_holds_a_user_namespace_and_has_no_ids_above_it() {
+    let plan = planned(
+        "  hostUsers: false",
+        "    securityContext: {procMount: Unmasked}",
+    );
+    assert_eq!(plan.sandbox.users, Some(0x7000_0000));
+    let namespaces = config(&plan, "/linux/namespaces");
+    let user = json(r#"{"type": "user", "path": "/proc/<pause>/ns/user"}"#);
+    assert!(
+        namespaces.as_array().unwrap().contains(&user),
+        "{namespaces}"
+    );
+    assert_eq!(config(&plan, "/linux/maskedPaths"), json("null"));
+    assert_eq!(planned("  hostUsers: true", "").sandbox.users, None);
+    for (context, fits) in [
+        ("runAsUser: 65535", true),
+        ("runAsUser: 65536", false),
+        ("runAsGroup: 70000", false),
+    ] {
+        let plan = planned(
+            "  hostUsers: false",
+            &format!("    securityContext: {{{context}}}"),
+        );
+        assert_eq!(plan.containers[0].config_error.is_none(), fits, "{context}");
+    }
+}

@@ -228,6 +228,7 @@ fn who_is_killed_first_follows_the_class_and_the_share() {
             rootfs: Vec::new(),
             uid: String::new(),
             claims: "/c".into(),
+            ids: 0,
             node: protecting,
             back_off: BackOffLimits::default(),
         },
