@@ -15,8 +15,8 @@ use super::lifecycle::{StartFailure, Time};
 use super::logs::{LogWriter, Stream};
 use super::plan::{ContainerPlan, PAUSE, PodPlan};
 use super::store::PodDir;
-use super::tree;
 use super::volumes::Volumes;
+use super::{termination, tree};
 use crate::cgroup::{Cgroup, Layout};
 use crate::container::{self, Created, Launch, Request, Stdio};
 use crate::error::{Context, Error, Result};
@@ -81,11 +81,14 @@ impl Pod<'_> {
         let id = container_id(&self.plan.name, &plan.name)?;
         // The previous run's record and cgroup.
         container::delete(self.store, &id, true)?;
-        let spec = with_pause(&plan.spec, pause);
+        let mut spec = with_pause(&plan.spec, pause);
         let root = match root {
             Some(root) => root,
             None => self.fresh_root(plan)?,
         };
+        let mut sources = self.sources(plan)?;
+        let dir = self.data.containers().join(&plan.name);
+        sources.extend(termination::bind(&plan.termination, &dir, &mut spec)?);
         let (output, pipes) = Output::open(&self.dir.logs(&plan.name), restart)?;
         let [stdout, stderr] = pipes;
         let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -95,7 +98,7 @@ impl Pod<'_> {
             bundle: plan.bundle.clone(),
             spec: &spec,
             root: Some(root),
-            sources: self.sources(plan)?,
+            sources,
             stdio: Stdio::Files([stdin, stdout, stderr]),
             options: container::Options::default(),
         };

@@ -21,6 +21,7 @@ pub mod sandbox;
 pub mod status;
 pub mod store;
 pub mod supervisor;
+pub mod termination;
 pub mod timeline;
 pub mod tree;
 pub mod validate;

@@ -12,6 +12,7 @@ use crate::cli::{print, print_json};
 use crate::error::{Context, Error, Result};
 use crate::pod::lifecycle::Kind;
 use crate::pod::observe::{self, Observed};
+use crate::pod::progress::printable;
 use crate::pod::status::{Summary, summary};
 use crate::pod::store::PodName;
 use crate::pod::timeline::{self, text::Glyphs};
@@ -106,7 +107,8 @@ fn status_table(observed: &Observed, pod: &Pod) -> String {
     text.extend(pod_message);
     for (status, _) in rows {
         if let Some(message) = message(status) {
-            text += &format!("\n{}: {message}\n", status.name);
+            let message: Vec<String> = message.lines().map(printable).collect();
+            text += &format!("\n{}: {}\n", status.name, message.join("\n  "));
         }
     }
     text

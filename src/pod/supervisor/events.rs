@@ -12,6 +12,7 @@ use crate::pod::container::{self, Output};
 use crate::pod::control::{self, Request};
 use crate::pod::lifecycle::{Event, Index};
 use crate::pod::logs::Stream;
+use crate::pod::termination;
 use crate::pod::volumes::Volumes;
 use crate::sys::process;
 
@@ -169,11 +170,22 @@ impl Supervisor<'_> {
         if let Some(output) = &mut slot.output {
             output.drain_all(now);
         }
+        let plan = &self.plan.containers[container.0];
+        let message = termination::message(
+            &plan.termination,
+            &self.data.containers().join(&plan.name),
+            (
+                &self.dir.logs(&plan.name),
+                self.life.containers()[container.0].restart_count,
+            ),
+            exit.code(),
+            self.plan.containers.len(),
+        );
         let event = Event::Exited {
             container,
             exit,
             oom_killed,
-            message: None,
+            message,
         };
         self.happens(event, watch);
         Ok(())
