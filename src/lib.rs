@@ -2,7 +2,7 @@
 //!
 //! | floor | rooms | what happens there |
 //! | --- | --- | --- |
-//! | faces | [`cli`] | what people and callers type: parse, call, print |
+//! | faces | [`cli`] [`shim`] | what people type, and what containerd asks for: parse, call, print |
 //! | pod | [`pod`] | Kubernetes' pod: manifest, plan, lifecycle, supervisor, status |
 //! | container | [`container`] | an OCI container: from plan to process, in the order in which it happens |
 //! | facilities | [`spec`] [`rootfs`] [`security`] [`cgroup`] [`state`] | one concern each; `spec` is pure |
@@ -17,6 +17,7 @@ pub mod error;
 pub mod pod;
 pub mod rootfs;
 pub mod security;
+pub mod shim;
 pub mod spec;
 pub mod state;
 #[allow(unsafe_code)]

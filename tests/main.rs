@@ -9,4 +9,5 @@ mod callers;
 mod container;
 mod faults;
 mod pod;
+mod shim;
 mod support;

@@ -29,6 +29,15 @@ pub fn stats(store: &Store, id: &ContainerId) -> Result<Stats> {
     cgroup.stats()
 }
 
+/// Watches for a container that runs out of memory; `None` where nothing counts its memory.
+///
+/// # Errors
+/// When it does not run, or the kernel refuses.
+pub fn watch_oom(store: &Store, id: &ContainerId) -> Result<Option<OomWatch>> {
+    let (_, cgroup) = open(store, id)?;
+    cgroup.watch_oom()
+}
+
 /// Tells of all that happens to a container until it ends: what it uses at each `interval`. Ends earlier when `tell` says
 /// false.
 ///

@@ -37,7 +37,7 @@ use crate::state::ContainerId;
 
 pub use conversation::end;
 pub use create::{Launch, create};
-pub use events::{Event, stats, watch};
+pub use events::{Event, stats, watch, watch_oom};
 pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;
 pub use lifecycle::{State, kill, list, processes, start, state};

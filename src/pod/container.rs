@@ -11,9 +11,10 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::data::Data;
+use super::env_file;
 use super::lifecycle::{StartFailure, Time};
 use super::logs::{LogWriter, Stream};
-use super::plan::{ContainerPlan, PAUSE, PodPlan};
+use super::plan::{ContainerPlan, FileKey, PAUSE, PodPlan};
 use super::store::PodDir;
 use super::volumes::Volumes;
 use super::{termination, tree};
@@ -62,7 +63,12 @@ impl Pod<'_> {
             let error = Error::new(error.clone());
             return Err((StartFailure::CreateContainerConfigError, error));
         }
-        self.create(plan, restart, pause, root).map_err(|e| {
+        let mut spec = with_pause(&plan.spec, pause);
+        if let (Some(late), Some(process)) = (&plan.late, spec.process_mut()) {
+            late.set(process, &mut |file| self.variable(file))
+                .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
+        }
+        self.create(plan, spec, restart, root).map_err(|e| {
             let failure = match e.is_of_program() {
                 true => StartFailure::StartError,
                 false => StartFailure::CreateContainerError,
@@ -74,14 +80,13 @@ impl Pod<'_> {
     fn create(
         &self,
         plan: &ContainerPlan,
+        mut spec: Spec,
         restart: u32,
-        pause: i32,
         root: Option<OwnedFd>,
     ) -> Result<Run> {
         let id = container_id(&self.plan.name, &plan.name)?;
         // The previous run's record and cgroup.
         container::delete(self.store, &id, true)?;
-        let mut spec = with_pause(&plan.spec, pause);
         let root = match root {
             Some(root) => root,
             None => self.fresh_root(plan)?,
@@ -109,6 +114,36 @@ impl Pod<'_> {
         })
     }
 
+    /// A variable in a file that another container has written to a volume of the pod.
+    fn variable(&self, file: &FileKey) -> std::result::Result<Option<String>, String> {
+        let FileKey {
+            volume,
+            path,
+            key,
+            optional,
+        } = file;
+        let mut plans = self.plan.volumes.iter();
+        let plan = plans.find(|plan| plan.name == *volume);
+        let plan = plan.ok_or_else(|| format!("volume {volume:?} not found"))?;
+        let text = Volumes::open(self.data.volumes())
+            .and_then(|volumes| volumes.read(plan, path, env_file::MOST))
+            .map_err(|e| e.to_string())?;
+        let value = env_file::value(text.as_deref().unwrap_or_default(), key).map_err(|line| {
+            let path = path.display();
+            format!("line {line} of {path} in volume {volume:?} is not of the form NAME='value'")
+        })?;
+        match value {
+            None if !optional => {
+                let path = path.display();
+                let what = "environment variable key";
+                Err(format!(
+                    "{what} {key:?} not found in file \"{path}\" of volume {volume:?}"
+                ))
+            }
+            value => Ok(value),
+        }
+    }
+
     fn sources(&self, plan: &ContainerPlan) -> Result<BTreeMap<usize, OwnedFd>> {
         if plan.volume_mounts.is_empty() {
             return Ok(BTreeMap::new());
@@ -118,7 +153,7 @@ impl Pod<'_> {
         mounts
             .map(|mount| {
                 let volume = &self.plan.volumes[mount.volume];
-                let source = volumes.mount(volume, mount.sub_path.as_deref())?;
+                let source = volumes.mount(volume, mount)?;
                 Ok((mount.mount, source))
             })
             .collect()

@@ -4,6 +4,7 @@
 //! <data root>/pods/<name>/       mode 0700
 //!   volumes/<volume>/
 //!   containers/<container>/{upper,work}/
+//! <data root>/claims/<namespace>/<claim>/     PersistentVolumeClaims: no pod's, and removed by hand
 //! ```
 
 use std::fs;

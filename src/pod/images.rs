@@ -40,7 +40,8 @@ pub fn resolve(
     rootfs: &[(String, PathBuf)],
 ) -> Result<Image> {
     let image = container.image.as_deref().unwrap_or_default();
-    let given = given(path, image, rootfs)?;
+    let field = format!("{path}.image");
+    let given = given(&field, image, rootfs)?;
     let bundle = directory.join(&container.name);
     if bundle.join("config.json").is_file() {
         let step = format!("{path}: bundle {}", bundle.display());
@@ -48,7 +49,7 @@ pub fn resolve(
     }
     let root = match given {
         Some(root) => root,
-        None => beside(path, image, directory)?,
+        None => beside(&field, image, directory)?,
     };
     Ok(Image {
         bundle: directory.to_owned(),
@@ -77,13 +78,29 @@ fn from_bundle(bundle: PathBuf, given: Option<PathBuf>) -> Result<Image> {
     })
 }
 
+/// The root file system of an image that is no container's; `path` is the field that names it.
+///
+/// # Errors
+/// No such image.
+pub fn directory(
+    path: &str,
+    image: &str,
+    directory: &Path,
+    rootfs: &[(String, PathBuf)],
+) -> Result<PathBuf> {
+    match given(path, image, rootfs)? {
+        Some(root) => Ok(root),
+        None => beside(path, image, directory),
+    }
+}
+
 /// `images/IMAGE` beside the manifest.
 fn beside(path: &str, image: &str, directory: &Path) -> Result<PathBuf> {
     let images = directory.join("images");
     for name in [image, bare(image)] {
         if !stays_below(name) {
             return Err(Error::new(format!(
-                "{path}.image: {image:?} is no image name: it leads out of {}",
+                "{path}: {image:?} is no image name: it leads out of {}",
                 images.display()
             )));
         }
@@ -96,10 +113,7 @@ fn beside(path: &str, image: &str, directory: &Path) -> Result<PathBuf> {
         "images are directories: make {}, or pass --rootfs {name}=DIR",
         images.join(name).display()
     );
-    Err(Error::new(format!(
-        "{path}.image: no root file system for image {image:?}"
-    ))
-    .hint(hint))
+    Err(Error::new(format!("{path}: no root file system for image {image:?}")).hint(hint))
 }
 
 /// The `--rootfs` for an image: of its full name, else of its bare one.
@@ -110,7 +124,7 @@ fn given(path: &str, image: &str, rootfs: &[(String, PathBuf)]) -> Result<Option
     };
     if !root.is_dir() {
         return Err(Error::new(format!(
-            "{path}.image: --rootfs {name}={}: no such directory",
+            "{path}: --rootfs {name}={}: no such directory",
             root.display()
         )));
     }
@@ -138,9 +152,12 @@ fn stays_below(name: &str) -> bool {
 /// Every `--rootfs` that no container's image matches: a misspelt one.
 pub fn unused(spec: &PodSpec, rootfs: &[(String, PathBuf)]) -> Vec<Error> {
     let inits = spec.init_containers.iter().flatten();
+    let volumes = spec.volumes.iter().flatten();
+    let mounted = volumes.filter_map(|v| v.image.as_ref()?.reference.as_deref());
     let images: BTreeSet<&str> = inits
         .chain(&spec.containers)
         .filter_map(|c| c.image.as_deref())
+        .chain(mounted)
         .collect();
     let used = |name: &str| images.iter().any(|i| *i == name || bare(i) == name);
     let known = images.iter().copied().collect::<Vec<_>>().join(", ");

@@ -6,6 +6,7 @@ pub mod control;
 pub mod data;
 pub mod delete;
 pub mod detach;
+pub mod env_file;
 pub mod images;
 pub mod journal;
 pub mod lifecycle;

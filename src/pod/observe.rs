@@ -8,7 +8,7 @@ use super::container::container_id;
 use super::delete::first_process;
 use super::lifecycle::{Index, Kind, Pod as Life, Time};
 use super::status::{Liveness, pod_with_status};
-use super::store::{PodDir, Record};
+use super::store::PodDir;
 use super::{journal, sandbox};
 use crate::error::{Error, Result};
 use crate::state::{Store, boot_id};
@@ -18,8 +18,8 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// A pod, as it was found.
 #[derive(Debug)]
 pub struct Observed {
-    /// What it was made from.
-    pub record: Record,
+    /// The Kubernetes Pod with its status.
+    pub pod: Manifest,
     /// What has happened to it.
     pub journal: journal::Record,
     /// What follows from that.
@@ -53,7 +53,7 @@ impl Observed {
                 .collect::<Result<_>>()?,
         };
         Ok(Self {
-            record,
+            pod: pod_with_status(record.manifest, &record.uid, &life, &alive),
             journal,
             life,
             alive,
@@ -85,7 +85,7 @@ impl Observed {
     /// When there is none of that name.
     pub fn container(&self, name: Option<&str>) -> Result<(Index, String)> {
         let containers = &self.life.spec().containers;
-        let annotations = self.record.manifest.metadata.annotations.as_ref();
+        let annotations = self.pod.metadata.annotations.as_ref();
         let default = annotations.and_then(|all| all.get(DEFAULT_CONTAINER));
         let found = match name.or(default.map(String::as_str)) {
             Some(name) => containers.iter().position(|c| c.name == name),
@@ -103,21 +103,17 @@ impl Observed {
 
     /// Why a container does not run, in one word.
     pub fn waiting(&self, container: &str) -> String {
-        let status = self.pod().status.unwrap_or_default();
-        let inits = status.init_container_statuses.into_iter().flatten();
-        let mut all = inits.chain(status.container_statuses.into_iter().flatten());
-        let state = all.find(|c| c.name == container).and_then(|c| c.state);
-        let reason = state.and_then(|state| {
-            let waiting = state.waiting.and_then(|waiting| waiting.reason);
-            waiting.or(state.terminated.and_then(|ended| ended.reason))
+        let status = self.pod.status.iter();
+        let mut all = status.flat_map(|status| {
+            let inits = status.init_container_statuses.iter().flatten();
+            inits.chain(status.container_statuses.iter().flatten())
         });
-        reason.unwrap_or_else(|| "Waiting".into())
-    }
-
-    /// The Kubernetes Pod with its status.
-    pub fn pod(&self) -> Manifest {
-        let record = &self.record;
-        pod_with_status(&record.manifest, &record.uid, &self.life, &self.alive)
+        let found = all.find(|c| c.name == container);
+        let reason = found.and_then(|c| c.state.as_ref()).and_then(|state| {
+            let waiting = state.waiting.as_ref().and_then(|w| w.reason.as_ref());
+            waiting.or(state.terminated.as_ref().and_then(|t| t.reason.as_ref()))
+        });
+        reason.cloned().unwrap_or_else(|| "Waiting".into())
     }
 }
 

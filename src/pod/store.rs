@@ -28,6 +28,7 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde::{Deserialize, Serialize};
 
 use super::data::{make_private_directories, open_directory};
+use super::manifest::Objects;
 use super::tree;
 use crate::error::{Context, Error, Result};
 use crate::sys::process;
@@ -75,7 +76,7 @@ impl FromStr for PodName {
 }
 
 /// What must be known of a pod to go on with it or to remove it: written before anything else exists.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The format of this record: [`Record::VERSION`].
@@ -92,6 +93,9 @@ pub struct Record {
     pub manifest_directory: PathBuf,
     /// `--rootfs` mappings from image names to directories.
     pub images: BTreeMap<String, PathBuf>,
+    /// What the pod refers to. Secrets are among it: the directory is its owner's alone, and in memory.
+    #[serde(default)]
+    pub objects: Objects,
     /// With Kubernetes' defaults filled in.
     #[serde(deserialize_with = "super::manifest::deserialize")]
     pub manifest: Pod,
@@ -121,6 +125,11 @@ impl Pods {
     /// Where a pod's data is, unless its record says otherwise.
     pub fn data(&self, name: &PodName) -> PathBuf {
         self.data.join(name.as_str())
+    }
+
+    /// Where the directories of claims are: they outlive pods.
+    pub fn claims(&self) -> PathBuf {
+        self.data.with_file_name("claims")
     }
 
     /// The names of all pods, sorted.
@@ -404,6 +413,7 @@ mod tests {
             cgroup: "/runp/p".into(),
             manifest_directory: "/m".into(),
             images: BTreeMap::new(),
+            objects: Objects::default(),
             manifest: Pod::default(),
         }
     }

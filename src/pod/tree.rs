@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, openat2, renameat_with,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat2, renameat_with,
     statat, unlinkat,
 };
 use rustix::io::Errno;
@@ -98,6 +98,26 @@ fn move_up(from: &OwnedFd, name: &CStr, to: &OwnedFd, moved: &mut u64) -> rustix
 pub fn disk_usage(root: impl AsFd) -> rustix::io::Result<u64> {
     let mut bytes = 0;
     let mut seen = HashSet::new();
+    walk(root, |_, _, stat| {
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if stat.st_nlink == 1 || is_directory || seen.insert(stat.st_ino) {
+            bytes += stat.st_blocks as u64 * 512;
+        }
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Shows everything in the tree but its root: the directory that it is in, its name, what it is. No link is followed.
+///
+/// Whatever vanishes meanwhile is not shown, and neither is what has a path longer than the kernel takes.
+///
+/// # Errors
+/// When the tree itself cannot be read; what `visit` says.
+pub fn walk(
+    root: impl AsFd,
+    mut visit: impl FnMut(&OwnedFd, &CStr, &Stat) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
     let mut directories = vec![PathBuf::from(".")];
     while let Some(directory) = directories.pop() {
         let open = match open_dir(&root, directory.as_os_str()) {
@@ -105,19 +125,17 @@ pub fn disk_usage(root: impl AsFd) -> rustix::io::Result<u64> {
             Err(e) if directory == Path::new(".") => return Err(e),
             Err(_) => continue,
         };
-        for (name, kind) in entries(&open)? {
+        for (name, _) in entries(&open)? {
             let Ok(stat) = statat(&open, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            if stat.st_nlink == 1 || kind == FileType::Directory || seen.insert(stat.st_ino) {
-                bytes += stat.st_blocks as u64 * 512;
-            }
+            visit(&open, &name, &stat)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 directories.push(directory.join(OsStr::from_bytes(name.to_bytes())));
             }
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn open_dir(dir: impl AsFd, name: impl rustix::path::Arg + Copy) -> rustix::io::Result<OwnedFd> {

@@ -63,6 +63,22 @@ pub fn load_process(path: &Path) -> Result<Process> {
     read(path, &name, "config.md#process")
 }
 
+/// Reads a part of a `config.json`, with the same limits as [`load`].
+///
+/// # Errors
+/// As [`load`].
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    read(path, &path.display().to_string(), "config.md")
+}
+
+/// A process from memory, as [`load_process`] reads it from a file; `name` says what it is.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse_process(bytes: &[u8], name: &str) -> Result<Process> {
+    parse_file(bytes, name, "config.md#process")
+}
+
 fn read<T: DeserializeOwned>(path: &Path, name: &str, chapter: &str) -> Result<T> {
     parse_file(&read_file(path)?, name, chapter)
 }

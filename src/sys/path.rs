@@ -72,6 +72,15 @@ pub fn open_beneath(dir: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedF
     open_as(dir, path, flags, resolve)
 }
 
+/// Opens `path` below `dir`; symbolic links are followed as long as they do not lead out of it.
+///
+/// # Errors
+/// As openat2(2): `EXDEV` for a link or `..` that leads out.
+pub fn open_inside(dir: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    open_as(dir, path, flags, resolve)
+}
+
 fn open_as(dir: impl AsFd, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
     // EAGAIN: a rename somewhere on the machine made `..` unsafe to resolve for a moment; openat2(2) says to try again.
     for _ in 0..128 {

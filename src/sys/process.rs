@@ -312,6 +312,16 @@ pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
+/// Gives a signal no effect on this process.
+///
+/// # Errors
+/// As sigaction(2).
+pub fn ignore(number: nix::sys::signal::Signal) -> std::result::Result<(), nix::errno::Errno> {
+    use nix::sys::signal::{SigHandler, signal};
+    // SAFETY: SIG_IGN is not a handler, so there is no code of ours that could run at a bad moment.
+    unsafe { signal(number, SigHandler::SigIgn) }.map(drop)
+}
+
 /// Empties the signal mask and gives the signals of `ignored` (bit n - 1 is signal n) their default effect again: what
 /// execve(2) hands on to the program.
 ///

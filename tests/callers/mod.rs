@@ -18,7 +18,7 @@ use crate::support::requires::pure_v2;
 use crate::support::{Case, Done, binary, eventually};
 
 /// A root file system with a shell: `scripts/rootfs` makes it.
-fn busybox() -> PathBuf {
+pub(crate) fn busybox() -> PathBuf {
     let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles/images/busybox");
     assert!(image.join("bin/busybox").exists(), "run scripts/rootfs");
     image
@@ -48,7 +48,7 @@ fn runtime() -> PathBuf {
 }
 
 /// Runs a shell script under a terminal of its own, script(1), into which `input` is typed.
-fn under_a_terminal(case: &Case, command: &Command, input: &str) -> Done {
+pub(crate) fn under_a_terminal(case: &Case, command: &Command, input: &str) -> Done {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words = words.map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''")));
     let mut script = Command::new("script");
@@ -67,14 +67,14 @@ fn under_a_terminal(case: &Case, command: &Command, input: &str) -> Done {
 
 /// A daemon of a test; ended with it.
 #[derive(Debug)]
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl Daemon {
     /// Starts it, and waits until `answers` says that it serves.
-    fn start(case: &Case, mut command: Command, answers: impl Fn() -> bool) -> Self {
+    pub(crate) fn start(case: &Case, mut command: Command, answers: impl Fn() -> bool) -> Self {
         let log = case.dir().join("daemon.log");
         let output = File::create(&log).unwrap();
         command
@@ -92,6 +92,11 @@ impl Daemon {
             answers().then_some(())
         });
         daemon
+    }
+
+    /// Ends it without a warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
     }
 
     fn log(&self) -> String {
@@ -137,7 +142,7 @@ fn assert_limits(read: impl Fn(&str) -> String, mebibytes: u64, quota: u64) {
 }
 
 /// runc and its callers leave the parent cgroup that they were told, and so do we: it is not a container's.
-fn remove_parent_cgroups(case: &Case) {
+pub(crate) fn remove_parent_cgroups(case: &Case) {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
     for root in hierarchies
         .map(|entry| entry.path())

@@ -1,4 +1,4 @@
-//! Files of the image that the runtime reads may be anything: that costs neither time nor memory.
+//! Files of the image and the profile of the configuration may be anything: that costs neither time nor memory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -115,4 +115,26 @@ fn users_and_groups_of_the_image_may_be_anything() {
         }
     }
     running.delete_force().ok();
+}
+
+/// Over some profiles libseccomp computes for ever.
+#[test]
+fn a_seccomp_profile_that_takes_for_ever_is_refused() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let comparisons = ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_GT"];
+    let rule = |i: usize| {
+        let condition = |a: usize| json!({"index": a, "op": comparisons[(i * 7 + a * 5) % 3], "value": (i * 5 + a * 3) % 4});
+        let args: Vec<_> = (0..6).map(condition).collect();
+        json!({"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": args})
+    };
+    let profile = |rules: std::ops::Range<usize>| json!({"defaultAction": "SCMP_ACT_LOG", "syscalls": rules.map(rule).collect::<Vec<_>>()});
+    let c = case.bundle("c").sh("true");
+    let c = c.with("/linux/seccomp", profile(0..2));
+    c.run().ok();
+    let c = c.with("/linux/seccomp", profile(0..32));
+    c.run()
+        .fails_saying(&["linux.seccomp", "took more than 5 s", "use fewer rules"]);
+    case.assert_nothing_left();
 }

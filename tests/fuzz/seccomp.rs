@@ -1,6 +1,6 @@
 //! A profile, to a filter: what the program decides about a call is what the profile says (a reference that knows nothing of
 //! programs). Each system call has one rule in these profiles: what libseccomp makes of rules that contradict each other is
-//! its own, and over some that share conditions libseccomp 2.6.1 runs for ever (`_db_tree_put`), as this target has found.
+//! its own, and over some that share conditions it runs for ever (tests/container/hostile.rs).
 #![no_main]
 
 #[path = "../../src/security/seccomp/evaluate.rs"]

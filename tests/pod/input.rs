@@ -122,8 +122,8 @@ fn a_field_that_is_not_done_yet_is_named() {
     );
     refused(
         "p",
-        json!({"containers": [sh("app", "true")], "volumes": [{"name": "c", "configMap": {"name": "c"}}]}),
-        &["spec.volumes[0].configMap"],
+        json!({"containers": [sh("app", "true")], "volumes": [{"name": "c", "nfs": {"server": "s", "path": "/"}}]}),
+        &["spec.volumes[0].nfs"],
     );
 }
 

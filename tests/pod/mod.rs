@@ -1,6 +1,7 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
 mod bundles;
+mod environment;
 mod failures;
 mod faults;
 mod hooks;
@@ -13,3 +14,4 @@ mod probes;
 mod sidecars;
 mod status;
 mod stop;
+mod volumes;

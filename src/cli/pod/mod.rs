@@ -71,7 +71,7 @@ impl Pod {
             store: Store::new(root),
         };
         match self.verb {
-            Verb::Plan(plan) => plan.run(),
+            Verb::Plan(plan) => plan.run(&places),
             Verb::Run(run) => run.run(&places),
             Verb::Create(create) => create.run(&places),
             Verb::Start(start) => start.run(&places),

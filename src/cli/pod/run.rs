@@ -8,7 +8,7 @@ use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
 use crate::error::{Context, Result};
 use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
-use crate::pod::manifest::{self, Source};
+use crate::pod::manifest::{self, Manifest, Source};
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::progress::Progress;
 use crate::pod::store::{PodName, Record};
@@ -22,7 +22,9 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// A manifest, and what it is to be made of.
 #[derive(Debug, clap::Args)]
 struct Given {
-    /// Kubernetes Pod manifest, YAML or JSON; a directory with a pod.yaml in it; or - for standard input
+    /// Kubernetes manifest, YAML or JSON; a directory with a pod.yaml or other manifests in it; or - for standard input.
+    /// One Pod, or one Deployment, StatefulSet, DaemonSet, Job or CronJob, whose template is run; and in more documents
+    /// the ConfigMaps, Secrets, PersistentVolumeClaims and Services that it refers to
     #[arg(value_name = "FILE")]
     file: String,
     /// Name of the pod, instead of metadata.name
@@ -52,7 +54,7 @@ impl Given {
             })
     }
 
-    fn plan(&self) -> Result<(PodPlan, PathBuf)> {
+    fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
         let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
         if let Some(name) = &self.name {
             manifest.pod.metadata.name = Some(name.to_string());
@@ -60,6 +62,7 @@ impl Given {
         let options = PlanOptions {
             rootfs: self.rootfs.clone(),
             uid: uuid()?,
+            claims: places.pods.claims(),
             node: Node::this_machine(),
             back_off: self.back_off(),
         };
@@ -67,11 +70,11 @@ impl Given {
         for warning in &plan.warnings {
             warn(warning);
         }
-        Ok((plan, manifest.directory))
+        Ok((plan, manifest))
     }
 
     fn prepare(&self, places: &Places) -> Result<Prepared> {
-        let (plan, manifest_directory) = self.plan()?;
+        let (plan, manifest) = self.plan(places)?;
         let name: PodName = plan.name.parse()?;
         let record = Record {
             version: Record::VERSION,
@@ -79,9 +82,10 @@ impl Given {
             boot_id: boot_id()?,
             data: places.pods.data(&name),
             cgroup: plan.sandbox.cgroup.clone(),
-            manifest_directory,
+            manifest_directory: manifest.directory,
             images: self.rootfs.iter().cloned().collect(),
-            manifest: plan.manifest.clone(),
+            objects: manifest.objects,
+            manifest: manifest.pod,
         };
         Ok(Prepared { name, plan, record })
     }
@@ -113,11 +117,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn run(self) -> Result<i32> {
-        let (plan, _) = self.given.plan()?;
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let (plan, manifest) = self.given.plan(places)?;
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
-            PlanFormat::Json => print_json(&plan::render_json(&plan))?,
+            PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,
         }
         Ok(0)
     }

@@ -55,12 +55,12 @@ impl Status {
                 ),
             });
         }
-        let pod = observed.pod();
+        let pod = &observed.pod;
         match self.output {
-            Format::Table => print(&status_table(&observed, &pod))?,
-            Format::Json => print_json(&typed(&pod)?)?,
+            Format::Table => print(&status_table(&observed, pod))?,
+            Format::Json => print_json(&typed(pod)?)?,
             Format::Yaml => {
-                let yaml = serde_saphyr::to_string(&typed(&pod)?)
+                let yaml = serde_saphyr::to_string(&typed(pod)?)
                     .map_err(|e| Error::new(format!("write as YAML: {e}")))?;
                 print(&yaml)?;
             }
@@ -189,7 +189,7 @@ impl List {
         for name in names {
             let observed = places.pods.open(&name);
             match observed.and_then(|pod| Observed::of(&pod, &places.store)) {
-                Ok(observed) => pods.push((name, Some(observed.pod()))),
+                Ok(observed) => pods.push((name, Some(observed.pod))),
                 // Removed meanwhile.
                 Err(_) if places.pods.open(&name).is_err() => {}
                 // One that is broken hides none of the others.

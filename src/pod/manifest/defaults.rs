@@ -40,15 +40,22 @@ fn or_set(field: &mut Option<String>, value: &str) {
 
 /// A volume of no type is an emptyDir.
 fn fill_in_volume(volume: &mut Volume) {
-    let nameless = Volume {
-        name: String::new(),
-        ..volume.clone()
-    };
-    if nameless == Volume::default() {
+    // What is written of it is its name only.
+    let written = serde_json::to_value(&*volume).unwrap_or_default();
+    if written.as_object().is_some_and(|fields| fields.len() <= 1) {
         volume.empty_dir = Some(EmptyDirVolumeSource::default());
     }
     if let Some(host_path) = &mut volume.host_path {
         or_set(&mut host_path.type_, "");
+    }
+    let modes = [
+        volume.config_map.as_mut().map(|s| &mut s.default_mode),
+        volume.secret.as_mut().map(|s| &mut s.default_mode),
+        volume.downward_api.as_mut().map(|s| &mut s.default_mode),
+        volume.projected.as_mut().map(|s| &mut s.default_mode),
+    ];
+    for mode in modes.into_iter().flatten() {
+        mode.get_or_insert(0o644);
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! file, directory, standard input
 //!   -> tree      YAML or JSON with line and column                        (tree)
+//!   -> input     the pod, or a template of one, and what it refers to      (input, objects)
 //!   -> Pod       unknown fields and wrong types, all of them              (decode)
 //!   -> defaults  as the API server fills them in                         (defaults)
 //!   -> valid     in Kubernetes' words; what is not done yet is refused    (super::validate, support)
@@ -12,6 +13,8 @@
 
 mod decode;
 mod defaults;
+mod input;
+mod objects;
 mod support;
 mod tree;
 
@@ -25,12 +28,16 @@ use serde_saphyr::Spanned;
 
 use super::validate;
 use crate::error::{Context, Error, Result};
+use input::{Document, Input, Owner};
 use tree::Node;
+
+pub use objects::{Config, Keys, Objects, Service, ServicePort};
 
 /// Where a manifest comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file, or a directory that holds `pod.yaml`, `pod.yml` or `pod.json`.
+    /// A file; or a directory: its `pod.yaml`, `pod.yml` or `pod.json`, else everything in it that is named like
+    /// YAML or JSON.
     Path(PathBuf),
     /// Standard input; relative paths then start from the working directory.
     Stdin,
@@ -47,10 +54,12 @@ impl From<&str> for Source {
 }
 
 /// A valid pod.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Manifest {
     /// With Kubernetes' defaults filled in.
     pub pod: Pod,
+    /// What the pod refers to.
+    pub objects: Objects,
     /// Where `images/` and bundles are looked for. Absolute.
     pub directory: PathBuf,
     /// What is accepted and has no effect here.
@@ -63,50 +72,72 @@ const NAMES: [&str; 3] = ["pod.yaml", "pod.yml", "pod.json"];
 /// The API server's own limit on a request, in bytes.
 const SIZE: u64 = 3 << 20;
 
+/// A text and its name for messages.
+struct File {
+    name: String,
+    text: String,
+}
+
 /// Reads a manifest and makes sure that it can be done.
 ///
 /// # Errors
-/// What cannot be read or is not YAML; a kind other than Pod; every unknown field and every value of a wrong type with
-/// its line and column; every violation of Kubernetes' validation; every field that this version does not do.
+/// What cannot be read or is not YAML; not just one pod; every unknown field and every value of a wrong type with its
+/// line and column; every violation of Kubernetes' validation; every field that this version does not do.
 pub fn load(source: &Source) -> Result<Manifest> {
-    let (name, text, directory) = read(source)?;
-    let (pod, warnings) = parse(&name, &text)?;
-    Ok(Manifest {
-        pod,
-        directory,
-        warnings,
-    })
-}
-
-/// Gives the manifest's name for messages, its text, and its directory.
-fn read(source: &Source) -> Result<(String, String, PathBuf)> {
-    let (name, bytes, directory) = match source {
-        Source::Stdin => {
-            let bytes = read_limited(std::io::stdin().lock()).context(|| "read standard input")?;
-            ("standard input".to_owned(), bytes, PathBuf::from("."))
-        }
-        Source::Path(path) => {
-            let path = find(path)?;
-            let name = path.display().to_string();
-            let bytes = std::fs::File::open(&path)
-                .and_then(read_limited)
-                .context(|| format!("read manifest {name}"))?;
-            (name, bytes, path.parent().unwrap_or(Path::new("")).into())
-        }
-    };
-    if bytes.len() as u64 > SIZE {
-        return Err(Error::new(format!("{name} is larger than {SIZE} bytes")));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|e| Error::new(format!("{name} is not UTF-8 text: {}", e.utf8_error())))?;
-    let directory = if directory.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        directory
+    let (name, files, directory) = read(source)?;
+    let directory = match directory.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => directory,
     };
     let directory = std::path::absolute(&directory)
         .context(|| format!("make {} absolute", directory.display()))?;
-    Ok((name, text, directory))
+    parse(&name, &files, directory)
+}
+
+/// Gives the manifest's name for messages, its files, and its directory.
+fn read(source: &Source) -> Result<(String, Vec<File>, PathBuf)> {
+    let path = match source {
+        Source::Stdin => {
+            let name = "standard input".to_owned();
+            let bytes = read_limited(std::io::stdin().lock()).context(|| "read standard input")?;
+            return Ok((name.clone(), vec![file(name, bytes)?], PathBuf::from(".")));
+        }
+        Source::Path(path) => path,
+    };
+    if !path.is_dir() {
+        let name = path.display().to_string();
+        let directory = path.parent().unwrap_or(Path::new("")).into();
+        return Ok((name, vec![read_file(path)?], directory));
+    }
+    let files = find(path)?;
+    let files = files.iter().map(|file| read_file(file));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let name = match files.as_slice() {
+        [only] => only.name.clone(),
+        _ => path.display().to_string(),
+    };
+    Ok((name, files, path.clone()))
+}
+
+fn read_file(path: &Path) -> Result<File> {
+    let name = path.display().to_string();
+    let bytes = std::fs::File::open(path)
+        .and_then(read_limited)
+        .context(|| format!("read manifest {name}"))?;
+    file(name, bytes)
+}
+
+fn file(name: String, bytes: Vec<u8>) -> Result<File> {
+    if bytes.len() as u64 > SIZE {
+        return Err(Error::new(format!("{name} is larger than {SIZE} bytes")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(File { name, text }),
+        Err(e) => {
+            let why = e.utf8_error();
+            Err(Error::new(format!("{name} is not UTF-8 text: {why}")))
+        }
+    }
 }
 
 fn read_limited(from: impl Read) -> std::io::Result<Vec<u8>> {
@@ -115,46 +146,94 @@ fn read_limited(from: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn find(path: &Path) -> Result<PathBuf> {
-    if !path.is_dir() {
-        return Ok(path.to_owned());
+/// The manifests in a directory, by name.
+fn find(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut named = NAMES.iter().map(|name| directory.join(name));
+    if let Some(found) = named.find(|candidate| candidate.exists()) {
+        return Ok(vec![found]);
     }
-    NAMES
-        .iter()
-        .map(|name| path.join(name))
-        .find(|candidate| candidate.exists())
-        .ok_or_else(|| {
-            Error::new(format!("{} holds no manifest", path.display()))
-                .hint(format!("expected one of {}", NAMES.join(", ")))
-        })
+    let step = || format!("read {}", directory.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).context(step)? {
+        let path = entry.context(step)?.path();
+        let extension = path.extension().and_then(|e| e.to_str());
+        if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        let what = format!("{} holds no manifest", directory.display());
+        return Err(Error::new(what).hint(format!(
+            "expected one of {}, or any *.yaml, *.yml, *.json",
+            NAMES.join(", ")
+        )));
+    }
+    Ok(found)
 }
 
-/// Text to valid pod, with warnings.
-fn parse(name: &str, text: &str) -> Result<(Pod, Vec<String>)> {
-    let root = the_pod(name, documents(name, text)?)?;
-    let mut pod: Pod = decode::decode(&root).or_else(|problems| {
-        let errors = problems.into_iter().map(|p| {
-            let field = if p.path.is_empty() {
-                "manifest"
-            } else {
-                &p.path
-            };
-            let at = p.place;
-            let (line, column) = (at.line, at.column);
-            Error::new(format!("{name}:{line}:{column}: {field}: {}", p.message))
-        });
+/// Texts to a valid pod, with warnings.
+fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
+    let mut all = Vec::new();
+    for File { name, text } in files {
+        let file = || name.clone();
+        let nodes = documents(name, text)?.into_iter();
+        all.extend(nodes.map(|node| Document { file: file(), node }));
+    }
+    let Input {
+        pod: Document { file, node },
+        owner,
+        objects,
+        mut warnings,
+    } = input::sort(name, all)?;
+    let mut pod: Pod = decode::decode(&node).or_else(|problems| {
+        let errors = problems.into_iter().map(|p| input::told(&file, p));
         Error::all("manifest", errors.collect()).map(|()| Pod::default())
     })?;
+    if let Some(owner) = owner {
+        own(&mut pod, &node, &file, owner)?;
+    }
     defaults::fill_in(&mut pod);
     let support = support::check(&pod);
-    let refused = support.refused().map(|e| e.step(name));
+    let refused = support.refused().map(|e| e.step(&*file));
     match (validate::validate(&pod), refused) {
         (None, None) => {}
         (Some(error), None) | (None, Some(error)) => return Err(error),
-        (Some(invalid), Some(refused)) => Error::all(name, vec![invalid, refused])?,
+        (Some(invalid), Some(refused)) => Error::all(file, vec![invalid, refused])?,
     }
     pod.status = None;
-    Ok((pod, support.warnings()))
+    warnings.extend(support.warnings());
+    Ok(Manifest {
+        pod,
+        objects,
+        directory,
+        warnings,
+    })
+}
+
+/// What a pod has from the workload that its template stands in.
+fn own(pod: &mut Pod, template: &Node, file: &str, owner: Owner) -> Result<()> {
+    pod.metadata.name = match (owner.kind, owner.name) {
+        ("StatefulSet", Some(name)) => Some(format!("{name}-0")),
+        (_, name) => name,
+    };
+    pod.metadata.namespace = owner.namespace.or(pod.metadata.namespace.take());
+    let policy = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.restart_policy.as_deref());
+    let why = match (owner.kind, policy) {
+        ("Job" | "CronJob", None | Some("Always")) => {
+            "must be \"OnFailure\" or \"Never\" in a job's template"
+        }
+        (
+            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController",
+            Some(policy),
+        ) if policy != "Always" => "Unsupported value: supported values: \"Always\"",
+        _ => return Ok(()),
+    };
+    let path = "spec.restartPolicy";
+    Err(input::located(file, template.place_of(path), path, why).step("manifest"))
 }
 
 /// Reads back what was made of a manifest before.
@@ -203,60 +282,6 @@ fn documents(name: &str, text: &str) -> Result<Vec<Node>> {
             Error::new(format!("manifest: {name}{at}: {message}"))
         })?;
     Ok(nodes.into_iter().map(Node::from).collect())
-}
-
-/// The only document, which must be a Pod.
-fn the_pod(name: &str, documents: Vec<Node>) -> Result<Node> {
-    let mut documents: Vec<Node> = documents
-        .into_iter()
-        .filter(|node| !matches!(node.value, tree::Value::Null))
-        .collect();
-    let root = match (documents.pop(), documents.len()) {
-        (None, _) => return Err(Error::new(format!("{name} is empty")).hint("expected a Pod")),
-        (Some(root), 0) => root,
-        (Some(last), _) => {
-            documents.push(last);
-            let kinds: Vec<&str> = documents.iter().map(kind).collect();
-            let kinds = kinds.join(", ");
-            return Err(Error::new(format!(
-                "{name} holds {} documents ({kinds})",
-                documents.len()
-            ))
-            .hint("this version runs one document of kind Pod"));
-        }
-    };
-    if !matches!(root.value, tree::Value::Map(_)) {
-        return Err(Error::new(format!("{name} is not a mapping"))
-            .hint("expected apiVersion, kind, metadata, spec"));
-    }
-    let errors = [("apiVersion", "v1"), ("kind", "Pod")]
-        .into_iter()
-        .filter_map(|(field, expected)| {
-            let Some(node) = root.get(field) else {
-                return Some(Error::new(format!(
-                    "{name}: {field}: Required value: expected {expected}"
-                )));
-            };
-            let (line, column) = (node.place.line, node.place.column);
-            match node.as_str() {
-                Some(value) if value == expected => None,
-                Some(value) => Some(Error::new(format!(
-                    "{name}:{line}:{column}: {field}: {value:?} is not supported: this version runs kind Pod of apiVersion v1"
-                ))),
-                None => Some(Error::new(format!(
-                    "{name}:{line}:{column}: {field}: expected the string {expected}"
-                ))),
-            }
-        });
-    Error::all("manifest", errors.collect())?;
-    Ok(root)
-}
-
-fn kind(document: &Node) -> &str {
-    document
-        .get("kind")
-        .and_then(Node::as_str)
-        .unwrap_or("no kind")
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! decided what to do with it. `_` and used names are done, by the plan or by validation.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, GRPCAction,
-    HTTPGetAction, Lifecycle, LifecycleHandler, Pod, PodSecurityContext, PodSpec, Probe,
-    ResourceRequirements, SecurityContext, TCPSocketAction, Volume, VolumeMount,
+    Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, TCPSocketAction,
+    Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -156,8 +156,8 @@ impl Support {
             host_ipc: _,
             host_pid: _,
             share_process_namespace: _,
-            // There is no cluster: its services and its DNS do not exist here.
             enable_service_links: _,
+            // There is no cluster: its DNS does not exist here.
             dns_policy: _,
             scheduler_name,
             active_deadline_seconds: _,
@@ -266,8 +266,8 @@ impl Support {
             run_as_non_root: _,
             supplemental_groups: _,
             app_armor_profile,
-            fs_group,
-            fs_group_change_policy,
+            fs_group: _,
+            fs_group_change_policy: _,
             se_linux_change_policy,
             se_linux_options,
             seccomp_profile,
@@ -276,8 +276,6 @@ impl Support {
             windows_options,
         } = context;
         let path = "spec.securityContext";
-        self.refuse(path, "fsGroup", fs_group);
-        self.refuse(path, "fsGroupChangePolicy", fs_group_change_policy);
         self.refuse(path, "seLinuxChangePolicy", se_linux_change_policy);
         self.refuse(path, "seLinuxOptions", se_linux_options);
         self.refuse(path, "supplementalGroupsPolicy", supplemental_groups_policy);
@@ -292,16 +290,16 @@ impl Support {
     fn volume(&mut self, path: &str, volume: &Volume) {
         let Volume {
             name: _,
-            empty_dir,
+            empty_dir: _,
             host_path: _,
             aws_elastic_block_store,
             azure_disk,
             azure_file,
             cephfs,
             cinder,
-            config_map,
+            config_map: _,
             csi,
-            downward_api,
+            downward_api: _,
             ephemeral,
             fc,
             flex_volume,
@@ -309,36 +307,26 @@ impl Support {
             gce_persistent_disk,
             git_repo,
             glusterfs,
-            image,
+            image: _,
             iscsi,
             nfs,
-            persistent_volume_claim,
+            persistent_volume_claim: _,
             photon_persistent_disk,
             portworx_volume,
             projected,
             quobyte,
             rbd,
             scale_io,
-            secret,
+            secret: _,
             storageos,
             vsphere_volume,
         } = volume;
-        if let Some(EmptyDirVolumeSource {
-            medium: _,
-            size_limit: _,
-            mode,
-        }) = empty_dir
-        {
-            self.refuse(&format!("{path}.emptyDir"), "mode", mode);
-        }
         self.refuse(path, "awsElasticBlockStore", aws_elastic_block_store);
         self.refuse(path, "azureDisk", azure_disk);
         self.refuse(path, "azureFile", azure_file);
         self.refuse(path, "cephfs", cephfs);
         self.refuse(path, "cinder", cinder);
-        self.refuse(path, "configMap", config_map);
         self.refuse(path, "csi", csi);
-        self.refuse(path, "downwardAPI", downward_api);
         self.refuse(path, "ephemeral", ephemeral);
         self.refuse(path, "fc", fc);
         self.refuse(path, "flexVolume", flex_volume);
@@ -346,17 +334,17 @@ impl Support {
         self.refuse(path, "gcePersistentDisk", gce_persistent_disk);
         self.refuse(path, "gitRepo", git_repo);
         self.refuse(path, "glusterfs", glusterfs);
-        self.refuse(path, "image", image);
         self.refuse(path, "iscsi", iscsi);
         self.refuse(path, "nfs", nfs);
-        self.refuse(path, "persistentVolumeClaim", persistent_volume_claim);
         self.refuse(path, "photonPersistentDisk", photon_persistent_disk);
         self.refuse(path, "portworxVolume", portworx_volume);
-        self.refuse(path, "projected", projected);
+        let sources = projected.iter().flat_map(|p| p.sources.iter().flatten());
+        for (index, source) in sources.enumerate() {
+            self.projection(&format!("{path}.projected.sources[{index}]"), source);
+        }
         self.refuse(path, "quobyte", quobyte);
         self.refuse(path, "rbd", rbd);
         self.refuse(path, "scaleIO", scale_io);
-        self.refuse(path, "secret", secret);
         self.refuse(path, "storageos", storageos);
         self.refuse(path, "vsphereVolume", vsphere_volume);
     }
@@ -369,8 +357,8 @@ impl Support {
             command: _,
             args: _,
             working_dir: _,
-            env,
-            env_from,
+            env: _,
+            env_from: _,
             lifecycle,
             liveness_probe,
             ports,
@@ -387,9 +375,8 @@ impl Support {
             termination_message_policy: _,
             tty,
             volume_devices,
-            volume_mounts,
+            volume_mounts: _,
         } = container;
-        self.refuse(path, "envFrom", env_from);
         if let Some(lifecycle) = lifecycle {
             self.lifecycle(&format!("{path}.lifecycle"), lifecycle);
         }
@@ -408,14 +395,8 @@ impl Support {
         self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));
         self.refuse(path, "volumeDevices", volume_devices);
-        for (index, variable) in env.iter().flatten().enumerate() {
-            self.variable(&format!("{path}.env[{index}]"), variable);
-        }
         for (index, port) in ports.iter().flatten().enumerate() {
             self.port(&format!("{path}.ports[{index}]"), port);
-        }
-        for (index, mount) in volume_mounts.iter().flatten().enumerate() {
-            self.mount(&format!("{path}.volumeMounts[{index}]"), mount);
         }
         if let Some(resources) = resources {
             self.resources(&format!("{path}.resources"), resources);
@@ -500,36 +481,6 @@ impl Support {
         self.refuse_unless(path, "host (names; addresses are done)", number);
     }
 
-    fn variable(&mut self, path: &str, variable: &EnvVar) {
-        let EnvVar {
-            name: _,
-            value: _,
-            value_from,
-        } = variable;
-        let Some(EnvVarSource {
-            field_ref,
-            config_map_key_ref,
-            file_key_ref,
-            resource_field_ref,
-            secret_key_ref,
-        }) = value_from
-        else {
-            return;
-        };
-        let path = &format!("{path}.valueFrom");
-        self.refuse(path, "configMapKeyRef", config_map_key_ref);
-        self.refuse(path, "fileKeyRef", file_key_ref);
-        self.refuse(path, "resourceFieldRef", resource_field_ref);
-        self.refuse(path, "secretKeyRef", secret_key_ref);
-        let field = field_ref.as_ref().map(|f| f.field_path.as_str());
-        let runtime = ["spec.nodeName", "spec.serviceAccountName"];
-        self.refuse_unless(
-            path,
-            "fieldRef",
-            field.is_none_or(|f| !f.starts_with("status.") && !runtime.contains(&f)),
-        );
-    }
-
     fn port(&mut self, path: &str, port: &ContainerPort) {
         let ContainerPort {
             container_port: _,
@@ -543,26 +494,19 @@ impl Support {
         self.refuse_unless(path, "hostPort", host_port == 0 || self.host_network);
     }
 
-    fn mount(&mut self, path: &str, mount: &VolumeMount) {
-        let VolumeMount {
-            name: _,
-            mount_path: _,
-            read_only: _,
-            sub_path: _,
-            bind_mount_options,
-            mount_propagation,
-            recursive_read_only,
-            sub_path_expr,
-        } = mount;
-        self.refuse(path, "bindMountOptions", bind_mount_options);
-        self.refuse(path, "subPathExpr", sub_path_expr);
-        let is = |field: &Option<String>, default| field.as_deref().is_none_or(|f| f == default);
-        self.refuse_unless(path, "mountPropagation", is(mount_propagation, "None"));
-        self.refuse_unless(
-            path,
-            "recursiveReadOnly",
-            is(recursive_read_only, "Disabled"),
-        );
+    /// What only an API server can give.
+    fn projection(&mut self, path: &str, source: &VolumeProjection) {
+        let VolumeProjection {
+            config_map: _,
+            downward_api: _,
+            secret: _,
+            cluster_trust_bundle,
+            pod_certificate,
+            service_account_token,
+        } = source;
+        self.refuse(path, "clusterTrustBundle", cluster_trust_bundle);
+        self.refuse(path, "podCertificate", pod_certificate);
+        self.refuse(path, "serviceAccountToken", service_account_token);
     }
 
     fn resources(&mut self, path: &str, resources: &ResourceRequirements) {

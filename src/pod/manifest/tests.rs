@@ -40,6 +40,14 @@ fn pod(spec: &str, container: &str) -> String {
     )
 }
 
+/// A manifest of one file.
+fn parse(name: &str, text: &str) -> Result<(Pod, Vec<String>)> {
+    let (name, text) = (name.to_owned(), text.to_owned());
+    let file = File { name, text };
+    let manifest = super::parse(&file.name, std::slice::from_ref(&file), "/".into())?;
+    Ok((manifest.pod, manifest.warnings))
+}
+
 fn error(text: &str) -> String {
     match parse("pod.yaml", text) {
         Ok(_) => panic!("accepted: {text}"),
@@ -123,27 +131,35 @@ fn what_is_no_pod_is_told() {
         ("---\n---\n", "pod.yaml is empty (expected a Pod)"),
         (
             "- a\n",
-            "pod.yaml is not a mapping (expected apiVersion, kind, metadata, spec)",
+            "manifest: pod.yaml is not a mapping (expected apiVersion, kind, metadata, spec)",
         ),
         (
             "apiVersion: v1\n",
-            "manifest: pod.yaml: kind: Required value: expected Pod",
+            "manifest: pod.yaml: kind: Required value",
         ),
         (
             "spec: {}\n",
-            "manifest: 2 errors:\n  pod.yaml: apiVersion: Required value: expected v1\n  pod.yaml: kind: Required value: expected Pod",
+            "manifest: 2 errors:\n  pod.yaml: apiVersion: Required value\n  pod.yaml: kind: Required value",
         ),
         (
-            "apiVersion: apps/v1\nkind: Deployment\n",
-            "manifest: 2 errors:\n  pod.yaml:1:13: apiVersion: \"apps/v1\" is not supported: this version runs kind Pod of apiVersion v1\n  pod.yaml:2:7: kind: \"Deployment\" is not supported: this version runs kind Pod of apiVersion v1",
+            "apiVersion: v1\nkind: Deployment\n",
+            "manifest: pod.yaml:1:13: apiVersion: \"v1\" is not supported: kind Deployment is of apiVersion apps/v1",
         ),
         (
             "apiVersion: v1\nkind: 3\n",
-            "manifest: pod.yaml:2:7: kind: expected the string Pod",
+            "manifest: pod.yaml:2:7: kind: expected a string",
         ),
         (
-            "apiVersion: v1\nkind: Pod\n---\nkind: Service\n---\na: b\n",
-            "pod.yaml holds 3 documents (Pod, Service, no kind) (this version runs one document of kind Pod)",
+            "apiVersion: apps/v1\nkind: Deployment\nspec: {}\n",
+            "manifest: pod.yaml:1:1: spec.template: Required value",
+        ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}",
+            "pod.yaml holds no Pod, but Service, Secret",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\n---\napiVersion: batch/v1\nkind: Job\nspec: {template: {}}\n",
+            "pod.yaml holds 2 pods (Pod, Job) (runp runs one pod: put each into a file of its own)",
         ),
     ] {
         assert_eq!(error(text), message, "{text}");
@@ -199,17 +215,18 @@ fn depth_is_bounded() {
 #[test]
 fn what_is_not_done_yet_is_refused_in_one_error() {
     let text = pod(
-        "  subdomain: x\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, configMap: {name: x}}",
-        "    livenessProbe: {httpGet: {port: 1, scheme: HTTPS, host: a.b}}\n    tty: true\n    stdin: false\n    envFrom: []\n    env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b}}}]\n    volumeMounts: [{name: v, mountPath: /v, mountPropagation: Bidirectional}]\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
+        "  subdomain: x\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, nfs: {server: s, path: /}}\n  - {name: w, projected: {sources: [{serviceAccountToken: {path: t}}]}}",
+        "    livenessProbe: {httpGet: {port: 1, scheme: HTTPS, host: a.b}}\n    tty: true\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
     );
     assert_eq!(
         error(&text),
         concat!(
-            "pod.yaml: spec.subdomain, spec.securityContext.fsGroup, spec.securityContext.sysctls, ",
-            "spec.volumes[0].configMap, spec.containers[0].livenessProbe.httpGet.scheme=HTTPS, ",
+            "pod.yaml: spec.subdomain, spec.securityContext.sysctls, ",
+            "spec.volumes[0].nfs, spec.volumes[1].projected.sources[0].serviceAccountToken, ",
+            "spec.containers[0].livenessProbe.httpGet.scheme=HTTPS, ",
             "spec.containers[0].livenessProbe.httpGet.host (names; addresses are done), spec.containers[0].tty, ",
-            "spec.containers[0].env[0].valueFrom.secretKeyRef, spec.containers[0].ports[0].hostPort, ",
-            "spec.containers[0].volumeMounts[0].mountPropagation, spec.containers[0].resources.limits[example.com/gpu], ",
+            "spec.containers[0].ports[0].hostPort, ",
+            "spec.containers[0].resources.limits[example.com/gpu], ",
             "spec.containers[0].resources.requests[example.com/gpu]: not supported yet by runp ",
             env!("CARGO_PKG_VERSION"),
             " (remove what the pod can do without: nothing is ignored silently)"
@@ -267,7 +284,7 @@ fn a_manifest_is_found_in_its_directory() {
     let source = Source::Path(path.clone());
     let empty = load(&source).unwrap_err().to_string();
     assert!(
-        empty.ends_with("holds no manifest (expected one of pod.yaml, pod.yml, pod.json)"),
+        empty.ends_with("holds no manifest (expected one of pod.yaml, pod.yml, pod.json, or any *.yaml, *.yml, *.json)"),
         "{empty}"
     );
     std::fs::write(path.join("pod.yml"), HELLO).unwrap();
@@ -283,6 +300,115 @@ fn a_manifest_is_found_in_its_directory() {
     std::fs::write(path.join("pod.yml"), vec![b' '; (SIZE + 1) as usize]).unwrap();
     let large = load(&source).unwrap_err().to_string();
     assert!(large.ends_with("is larger than 3145728 bytes"), "{large}");
+}
+
+/// The pod of a manifest with more documents.
+fn manifest(text: &str) -> Manifest {
+    let file = File {
+        name: "m.yaml".into(),
+        text: text.into(),
+    };
+    super::parse("m.yaml", &[file], "/".into()).unwrap()
+}
+
+#[test]
+fn the_template_of_a_workload_is_a_pod() {
+    for (api_version, kind, name, policy, open, close) in [
+        ("apps/v1", "Deployment", "w", "Always", "", ""),
+        ("apps/v1", "StatefulSet", "w-0", "Always", "", ""),
+        ("apps/v1", "DaemonSet", "w", "Always", "", ""),
+        ("apps/v1", "ReplicaSet", "w", "Always", "", ""),
+        ("v1", "ReplicationController", "w", "Always", "", ""),
+        ("batch/v1", "Job", "w", "Never", "", ""),
+        (
+            "batch/v1",
+            "CronJob",
+            "w",
+            "OnFailure",
+            "schedule: x, jobTemplate: {spec: {",
+            "}}",
+        ),
+    ] {
+        let text = format!(
+            "apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: w, namespace: ns}}\nspec: {{{open}replicas: 3, template: {{metadata: {{labels: {{a: b}}}}, spec: {{restartPolicy: {policy}, containers: [{{name: c, image: i}}]}}}}{close}}}\n"
+        );
+        let manifest = manifest(&text);
+        assert_eq!(manifest.pod.metadata.name.as_deref(), Some(name));
+        assert_eq!(manifest.pod.metadata.namespace.as_deref(), Some("ns"));
+        assert_eq!(manifest.pod.metadata.labels.unwrap()["a"], "b");
+        let ignored = match kind {
+            "CronJob" => "spec.schedule, spec.jobTemplate.spec.replicas",
+            _ => "spec.replicas",
+        };
+        assert_eq!(
+            manifest.warnings,
+            [format!(
+                "{kind} \"w\": one pod of its template is run, ignored: {ignored}"
+            )]
+        );
+        let wrong = match policy {
+            "Always" => text.replace(policy, "Never"),
+            _ => text.replace(policy, "Always"),
+        };
+        let message = error(&wrong);
+        assert!(message.contains(": spec.restartPolicy: "), "{message}");
+    }
+}
+
+#[test]
+fn objects_are_found_beside_the_pod_in_lists_and_in_other_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("b.yaml", HELLO);
+    write(
+        "a.yml",
+        "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: Yg==}, stringData: {c: d}}\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: s}, binaryData: {a: Yg==}}\n",
+    );
+    write(
+        "c.json",
+        r#"{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": {"volumeName": "v"}}"#,
+    );
+    write(
+        "d.yaml",
+        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {name: v}\nspec: {hostPath: {path: /data}}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sa}\n",
+    );
+    write("notes.txt", "not a manifest");
+    let manifest = load(&Source::Path(directory.path().into())).unwrap();
+    let Objects {
+        config_maps,
+        secrets,
+        claims,
+        volumes,
+        services,
+    } = manifest.objects;
+    assert_eq!(secrets["s"]["a"].0, b"b");
+    assert_eq!(secrets["s"]["c"].0, b"d");
+    assert_eq!(config_maps["s"].binary_data["a"].0, b"b");
+    assert_eq!(claims["c"].as_deref(), Some("v"));
+    assert_eq!(volumes["v"], PathBuf::from("/data"));
+    assert!(services.is_empty());
+    assert_eq!(
+        manifest.warnings,
+        [r#"kind ServiceAccount "sa": no meaning on one machine, ignored"#]
+    );
+}
+
+#[test]
+fn what_is_wrong_with_objects_is_all_told() {
+    let text = format!(
+        "{HELLO}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: A}}\ndata:\n  a b: x\n  ..c: x\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\ndata: {{x: \"?\"}}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{nam: c}}\n---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: v}}\nspec: {{nfs: {{server: s, path: /}}}}\n"
+    );
+    let message = error(&text);
+    for part in [
+        "pod.yaml:30:12: metadata.name: Invalid value: \"A\": a lowercase RFC 1123",
+        "pod.yaml:32:3: data[a b]: Invalid value: \"a b\": a valid config key must",
+        "pod.yaml:33:3: data[..c]: Invalid value: \"..c\": must not start with '..'",
+        "pod.yaml:38:11: data.x: ",
+        "pod.yaml:42:12: metadata.nam: unknown field (did you mean `name`?)",
+        "pod.yaml:47:1: spec: not supported: only hostPath and local are on one machine",
+    ] {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
 }
 
 proptest! {

@@ -59,12 +59,55 @@ impl Node {
         }
     }
 
+    /// Where a field stands (`spec.containers[0].name`), or the nearest part of the way to it that is there.
+    pub(super) fn place_of(&self, path: &str) -> Place {
+        let mut node = self;
+        let mut place = self.place;
+        for name in steps(path) {
+            let found = match &node.value {
+                Value::Map(entries) => entries.iter().find(|e| e.key == name),
+                Value::List(list) => {
+                    match name.parse::<usize>().ok().and_then(|index| list.get(index)) {
+                        Some(element) => (node, place) = (element, element.place),
+                        None => return place,
+                    }
+                    continue;
+                }
+                _ => return place,
+            };
+            match found {
+                // The key, not the value: that is where a person looks for it.
+                Some(entry) => (node, place) = (&entry.node, entry.place),
+                None => return place,
+            }
+        }
+        place
+    }
+
     pub(super) fn as_str(&self) -> Option<&str> {
         match &self.value {
             Value::String(text) => Some(text),
             _ => None,
         }
     }
+}
+
+/// The names and indexes on the way to a field; what is in brackets is one, dots and all.
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+        let end = match rest.strip_prefix('[') {
+            Some(inside) => {
+                rest = inside;
+                rest.find(']').unwrap_or(rest.len())
+            }
+            None => rest.find(['.', '[']).unwrap_or(rest.len()),
+        };
+        let (step, after) = rest.split_at(end);
+        rest = after.strip_prefix(']').unwrap_or(after);
+        (!step.is_empty()).then_some(step)
+    })
 }
 
 impl From<Spanned<Value>> for Node {

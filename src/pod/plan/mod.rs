@@ -2,15 +2,19 @@
 //! `runp pod plan` prints it without privileges.
 
 mod calls;
+mod downward;
+mod env;
 mod mounts;
 mod process;
 mod render;
 mod resources;
+mod volumes;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{self as k8s, Pod};
+use k8s_openapi::api::core::v1 as k8s;
 use oci_spec::runtime::{
     LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Root, Spec,
 };
@@ -21,10 +25,13 @@ use super::lifecycle::{BackOffLimits, Kind, PodSpec};
 use super::lint;
 use super::manifest::Manifest;
 use super::termination::TerminationPlan;
+use super::volumes::payload::Payload;
 use crate::container::{Options, Request, Stdio};
 use crate::error::{Context as _, Error, Result};
 use crate::spec;
+use process::Process;
 
+pub use env::{Environment, FileKey};
 pub use render::{render_json, render_text};
 pub use resources::{Qos, qos};
 
@@ -35,8 +42,10 @@ pub struct PodPlan {
     pub name: String,
     /// `metadata.uid`, given by the caller so that the plan stays pure.
     pub uid: String,
-    /// The manifest with Kubernetes' defaults filled in.
-    pub manifest: Pod,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `status.qosClass`.
+    pub qos: Qos,
     /// The namespaces that pause holds, and the pod's cgroup.
     pub sandbox: SandboxPlan,
     /// In the manifest's order.
@@ -89,6 +98,21 @@ pub struct VolumePlan {
     pub name: String,
     /// What it is made of.
     pub source: VolumeSource,
+    /// Whether no container may write to it.
+    pub read_only: bool,
+    /// Whose group it is made.
+    pub fs_group: Option<FsGroup>,
+}
+
+/// `securityContext.fsGroup`, as it concerns one volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FsGroup {
+    /// The group.
+    pub gid: u32,
+    /// Whether it may only read.
+    pub read_only: bool,
+    /// `fsGroupChangePolicy: OnRootMismatch`: nothing is changed if the root is as it should be.
+    pub on_root_mismatch: bool,
 }
 
 /// What a volume is made of.
@@ -110,6 +134,27 @@ pub enum VolumeSource {
         /// What must be there, or is made.
         kind: HostPathKind,
     },
+    /// Files that the manifest has: `configMap`, `secret`, `downwardAPI`, `projected`. Read-only for containers.
+    Files {
+        /// Kept off the disk: all but a `configMap`.
+        memory: bool,
+        /// What is in it.
+        payload: Payload,
+    },
+    /// `persistentVolumeClaim`: a directory that outlives the pod.
+    Claim {
+        /// Absolute.
+        path: PathBuf,
+        /// Whether it is below the data root, and not where a PersistentVolume says.
+        ours: bool,
+    },
+    /// The root file system of an image, read-only.
+    Image {
+        /// Absolute.
+        root: PathBuf,
+    },
+    /// It refers to what the manifest does not have: why, in the kubelet's words.
+    Missing(String),
 }
 
 /// `hostPath.type`.
@@ -137,6 +182,9 @@ pub struct ContainerPlan {
     pub bundle: PathBuf,
     /// The exact configuration; namespaces to join are written `/proc/<pause>/ns/...` (see [`PAUSE`]).
     pub spec: Spec,
+    /// What its variables are made of, if files of the pod's volumes are among them: these are read when it starts.
+    /// In `spec` their values are described.
+    pub late: Option<Environment>,
     /// Volumes that `spec.mounts` binds.
     pub volume_mounts: Vec<VolumeMountPlan>,
     /// Why it cannot be started (`CreateContainerConfigError`), in Kubernetes' words.
@@ -162,8 +210,20 @@ pub struct VolumeMountPlan {
     pub mount: usize,
     /// Index into [`PodPlan::volumes`].
     pub volume: usize,
-    /// Relative, without `..`; resolved inside the volume, never through a symbolic link, made if missing.
+    /// Relative, without `..`; resolved inside the volume, never through a symbolic link that a container could have
+    /// made; made if missing where containers may write.
     pub sub_path: Option<PathBuf>,
+    /// Which mounts below it both sides see.
+    pub propagation: Propagation,
+}
+
+/// `mountPropagation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Kubernetes' own names
+pub enum Propagation {
+    None,
+    HostToContainer,
+    Bidirectional,
 }
 
 /// What the plan depends on besides the manifest.
@@ -173,6 +233,8 @@ pub struct PlanOptions {
     pub rootfs: Vec<(String, PathBuf)>,
     /// `metadata.uid` for this pod.
     pub uid: String,
+    /// Where the directories of PersistentVolumeClaims are: `<namespace>/<name>`.
+    pub claims: PathBuf,
     /// The machine.
     pub node: Node,
     /// How long the back-off of its containers may get.
@@ -182,14 +244,20 @@ pub struct PlanOptions {
 /// What a pod sees of the machine, so that the plan itself need not look.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// The host name of a pod with `hostNetwork`.
+    /// The host name of a pod with `hostNetwork`, and `spec.nodeName`.
     pub hostname: String,
     /// Physical memory in bytes, the measure of a Burstable container's `oom_score_adj`.
     pub memory: u64,
+    /// CPUs that may be used.
+    pub cpus: u64,
+    /// The size of the root file system in bytes.
+    pub disk: u64,
+    /// `status.hostIPs`: the addresses that face the network, or else the loopback's.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Node {
-    /// The machine that this runs on: uname(2), sysinfo(2).
+    /// The machine that this runs on: uname(2), sysinfo(2), sched_getaffinity(2), statvfs(3), and its routes.
     pub fn this_machine() -> Self {
         let info = rustix::system::sysinfo();
         Self {
@@ -198,7 +266,37 @@ impl Node {
                 .to_string_lossy()
                 .into_owned(),
             memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
+            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            disk: rustix::fs::statvfs("/").map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize)),
+            addresses: addresses(),
         }
+    }
+}
+
+/// The addresses from which this machine would send to others, IPv4 first.
+fn addresses() -> Vec<IpAddr> {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+    // To connect a datagram socket sends nothing: the kernel looks for a route. The addresses are for documentation
+    // only (RFC 5737, RFC 3849).
+    let outside: [(IpAddr, IpAddr); 2] = [
+        (
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv4Addr::new(192, 0, 2, 1).into(),
+        ),
+        (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        ),
+    ];
+    let found = outside.into_iter().filter_map(|(any, other)| {
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+        socket.connect(SocketAddr::new(other, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    let found: Vec<IpAddr> = found.collect();
+    match found.is_empty() {
+        true => vec![Ipv4Addr::LOCALHOST.into()],
+        false => found,
     }
 }
 
@@ -217,8 +315,6 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     let spec = pod.spec.as_ref().unwrap_or(&default);
     let name = pod.metadata.name.clone().unwrap_or_default();
     let sandbox = sandbox(&name, spec, &options.node);
-    let volumes = mounts::volumes(spec);
-
     let context = Context {
         base: serde_json::from_str(BASE)
             .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
@@ -226,9 +322,14 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         options,
         spec,
         sandbox: &sandbox,
-        volumes: &volumes,
+        volumes: &[],
     };
-    let (mut containers, mut errors) = (Vec::new(), Vec::new());
+    let (volumes, mut errors) = context.volumes();
+    let context = Context {
+        volumes: &volumes,
+        ..context
+    };
+    let mut containers = Vec::new();
     for (path, kind, container) in containers_of(spec) {
         match context.container(&path, kind, container) {
             Ok(planned) => containers.push(planned),
@@ -239,10 +340,15 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     Error::all(format!("plan pod {name:?}"), errors)?;
 
     let mut warnings = manifest.warnings.clone();
+    warnings.extend(volumes.iter().filter_map(|volume| match &volume.source {
+        VolumeSource::Missing(why) => Some(format!("the pod will wait in vain: {why}")),
+        _ => None,
+    }));
     warnings.extend(lint::lint(pod));
     Ok(PodPlan {
         uid: options.uid.clone(),
-        manifest: pod.clone(),
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        qos: qos(spec),
         lifecycle: calls::lifecycle(spec, options.back_off),
         name,
         sandbox,
@@ -333,8 +439,24 @@ impl Context<'_> {
             .is_some_and(|c| c.privileged == Some(true));
 
         self.root(&mut spec, container, root);
-        let config_error = self.process(&mut spec, path, container, from_bundle)?;
+        let Process {
+            mut config_error,
+            late,
+        } = self.process(&mut spec, path, container, from_bundle)?;
+        let reads_files = late.is_some();
+        let mut expressions = container.volume_mounts.iter().flatten();
+        if reads_files
+            && expressions.any(|m| m.sub_path_expr.as_ref().is_some_and(|e| !e.is_empty()))
+        {
+            return Err(Error::new(format!(
+                "{path}: subPathExpr in a container with fileKeyRef: not supported yet"
+            )));
+        }
         let volume_mounts = mounts::plan(self, &mut spec, container, privileged);
+        let volume_mounts = volume_mounts.unwrap_or_else(|why| {
+            config_error.get_or_insert(why);
+            Vec::new()
+        });
         self.linux(&mut spec, path, container, privileged)?;
         // The sandbox has set it, in the namespace that the container joins.
         spec.set_hostname(None).set_domainname(None);
@@ -344,6 +466,7 @@ impl Context<'_> {
             kind,
             bundle,
             spec,
+            late,
             volume_mounts,
             config_error,
             calls: calls::calls(container),

@@ -1,100 +1,44 @@
-//! Volumes, and what each container mounts.
+//! What each container mounts.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
+use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::fs::{major, minor};
 
-use super::{Context, HostPathKind, Shared, VOLUMES, VolumeMountPlan, VolumePlan, VolumeSource};
-use crate::pod::quantity::Quantity;
-
-/// The size of a pod's `/dev/shm` in bytes, as containerd makes it.
-const SHM_SIZE: u64 = 64 << 20;
+use super::{Context, Propagation, Shared, VOLUMES, VolumeMountPlan, env};
 
 /// Where POSIX shared memory is: every container of a pod sees the same.
 const SHM: &str = "/dev/shm";
 
-/// The pod's volumes in the manifest's order, then its `/dev/shm` unless it uses the host's.
-pub(super) fn volumes(spec: &PodSpec) -> Vec<VolumePlan> {
-    let named = spec.volumes.iter().flatten();
-    let mut volumes: Vec<VolumePlan> = named.map(volume).collect();
-    if spec.host_ipc != Some(true) {
-        volumes.push(VolumePlan {
-            name: shm_name(&volumes),
-            source: VolumeSource::EmptyDir {
-                memory: true,
-                size_limit: Some(SHM_SIZE),
-                mode: 0o1777,
-            },
-        });
-    }
-    volumes
-}
-
-/// `dev-shm`, or with as many dashes as it takes to be the only one.
-fn shm_name(volumes: &[VolumePlan]) -> String {
-    let mut name = "dev-shm".to_owned();
-    while volumes.iter().any(|v| v.name == name) {
-        name = name.replacen('-', "--", 1);
-    }
-    name
-}
-
-fn volume(volume: &Volume) -> VolumePlan {
-    let source = match (&volume.host_path, &volume.empty_dir) {
-        (Some(host_path), _) => VolumeSource::HostPath {
-            path: host_path.path.clone().into(),
-            kind: host_path_kind(host_path.type_.as_deref().unwrap_or_default()),
-        },
-        (None, empty_dir) => VolumeSource::EmptyDir {
-            memory: empty_dir
-                .as_ref()
-                .is_some_and(|e| e.medium.as_deref() == Some("Memory")),
-            size_limit: empty_dir
-                .as_ref()
-                .and_then(|e| Quantity::parse(&e.size_limit.as_ref()?.0).ok())
-                // Zero is no limit.
-                .filter(|limit| *limit > Quantity::ZERO)
-                .and_then(|limit| limit.value().try_into().ok()),
-            mode: 0o777,
-        },
-    };
-    VolumePlan {
-        name: volume.name.clone(),
-        source,
-    }
-}
-
-fn host_path_kind(name: &str) -> HostPathKind {
-    match name {
-        "DirectoryOrCreate" => HostPathKind::DirectoryOrCreate,
-        "Directory" => HostPathKind::Directory,
-        "FileOrCreate" => HostPathKind::FileOrCreate,
-        "File" => HostPathKind::File,
-        "Socket" => HostPathKind::Socket,
-        "CharDevice" => HostPathKind::CharDevice,
-        "BlockDevice" => HostPathKind::BlockDevice,
-        // The only other one that is valid is "".
-        _ => HostPathKind::Unchecked,
-    }
-}
-
 /// A mount with the volume that it binds.
 struct Planned {
     mount: Mount,
-    volume: Option<(usize, Option<PathBuf>)>,
+    volume: Option<Bound>,
+}
+
+struct Bound {
+    volume: usize,
+    sub_path: Option<PathBuf>,
+    propagation: Propagation,
 }
 
 /// Sets `spec.mounts`: the image's, then the volumes, outer ones before those inside them.
+///
+/// # Errors
+/// A `subPathExpr` that cannot be expanded, in the kubelet's words.
 pub(super) fn plan(
     context: &Context<'_>,
     spec: &mut Spec,
     container: &Container,
     privileged: bool,
-) -> Vec<VolumeMountPlan> {
-    let mut volumes = volume_mounts(context, container);
+) -> Result<Vec<VolumeMountPlan>, String> {
+    let process = spec.process().as_ref();
+    let variables = process.and_then(|process| process.env().as_deref());
+    let mut volumes = volume_mounts(context, container, variables.unwrap_or_default())?;
     if !volumes
         .iter()
         .any(|v| v.mount.destination() == Path::new(SHM))
@@ -116,45 +60,104 @@ pub(super) fn plan(
     let mut plans = Vec::new();
     for (index, planned) in volumes.into_iter().enumerate() {
         mounts.push(planned.mount);
-        if let Some((volume, sub_path)) = planned.volume {
+        if let Some(bound) = planned.volume {
             plans.push(VolumeMountPlan {
                 mount: first + index,
-                volume,
-                sub_path,
+                volume: bound.volume,
+                sub_path: bound.sub_path,
+                propagation: bound.propagation,
             });
         }
     }
     spec.set_mounts(Some(mounts));
-    plans
+    Ok(plans)
 }
 
-fn volume_mounts(context: &Context<'_>, container: &Container) -> Vec<Planned> {
+fn volume_mounts(
+    context: &Context<'_>,
+    container: &Container,
+    variables: &[String],
+) -> Result<Vec<Planned>, String> {
     let mut planned = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
         // Validated: every name is that of a volume.
         let Some(index) = context.volumes.iter().position(|v| v.name == mount.name) else {
             continue;
         };
-        let access = match mount.read_only {
-            Some(true) => "ro",
-            _ => "rw",
+        let recursive = matches!(
+            mount.recursive_read_only.as_deref(),
+            Some("Enabled" | "IfPossible")
+        );
+        let volume = &context.volumes[index];
+        let access = match mount.read_only == Some(true) || volume.read_only {
+            true if recursive => "rro",
+            true => "ro",
+            false => "rw",
         };
+        let (propagation, option) = match mount.mount_propagation.as_deref() {
+            Some("HostToContainer") => (Propagation::HostToContainer, "rslave"),
+            Some("Bidirectional") => (Propagation::Bidirectional, "rshared"),
+            _ => (Propagation::None, "rprivate"),
+        };
+        let mut options = vec![option, access];
+        options.extend(
+            mount
+                .bind_mount_options
+                .iter()
+                .flatten()
+                .map(String::as_str),
+        );
         // The kubelet takes a relative path as one from the root.
         let destination = Path::new("/").join(&mount.mount_path);
-        let sub_path = mount.sub_path.as_ref().filter(|path| !path.is_empty());
+        let sub_path = match mount.sub_path_expr.as_deref() {
+            None | Some("") => mount.sub_path.clone().filter(|path| !path.is_empty()),
+            Some(text) => Some(sub_path(text, variables)?),
+        };
         planned.push(Planned {
-            mount: bind(context.source(index), destination, &[access]),
-            volume: Some((index, sub_path.map(PathBuf::from))),
+            mount: bind(context.source(index), destination, &options),
+            volume: Some(Bound {
+                volume: index,
+                sub_path: sub_path.map(PathBuf::from),
+                propagation,
+            }),
         });
     }
-    planned
+    Ok(planned)
+}
+
+/// `subPathExpr` with the container's variables in it.
+fn sub_path(text: &str, variables: &[String]) -> Result<String, String> {
+    let missing = RefCell::new(BTreeSet::new());
+    let path = env::expand(text, &|name| {
+        let mut all = variables.iter().filter_map(|entry| entry.split_once('='));
+        let found = all.find(|(n, value)| *n == name && !value.is_empty());
+        if found.is_none() {
+            missing.borrow_mut().insert(name.to_owned());
+        }
+        found.map(|(_, value)| value)
+    });
+    let missing: Vec<String> = missing.into_inner().into_iter().collect();
+    if !missing.is_empty() {
+        return Err(format!("missing value for {}", missing.join(", ")));
+    }
+    if path.starts_with('/') {
+        return Err(format!(
+            "error SubPath `{path}` must not be an absolute path"
+        ));
+    }
+    if path.split('/').any(|part| part == "..") {
+        return Err(format!(
+            "unable to provision SubPath `{path}`: must not contain '..'"
+        ));
+    }
+    Ok(path)
 }
 
 /// The pod's `/dev/shm`, or the host's with the host's IPC.
 fn shm(context: &Context<'_>) -> Option<Planned> {
     if context.sandbox.ipc == Shared::Host {
         return Some(Planned {
-            mount: bind(SHM.into(), SHM.into(), &["rw"]),
+            mount: bind(SHM.into(), SHM.into(), &["rprivate", "rw"]),
             volume: None,
         });
     }
@@ -163,9 +166,13 @@ fn shm(context: &Context<'_>) -> Option<Planned> {
         mount: bind(
             context.source(index),
             SHM.into(),
-            &["rw", "nosuid", "noexec", "nodev"],
+            &["rprivate", "rw", "nosuid", "noexec", "nodev"],
         ),
-        volume: Some((index, None)),
+        volume: Some(Bound {
+            volume: index,
+            sub_path: None,
+            propagation: Propagation::None,
+        }),
     })
 }
 
@@ -177,7 +184,7 @@ impl Context<'_> {
 }
 
 fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Mount {
-    let all = ["rbind", "rprivate"].iter().chain(options);
+    let all = ["rbind"].iter().chain(options);
     let mut mount = Mount::default();
     mount
         .set_source(Some(source))

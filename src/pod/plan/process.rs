@@ -1,41 +1,42 @@
 //! What a container runs, with which environment, and as whom.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use k8s_openapi::api::core::v1::{Container, EnvVar};
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
+use k8s_openapi::api::core::v1::Container;
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Planned, Spec};
 
+use super::env::Environment;
 use super::{Context, resources};
 use crate::error::{Error, Result};
 
-/// containerd's, for an image without one.
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What is decided of a process besides its configuration.
+pub(super) struct Process {
+    /// Why it cannot be started (`CreateContainerConfigError`).
+    pub(super) config_error: Option<String>,
+    /// Its variables, if some are known only when it starts.
+    pub(super) late: Option<Environment>,
+}
 
 impl Context<'_> {
-    /// Plans the process. Gives why the container cannot be started, if so.
+    /// Plans the process.
     pub(super) fn process(
         &self,
         spec: &mut Spec,
         path: &str,
         container: &Container,
         from_bundle: bool,
-    ) -> Result<Option<String>> {
+    ) -> Result<Process> {
         let Some(process) = spec.process_mut() else {
             return Err(Error::new(format!(
                 "{path}: the bundle's config.json has no process section"
             )));
         };
-        let variables = self.variables(container.env.as_deref().unwrap_or_default());
-        let lookup = |name: &str| {
-            let found = variables.iter().find(|(n, _)| n == name);
-            found.map(|(_, value)| value.as_str())
-        };
         let entrypoint = process.args().as_deref().unwrap_or_default();
         let args = argv(path, container, entrypoint, from_bundle)?;
-        let args = args.iter().map(|arg| expand(arg, &lookup)).collect();
-        let env = self.environment(process.env().as_deref().unwrap_or_default(), &variables);
-        process.set_args(Some(args)).set_env(Some(env));
+        let image = process.env().clone().unwrap_or_default();
+        // What stays if the variables are not to be had: the container is not started then.
+        process.set_args(Some(args.clone()));
+        let environment = self.environment(container, image, args);
         if let Some(directory) = container.working_dir.as_deref().filter(|d| !d.is_empty()) {
             if !directory.starts_with('/') {
                 return Err(Error::new(format!(
@@ -51,74 +52,25 @@ impl Context<'_> {
             self.options.node.memory,
         ));
         security(process, path, container)?;
-        Ok(self.user(process, container))
-    }
-
-    /// The container's own variables, later ones of a name in place of earlier ones.
-    fn variables(&self, env: &[EnvVar]) -> Vec<(String, String)> {
-        let mut variables: Vec<(String, String)> = Vec::new();
-        for variable in env {
-            let value = match &variable.value_from {
-                Some(from) => from
-                    .field_ref
-                    .as_ref()
-                    .map(|field| self.field(&field.field_path))
-                    .unwrap_or_default(),
-                None => expand(variable.value.as_deref().unwrap_or_default(), &|name| {
-                    let found = variables.iter().find(|(n, _)| n == name);
-                    found.map(|(_, value)| value.as_str())
-                }),
-            };
-            match variables.iter_mut().find(|(n, _)| *n == variable.name) {
-                Some((_, old)) => *old = value,
-                None => variables.push((variable.name.clone(), value)),
-            }
-        }
-        variables
-    }
-
-    /// `valueFrom.fieldRef`; a label or annotation that is not there is empty.
-    fn field(&self, path: &str) -> String {
-        let metadata = &self.manifest.pod.metadata;
-        let entry = |map: &Option<BTreeMap<String, String>>, key: &str| {
-            map.as_ref().and_then(|map| map.get(key)).cloned()
-        };
-        let value = match path {
-            "metadata.name" => metadata.name.clone(),
-            "metadata.namespace" => metadata.namespace.clone(),
-            "metadata.uid" => Some(self.options.uid.clone()),
-            _ => match path.strip_suffix("']").and_then(|p| p.split_once("['")) {
-                Some(("metadata.labels", key)) => entry(&metadata.labels, key),
-                Some((_, key)) => entry(&metadata.annotations, key),
-                None => None,
+        let not_allowed = self.user(process, container);
+        let resolved = environment.and_then(|environment| {
+            environment.set(process, &mut |file| Ok(Some(file.to_string())))?;
+            Ok(environment)
+        });
+        Ok(match resolved {
+            Ok(environment) => Process {
+                config_error: not_allowed,
+                late: environment.reads_files().then_some(environment),
             },
-        };
-        value.unwrap_or_default()
-    }
-
-    /// The image's environment, `HOSTNAME`, then the manifest's on top.
-    fn environment(&self, image: &[String], variables: &[(String, String)]) -> Vec<String> {
-        let mut environment: Vec<String> = image.to_vec();
-        let name_of = |entry: &str| entry.split('=').next().map(str::to_owned);
-        if !image.iter().any(|entry| entry.starts_with("PATH=")) {
-            environment.insert(0, PATH.to_owned());
-        }
-        let hostname = ("HOSTNAME".to_owned(), self.sandbox.hostname.clone());
-        for (name, value) in std::iter::once(&hostname).chain(variables) {
-            let entry = format!("{name}={value}");
-            match environment
-                .iter_mut()
-                .find(|e| name_of(e).as_deref() == Some(name))
-            {
-                Some(old) => *old = entry,
-                None => environment.push(entry),
-            }
-        }
-        environment
+            Err(why) => Process {
+                config_error: not_allowed.or(Some(why)),
+                late: None,
+            },
+        })
     }
 
     /// The user: the container's, else the pod's, else the image's.
-    fn user(&self, process: &mut Process, container: &Container) -> Option<String> {
+    fn user(&self, process: &mut Planned, container: &Container) -> Option<String> {
         let own = container.security_context.as_ref();
         let pod = self.spec.security_context.as_ref();
         // Validated to be within 0..2^31.
@@ -137,8 +89,11 @@ impl Context<'_> {
             user.set_gid(gid);
         }
         let mut groups = user.additional_gids().clone().unwrap_or_default();
-        let more = pod.and_then(|c| c.supplemental_groups.clone());
-        for group in more.into_iter().flatten().filter_map(|g| id(Some(g))) {
+        let fs_group = pod.and_then(|c| c.fs_group);
+        let more = pod
+            .into_iter()
+            .flat_map(|c| c.supplemental_groups.iter().flatten());
+        for group in fs_group.iter().chain(more).filter_map(|g| id(Some(*g))) {
             if !groups.contains(&group) {
                 groups.push(group);
             }
@@ -198,33 +153,8 @@ fn argv(
     Ok(argv)
 }
 
-/// Replaces `$(NAME)` by what `lookup` knows; what it does not know stays, and `$$` is a `$`.
-///
-/// Source: `k8s.io/kubernetes/third_party/forked/golang/expansion`.
-fn expand<'a>(text: &str, lookup: &impl Fn(&str) -> Option<&'a str>) -> String {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(dollar) = rest.find('$') {
-        expanded.push_str(&rest[..dollar]);
-        rest = &rest[dollar + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            expanded.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|r| r.split_once(')')) {
-            match lookup(name) {
-                Some(value) => expanded.push_str(value),
-                None => expanded.push_str(&format!("$({name})")),
-            }
-            rest = after;
-        } else {
-            expanded.push('$');
-        }
-    }
-    expanded + rest
-}
-
 /// Capabilities and no_new_privs.
-fn security(process: &mut Process, path: &str, container: &Container) -> Result<()> {
+fn security(process: &mut Planned, path: &str, container: &Container) -> Result<()> {
     let Some(context) = &container.security_context else {
         return Ok(());
     };
@@ -285,7 +215,7 @@ fn every() -> Capabilities {
 }
 
 /// Inheritable and ambient stay empty (CVE-2022-29162).
-fn set_capabilities(process: &mut Process, set: Capabilities) {
+fn set_capabilities(process: &mut Planned, set: Capabilities) {
     let mut capabilities = LinuxCapabilities::default();
     capabilities
         .set_bounding(Some(set.clone()))
@@ -294,38 +224,4 @@ fn set_capabilities(process: &mut Process, set: Capabilities) {
         .set_inheritable(None)
         .set_ambient(None);
     process.set_capabilities(Some(capabilities));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_are_expanded_as_kubernetes_does() {
-        let lookup = |name: &str| match name {
-            "A" => Some("1"),
-            "EMPTY" => Some(""),
-            "REF" => Some("$(A)"),
-            _ => None,
-        };
-        for (text, expanded) in [
-            ("", ""),
-            ("$(A)", "1"),
-            ("x$(A)y$(A)", "x1y1"),
-            ("$(EMPTY)", ""),
-            ("$(NO)", "$(NO)"),
-            ("$$(A)", "$(A)"),
-            ("$$$(A)", "$1"),
-            ("$$", "$"),
-            ("$", "$"),
-            ("a$", "a$"),
-            ("$A", "$A"),
-            ("$(A", "$(A"),
-            ("$((A))", "$((A))"),
-            ("$(REF)", "$(A)"),
-            ("ü$(A)ü", "ü1ü"),
-        ] {
-            assert_eq!(expand(text, &lookup), expanded, "{text}");
-        }
-    }
 }

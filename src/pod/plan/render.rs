@@ -2,10 +2,11 @@
 
 use std::fmt::Display;
 
+use k8s_openapi::api::core::v1::Pod;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 use serde_json::{Value, json};
 
-use super::{ContainerPlan, PodPlan, Shared, VolumePlan, VolumeSource, qos};
+use super::{ContainerPlan, PodPlan, Shared, VolumePlan, VolumeSource};
 use crate::pod::lifecycle::Kind;
 
 /// As a text: what happens in which order, then each container.
@@ -82,7 +83,6 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
             names => names.join(", "),
         }
     };
-    let class = plan.manifest.spec.as_ref().map(qos);
     vec![
         row(
             "restart policy",
@@ -92,10 +92,7 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
             "grace period",
             format!("{} s", plan.lifecycle.grace.as_secs()),
         ),
-        row(
-            "QoS class",
-            class.map(|c| format!("{c:?}")).unwrap_or_default(),
-        ),
+        row("QoS class", format!("{:?}", plan.qos)),
         row("hostname", &sandbox.hostname),
         row("pause holds", whose(Shared::Pod)),
         row("of the host", whose(Shared::Host)),
@@ -157,6 +154,14 @@ fn volume(volume: &VolumePlan) -> String {
             format!("emptyDir {medium}, mode {mode:04o}{limit}")
         }
         VolumeSource::HostPath { path, kind } => format!("hostPath {} ({kind:?})", path.display()),
+        VolumeSource::Files { memory, payload } => {
+            let medium = if *memory { "in memory" } else { "on disk" };
+            let names = payload.keys().map(|path| path.display().to_string());
+            format!("files {medium}: {}", names.collect::<Vec<_>>().join(", "))
+        }
+        VolumeSource::Claim { path, .. } => format!("claim, kept in {}", path.display()),
+        VolumeSource::Image { root } => format!("image {}", root.display()),
+        VolumeSource::Missing(why) => why.clone(),
     }
 }
 
@@ -254,8 +259,8 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// As JSON, with every container's config.json.
-pub fn render_json(plan: &PodPlan) -> Value {
+/// As JSON, with the manifest that it was made from, and every container's config.json.
+pub fn render_json(plan: &PodPlan, manifest: &Pod) -> Value {
     let sandbox = &plan.sandbox;
     let shared = |shared: Shared| match shared {
         Shared::Host => "host",
@@ -277,7 +282,7 @@ pub fn render_json(plan: &PodPlan) -> Value {
         "volumes": plan.volumes.iter().map(volume_json).collect::<Vec<_>>(),
         "containers": plan.containers.iter().map(|c| container_json(plan, c)).collect::<Vec<_>>(),
         "warnings": plan.warnings,
-        "manifest": plan.manifest,
+        "manifest": manifest,
     })
 }
 
@@ -293,6 +298,17 @@ fn volume_json(volume: &VolumePlan) -> Value {
         VolumeSource::HostPath { path, kind } => {
             json!({ "hostPath": { "path": path, "type": format!("{kind:?}") } })
         }
+        // What is in them is nobody's business here: secrets are among them.
+        VolumeSource::Files { memory, payload } => {
+            let modes = payload.iter().map(|(path, file)| {
+                let mode = format!("{:04o}", file.mode);
+                (path.display().to_string(), Value::from(mode))
+            });
+            json!({ "files": { "memory": memory, "modes": modes.collect::<serde_json::Map<_, _>>() } })
+        }
+        VolumeSource::Claim { path, .. } => json!({ "claim": { "path": path } }),
+        VolumeSource::Image { root } => json!({ "image": { "path": root } }),
+        VolumeSource::Missing(why) => json!({ "missing": why }),
     };
     json!({ "name": volume.name, "source": source })
 }

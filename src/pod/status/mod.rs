@@ -37,7 +37,7 @@ pub struct Liveness {
 ///
 /// The truth is told also when nobody supervises the pod any more.
 #[must_use]
-pub fn pod_with_status(manifest: &Manifest, uid: &str, life: &Pod, alive: &Liveness) -> Manifest {
+pub fn pod_with_status(mut pod: Manifest, uid: &str, life: &Pod, alive: &Liveness) -> Manifest {
     let unsupervised = !alive.supervisor && !life.finished();
     let container_alive = |i: Index| alive.containers.get(i.0).copied().unwrap_or(false);
     let life = if unsupervised {
@@ -45,7 +45,6 @@ pub fn pod_with_status(manifest: &Manifest, uid: &str, life: &Pod, alive: &Liven
     } else {
         life.clone()
     };
-    let mut pod = manifest.clone();
     let namespace = pod
         .metadata
         .namespace
@@ -56,7 +55,7 @@ pub fn pod_with_status(manifest: &Manifest, uid: &str, life: &Pod, alive: &Liven
         life: &life,
         full_name: format!("{name}_{namespace}({uid})"),
     };
-    let (init_container_statuses, container_statuses) = match &manifest.spec {
+    let (init_container_statuses, container_statuses) = match &pod.spec {
         Some(spec) => (
             view.statuses(true, spec.init_containers.as_deref().unwrap_or(&[])),
             view.statuses(false, &spec.containers),
@@ -70,7 +69,7 @@ pub fn pod_with_status(manifest: &Manifest, uid: &str, life: &Pod, alive: &Liven
         init_container_statuses: Some(init_container_statuses).filter(|s| !s.is_empty()),
         message,
         phase: Some(life.phase().name().to_owned()),
-        qos_class: manifest.spec.as_ref().map(qos_class),
+        qos_class: pod.spec.as_ref().map(qos_class),
         reason,
         start_time: life.start_time().and_then(timestamp),
         ..PodStatus::default()

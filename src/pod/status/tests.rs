@@ -78,7 +78,7 @@ fn status_of(life: &Pod, supervisor: bool, containers: [bool; 3]) -> (Manifest, 
         pause: containers.contains(&true),
         containers: containers.to_vec(),
     };
-    let pod = pod_with_status(&manifest(&["i"], &["a", "b"]), "uid-1", life, &alive);
+    let pod = pod_with_status(manifest(&["i"], &["a", "b"]), "uid-1", life, &alive);
     let json = serde_json::to_value(pod.status.as_ref().unwrap()).unwrap();
     (pod, json)
 }

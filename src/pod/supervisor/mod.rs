@@ -236,7 +236,7 @@ fn open(
 ) -> Result<(Journal, Listener, SignalFd)> {
     let description = journal::Description {
         name: plan.name.clone(),
-        namespace: plan.manifest.metadata.namespace.clone().unwrap_or_default(),
+        namespace: plan.namespace.clone(),
         uid: plan.uid.clone(),
         boot_id: record.boot_id.clone(),
         spec: plan.lifecycle.clone(),

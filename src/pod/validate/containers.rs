@@ -3,25 +3,12 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, PodSpec, ResourceRequirements, SecurityContext,
+    Container, ContainerPort, PodSpec, ResourceRequirements, SecurityContext,
 };
 
 use super::field::{Errors, Path};
-use super::{IDS, calls, names, volumes};
+use super::{IDS, calls, env, names, volumes};
 use crate::pod::quantity::Quantity;
-
-/// What an environment variable can be taken from, as Kubernetes tells it.
-const FIELD_PATHS: [&str; 9] = [
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-];
 
 /// What Kubernetes says of probes and hooks where they have no meaning.
 const NO_SIDECAR: &str = "may not be set for init containers without restartPolicy=Always";
@@ -106,10 +93,14 @@ fn common(errors: &mut Errors, path: &Path, container: &Container, volumes: &BTr
     );
     let list = container.ports.as_deref().unwrap_or_default();
     ports(errors, &path.child("ports"), list);
-    let list = container.env.as_deref().unwrap_or_default();
-    env(errors, &path.child("env"), list);
+    env::validate(errors, path, container, volumes);
     let list = container.volume_mounts.as_deref().unwrap_or_default();
-    volumes::mounts(errors, &path.child("volumeMounts"), list, volumes);
+    let privileged = container
+        .security_context
+        .as_ref()
+        .is_some_and(|c| c.privileged == Some(true));
+    let field = path.child("volumeMounts");
+    volumes::mounts(errors, &field, list, volumes, privileged);
     errors.one_of(
         &path.child("imagePullPolicy"),
         container.image_pull_policy.as_deref(),
@@ -165,62 +156,6 @@ fn host_network(errors: &mut Errors, path: &Path, pod: &PodSpec, containers: &[C
                     "must match `containerPort` when `hostNetwork` is true",
                 );
             }
-        }
-    }
-}
-
-fn env(errors: &mut Errors, path: &Path, variables: &[EnvVar]) {
-    for (index, variable) in variables.iter().enumerate() {
-        let path = path.index(index);
-        let name = path.child("name");
-        match variable.name.as_str() {
-            "" => errors.required(&name, ""),
-            text => errors.each(&name, text, names::variable(text)),
-        }
-        value_from(errors, &path.child("valueFrom"), variable);
-    }
-}
-
-fn value_from(errors: &mut Errors, path: &Path, variable: &EnvVar) {
-    let Some(from) = &variable.value_from else {
-        return;
-    };
-    let sources = [
-        from.field_ref.is_some(),
-        from.resource_field_ref.is_some(),
-        from.config_map_key_ref.is_some(),
-        from.secret_key_ref.is_some(),
-        from.file_key_ref.is_some(),
-    ];
-    match sources.into_iter().filter(|set| *set).count() {
-        0 => errors.invalid(
-            path,
-            "",
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
-        ),
-        _ if variable.value.as_deref().is_some_and(|v| !v.is_empty()) => errors.invalid(
-            path,
-            "",
-            "may not be specified when `value` is not empty",
-        ),
-        1 => {}
-        _ => errors.invalid(
-            path,
-            "",
-            "may not have more than one field specified at a time",
-        ),
-    }
-    if let Some(field) = &from.field_ref {
-        let path = path.child("fieldRef").child("fieldPath");
-        let text = field.field_path.as_str();
-        let key = text
-            .strip_suffix("']")
-            .and_then(|t| t.split_once("['"))
-            .filter(|(map, _)| ["metadata.labels", "metadata.annotations"].contains(map));
-        match (text, key) {
-            ("", _) => errors.required(&path, ""),
-            (_, Some((_, key))) => errors.each(&path, key, names::qualified(key)),
-            (_, None) => errors.one_of(&path, Some(text), &FIELD_PATHS),
         }
     }
 }

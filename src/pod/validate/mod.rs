@@ -5,8 +5,9 @@
 
 mod calls;
 mod containers;
+mod env;
 mod field;
-mod names;
+pub(in crate::pod) mod names;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -135,6 +136,11 @@ fn pod_security(errors: &mut Errors, path: &Path, context: &PodSecurityContext) 
             errors.within(&path.child(field), id, IDS);
         }
     }
+    errors.one_of(
+        &path.child("fsGroupChangePolicy"),
+        context.fs_group_change_policy.as_deref(),
+        &["Always", "OnRootMismatch"],
+    );
     let groups = context.supplemental_groups.iter().flatten();
     for (index, group) in groups.enumerate() {
         errors.within(&path.child("supplementalGroups").index(index), *group, IDS);

@@ -3,7 +3,7 @@
 //! Source: `k8s.io/apimachinery/pkg/util/validation`. Each function gives one text per rule that is broken.
 
 /// RFC 1123: a container, volume, namespace, host name.
-pub(super) fn dns_label(name: &str) -> Vec<String> {
+pub(in crate::pod) fn dns_label(name: &str) -> Vec<String> {
     const REGEX: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
     let mut errors = longer_than(63, name);
     if !is_label(name) {
@@ -22,7 +22,7 @@ pub(super) fn dns_label(name: &str) -> Vec<String> {
 }
 
 /// RFC 1123: a pod.
-pub(super) fn dns_subdomain(name: &str) -> Vec<String> {
+pub(in crate::pod) fn dns_subdomain(name: &str) -> Vec<String> {
     const REGEX: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
     let mut errors = longer_than(253, name);
     if !is_subdomain(name) {
@@ -37,7 +37,7 @@ pub(super) fn dns_subdomain(name: &str) -> Vec<String> {
 }
 
 /// The key of a label or annotation: `prefix/name`, the prefix optional.
-pub(super) fn qualified(key: &str) -> Vec<String> {
+pub(in crate::pod) fn qualified(key: &str) -> Vec<String> {
     const REGEX: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
     const SHAPE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
     const EXAMPLES: [&str; 3] = ["MyName", "my.name", "123-abc"];
@@ -77,7 +77,7 @@ pub(super) fn qualified(key: &str) -> Vec<String> {
 }
 
 /// The value of a label.
-pub(super) fn label_value(value: &str) -> Vec<String> {
+pub(in crate::pod) fn label_value(value: &str) -> Vec<String> {
     let mut errors = longer_than(63, value);
     if !value.is_empty() && !is_alphanumeric_inside(value, "-_.") {
         errors.push(regex(
@@ -91,7 +91,7 @@ pub(super) fn label_value(value: &str) -> Vec<String> {
 }
 
 /// An environment variable (any printable ASCII but `=`, since 1.34).
-pub(super) fn variable(name: &str) -> Vec<String> {
+pub(in crate::pod) fn variable(name: &str) -> Vec<String> {
     if name.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=') {
         return Vec::new();
     }
@@ -101,8 +101,28 @@ pub(super) fn variable(name: &str) -> Vec<String> {
     ]
 }
 
+/// The key of a ConfigMap or Secret, which becomes a file's name.
+pub(in crate::pod) fn config_key(key: &str) -> Vec<String> {
+    let mut errors = longer_than(253, key);
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if key.is_empty() || !key.bytes().all(allowed) {
+        errors.push(regex(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+            "[-._a-zA-Z0-9]+",
+            &["key.name", "KEY_NAME", "key-name"],
+        ));
+    }
+    match key {
+        "." => errors.push("must not be '.'".to_owned()),
+        ".." => errors.push("must not be '..'".to_owned()),
+        _ if key.starts_with("..") => errors.push("must not start with '..'".to_owned()),
+        _ => {}
+    }
+    errors
+}
+
 /// The name of a container's port (RFC 6335).
-pub(super) fn port(name: &str) -> Vec<String> {
+pub(in crate::pod) fn port(name: &str) -> Vec<String> {
     let mut errors = longer_than(15, name);
     let rules = [
         (

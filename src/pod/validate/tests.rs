@@ -378,3 +378,197 @@ fn on_the_hosts_network_a_port_is_the_hosts() {
         ]
     );
 }
+
+#[test]
+fn files_in_volumes_follow_the_rules() {
+    let volumes = "spec.volumes[0]";
+    let mode = "must be a number between 0 and 0777 (octal), both inclusive";
+    check(
+        &[
+            (
+                r#""configMap": {"name": "c", "defaultMode": 256, "items": [{"key": "k", "path": "a/b", "mode": 511}]}"#,
+                "",
+            ),
+            (
+                r#""configMap": {}"#,
+                &format!("{volumes}.configMap.name: Required value"),
+            ),
+            (
+                r#""secret": {}"#,
+                &format!("{volumes}.secret.secretName: Required value"),
+            ),
+            (
+                r#""secret": {"secretName": "s", "defaultMode": 512}"#,
+                &format!("{volumes}.secret.defaultMode: Invalid value: 512: {mode}"),
+            ),
+            (
+                r#""configMap": {"name": "c", "items": [{"key": "", "path": "/a", "mode": -1}]}"#,
+                &format!(
+                    "{volumes}.configMap.items[0].key: Required value\n{}\n{}",
+                    "volumes[0].configMap.items[0].path: Invalid value: \"/a\": must be a relative path",
+                    format_args!("volumes[0].configMap.items[0].mode: Invalid value: -1: {mode}")
+                ),
+            ),
+            (
+                r#""configMap": {"name": "c", "items": [{"key": "k", "path": "..a"}]}"#,
+                &format!(
+                    "{volumes}.configMap.items[0].path: Invalid value: \"..a\": must not start with '..'"
+                ),
+            ),
+            (
+                r#""configMap": {"name": "c", "items": [{"key": "k", "path": "a/../b"}]}"#,
+                &format!(
+                    "{volumes}.configMap.items[0].path: Invalid value: \"a/../b\": must not contain '..'"
+                ),
+            ),
+            (
+                r#""downwardAPI": {"items": [{"path": "a", "fieldRef": {"fieldPath": "metadata.labels"}}, {"path": "b", "resourceFieldRef": {"containerName": "c", "resource": "limits.cpu", "divisor": "1m"}}]}"#,
+                "",
+            ),
+            (
+                r#""downwardAPI": {"items": [{"path": "a"}]}"#,
+                &format!(
+                    "{volumes}.downwardAPI.items[0]: Required value: one of fieldRef and resourceFieldRef is required"
+                ),
+            ),
+            (
+                r#""downwardAPI": {"items": [{"path": "a", "resourceFieldRef": {"resource": "limits.cpu", "divisor": "2"}}]}"#,
+                &format!(
+                    "{volumes}.downwardAPI.items[0].resourceFieldRef.containerName: Required value\n{}",
+                    "volumes[0].downwardAPI.items[0].resourceFieldRef.divisor: Invalid value: \"2\": only divisor's values 1m and 1 are supported with the cpu resource"
+                ),
+            ),
+            (
+                r#""projected": {"sources": [{"secret": {"name": "s", "items": [{"key": "k", "path": "p"}]}}, {"configMap": {"name": "c", "items": [{"key": "k", "path": "p"}]}}]}"#,
+                &format!(
+                    "{volumes}.projected.sources[1]: Invalid value: \"p\": conflicting duplicate paths"
+                ),
+            ),
+            (
+                r#""persistentVolumeClaim": {"claimName": ""}, "image": {"reference": "i"}"#,
+                &format!(
+                    "{volumes}.persistentVolumeClaim: Forbidden: may not specify more than 1 volume type\n{}",
+                    "volumes[0].persistentVolumeClaim.claimName: Required value"
+                ),
+            ),
+            (
+                r#""emptyDir": {"mode": 1024}"#,
+                &format!(
+                    "{volumes}.emptyDir.mode: Invalid value: 1024: must be a number between 0 and 01777 (octal), both inclusive"
+                ),
+            ),
+        ],
+        |volume| {
+            errors(
+                "",
+                &format!(r#""volumes": [{{"name": "v", {volume}}}]"#),
+                "",
+            )
+        },
+    );
+}
+
+#[test]
+fn kinds_of_mounts_follow_the_rules() {
+    let at = "spec.containers[0].volumeMounts[0]";
+    check(
+        &[
+            (
+                r#""readOnly": true, "recursiveReadOnly": "Enabled", "mountPropagation": "None""#,
+                "",
+            ),
+            (
+                r#""mountPropagation": "HostToContainer", "bindMountOptions": ["noexec"]"#,
+                "",
+            ),
+            (
+                r#""mountPropagation": "Bidirectional""#,
+                &format!(
+                    "{at}.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"
+                ),
+            ),
+            (
+                r#""mountPropagation": "Both""#,
+                &format!(
+                    "{at}.mountPropagation: Unsupported value: \"Both\": supported values: \"Bidirectional\", \"HostToContainer\", \"None\""
+                ),
+            ),
+            (
+                r#""recursiveReadOnly": "Disabled""#,
+                &format!(
+                    "{at}.recursiveReadOnly: Forbidden: may only be specified when readOnly is true"
+                ),
+            ),
+            (
+                r#""readOnly": true, "recursiveReadOnly": "IfPossible", "mountPropagation": "HostToContainer""#,
+                &format!(
+                    "{at}.recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified"
+                ),
+            ),
+            (
+                r#""subPath": "a", "subPathExpr": "$(A)""#,
+                &format!(
+                    "{at}.subPathExpr: Invalid value: \"$(A)\": subPathExpr and subPath are mutually exclusive"
+                ),
+            ),
+            (
+                r#""bindMountOptions": ["suid"]"#,
+                &format!(
+                    "{at}.bindMountOptions[0]: Unsupported value: \"suid\": supported values: \"nodev\", \"noexec\", \"nosuid\""
+                ),
+            ),
+        ],
+        |mount| {
+            let mount = format!(r#""volumeMounts": [{{"name": "v", "mountPath": "/v", {mount}}}]"#);
+            errors("", r#""volumes": [{"name": "v"}]"#, &mount)
+        },
+    );
+}
+
+#[test]
+fn env_from_and_its_keys_follow_the_rules() {
+    let at = "spec.containers[0]";
+    check(
+        &[
+            (
+                r#""envFrom": [{"prefix": "a b", "configMapRef": {"name": "c"}}]"#,
+                "",
+            ),
+            (
+                r#""envFrom": [{"prefix": "a="}]"#,
+                &format!(
+                    "{at}.envFrom[0].prefix: Invalid value: \"a=\": a valid environment variable name must consist only of printable ASCII characters other than '='\n{}",
+                    "containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`"
+                ),
+            ),
+            (
+                r#""envFrom": [{"secretRef": {"name": "s"}, "configMapRef": {"name": "c"}}]"#,
+                &format!(
+                    "{at}.envFrom[0]: Invalid value: \"\": may not have more than one field specified at a time"
+                ),
+            ),
+            (
+                r#""env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "", "key": ""}}}]"#,
+                &format!(
+                    "{at}.env[0].valueFrom.secretKeyRef.name: Required value\ncontainers[0].env[0].valueFrom.secretKeyRef.key: Required value"
+                ),
+            ),
+            (
+                r#""env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.disk"}}}]"#,
+                &format!(
+                    "{at}.env[0].valueFrom.resourceFieldRef.resource: Unsupported value: \"limits.disk\": supported values: {}",
+                    r#""limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory""#
+                ),
+            ),
+            (
+                r#""env": [{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "../a", "key": "="}}}]"#,
+                &format!(
+                    "{at}.env[0].valueFrom.fileKeyRef.key: Invalid value: \"=\": a valid environment variable name must consist only of printable ASCII characters other than '='\n{}\n{}",
+                    "containers[0].env[0].valueFrom.fileKeyRef.volumeName: Not found: \"v\"",
+                    "containers[0].env[0].valueFrom.fileKeyRef.path: Invalid value: \"../a\": must not contain '..'"
+                ),
+            ),
+        ],
+        |container| errors("", "", container),
+    );
+}

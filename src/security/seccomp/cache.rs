@@ -13,7 +13,6 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, mkdir, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::compile::compile;
 use crate::error::{Error, Result};
 use crate::spec::seccomp::Seccomp;
 use crate::sys::seccomp as library;
@@ -25,11 +24,15 @@ const MAX_FILES: usize = 64;
 /// In bytes: more than the longest program and the profile of it.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// The program of a profile.
+/// The program of a profile, as `compile` makes it.
 ///
 /// # Errors
 /// When it is not there yet and cannot be compiled.
-pub(super) fn program(profile: &Seccomp, root: &Path) -> Result<Vec<u8>> {
+pub(super) fn program(
+    profile: &Seccomp,
+    root: &Path,
+    compile: fn(&Seccomp) -> Result<Vec<u8>>,
+) -> Result<Vec<u8>> {
     let key = key(profile)?;
     let name = name(&key);
     let cache = root.join(NAME);
@@ -135,6 +138,7 @@ fn make_room(cache: &Path, directory: &OwnedFd) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::compile::compile;
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -152,7 +156,7 @@ mod tests {
     /// The program that the cache gives out, after its file was changed.
     fn after(change: impl FnOnce(&Path)) -> Vec<u8> {
         let root = tempfile::tempdir().unwrap();
-        let made = program(&profile(1), root.path()).unwrap();
+        let made = program(&profile(1), root.path(), compile).unwrap();
         let cache = root.path().join(NAME);
         let file = cache.join(name(&key(&profile(1)).unwrap()));
         assert_eq!(
@@ -164,7 +168,7 @@ mod tests {
             Ok(Some(made))
         );
         change(&file);
-        program(&profile(1), root.path()).unwrap()
+        program(&profile(1), root.path(), compile).unwrap()
     }
 
     #[test]
@@ -211,7 +215,7 @@ mod tests {
     fn the_cache_does_not_grow_for_ever() {
         let root = tempfile::tempdir().unwrap();
         for errno in 1..=MAX_FILES as u32 + 1 {
-            program(&profile(errno), root.path()).unwrap();
+            program(&profile(errno), root.path(), compile).unwrap();
         }
         assert_eq!(fs::read_dir(root.path().join(NAME)).unwrap().count(), 1);
     }

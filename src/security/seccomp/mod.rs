@@ -1,5 +1,6 @@
 //! Filters of system calls: compiled before anything exists, loaded by the process that executes the program.
 
+mod bounded;
 mod cache;
 mod compile;
 mod enosys;
@@ -45,7 +46,7 @@ impl Filter {
             flags |= kernel::NEW_LISTENER;
         }
         Ok(Self {
-            program: cache::program(profile, root)?,
+            program: cache::program(profile, root, bounded::compile)?,
             settings: Settings {
                 flags,
                 listener: profile.listener.clone(),

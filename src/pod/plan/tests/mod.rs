@@ -1,5 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
+mod env;
+mod mounts;
+mod process;
+mod resources;
+mod volumes;
+
 use std::fs;
 use std::path::Path;
 
@@ -8,10 +14,10 @@ use crate::pod::lifecycle::BackOffLimits;
 use crate::pod::manifest::{Source, load};
 
 /// A directory with `pod.yaml` and the images `busybox` and `registry:5000/team/tool`.
-struct Place(tempfile::TempDir);
+pub(super) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new(manifest: &str) -> Self {
+    pub(super) fn new(manifest: &str) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         fs::create_dir_all(place.path().join("images/busybox")).unwrap();
         fs::create_dir_all(place.path().join("images/registry:5000/team/tool")).unwrap();
@@ -19,11 +25,11 @@ impl Place {
         place
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn try_plan(&self, rootfs: &[(&str, &Path)]) -> Result<PodPlan> {
+    pub(super) fn try_plan(&self, rootfs: &[(&str, &Path)]) -> Result<PodPlan> {
         let manifest = load(&Source::Path(self.path().into()))?;
         let rootfs = rootfs
             .iter()
@@ -34,39 +40,43 @@ impl Place {
                 back_off: BackOffLimits::default(),
                 rootfs: rootfs.collect(),
                 uid: "the-uid".into(),
+                claims: "/claims".into(),
                 node: Node {
                     hostname: "machine".into(),
                     memory: 1 << 30,
+                    cpus: 4,
+                    disk: 1 << 40,
+                    addresses: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
                 },
             },
         )
     }
 
-    fn plan(&self) -> PodPlan {
+    pub(super) fn plan(&self) -> PodPlan {
         self.try_plan(&[]).unwrap()
     }
 }
 
 /// A pod of one app with these lines added to `spec` and to the container.
-fn pod(spec: &str, container: &str) -> String {
+pub(super) fn pod(spec: &str, container: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, labels: {{a: b}}}}\nspec:\n  containers:\n  - name: c\n    image: busybox\n    command: [run]\n{container}\n{spec}\n"
     )
 }
 
-fn planned(spec: &str, container: &str) -> PodPlan {
+pub(super) fn planned(spec: &str, container: &str) -> PodPlan {
     Place::new(&pod(spec, container)).plan()
 }
 
-fn config(plan: &PodPlan, pointer: &str) -> serde_json::Value {
-    let json = render_json(plan);
+pub(super) fn config(plan: &PodPlan, pointer: &str) -> serde_json::Value {
+    let json = render_json(plan, &Default::default());
     json["containers"][0]["config"]
         .pointer(pointer)
         .cloned()
         .unwrap_or_default()
 }
 
-fn json(text: &str) -> serde_json::Value {
+pub(super) fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -199,359 +209,6 @@ fn the_hostname_is_the_pods() {
         assert_eq!(plan.sandbox.hostname, hostname);
         let env = config(&plan, "/process/env/1");
         assert_eq!(env, json(&format!("\"HOSTNAME={hostname}\"")));
-    }
-}
-
-#[test]
-fn the_environment_is_expanded_in_order() {
-    let plan = planned(
-        "",
-        "    args: [\"$(A)$(B)\", $(HOSTNAME), $$(A)]
-    env:
-    - {name: A, value: one}
-    - {name: B, value: $(A)-$(C)}
-    - {name: C, value: three}
-    - {name: A, value: again}
-    - {name: PATH, value: /bin}
-    - {name: LABEL, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['a']\"}}}
-    - {name: NONE, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['a']\"}}}
-    - {name: WHO, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
-    - {name: ID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}",
-    );
-    assert_eq!(
-        config(&plan, "/process/env"),
-        json(
-            r#"["PATH=/bin", "HOSTNAME=p", "A=again", "B=one-$(C)", "C=three", "LABEL=b", "NONE=", "WHO=default", "ID=the-uid"]"#
-        )
-    );
-    assert_eq!(
-        config(&plan, "/process/args"),
-        json(r#"["run", "againone-$(C)", "$(HOSTNAME)", "$(A)"]"#)
-    );
-}
-
-#[test]
-fn who_it_runs_as_is_the_containers_word_then_the_pods() {
-    let plan = planned(
-        "  securityContext: {runAsUser: 1, runAsGroup: 2, supplementalGroups: [3, 4, 3]}",
-        "    securityContext: {runAsUser: 5}",
-    );
-    assert_eq!(
-        config(&plan, "/process/user"),
-        json(r#"{"uid": 5, "gid": 2, "additionalGids": [3, 4]}"#)
-    );
-}
-
-#[test]
-fn non_root_is_checked_in_kubernetes_words() {
-    let pod = "(pod: \"p_default(the-uid)\", container: c)";
-    for (spec, container, expected) in [
-        (
-            "",
-            "    securityContext: {runAsNonRoot: true}",
-            format!("container has runAsNonRoot and image will run as root {pod}"),
-        ),
-        (
-            "  securityContext: {runAsNonRoot: true, runAsUser: 0}",
-            "",
-            format!("container's runAsUser breaks non-root policy {pod}"),
-        ),
-    ] {
-        assert_eq!(
-            planned(spec, container).containers[0].config_error,
-            Some(expected)
-        );
-    }
-    for (spec, container) in [
-        ("  securityContext: {runAsNonRoot: true, runAsUser: 1}", ""),
-        (
-            "  securityContext: {runAsNonRoot: true}",
-            "    securityContext: {runAsNonRoot: false}",
-        ),
-    ] {
-        assert_eq!(planned(spec, container).containers[0].config_error, None);
-    }
-}
-
-#[test]
-fn capabilities_are_dropped_then_added() {
-    for (context, expected) in [
-        ("{capabilities: {drop: [ALL]}}", "[]"),
-        (
-            "{capabilities: {drop: [all], add: [net_admin, CAP_KILL]}}",
-            r#"["CAP_KILL", "CAP_NET_ADMIN"]"#,
-        ),
-        (
-            "{capabilities: {drop: [CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, NET_RAW, SETFCAP, SETPCAP, SYS_CHROOT]}}",
-            r#"["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"]"#,
-        ),
-    ] {
-        let plan = planned("", &format!("    securityContext: {context}"));
-        assert_eq!(
-            config(&plan, "/process/capabilities/bounding"),
-            json(expected),
-            "{context}"
-        );
-        assert_eq!(
-            config(&plan, "/process/capabilities/effective"),
-            json(expected),
-            "{context}"
-        );
-        assert_eq!(
-            config(&plan, "/process/capabilities/inheritable"),
-            json("null"),
-            "{context}"
-        );
-    }
-    let all = planned("", "    securityContext: {capabilities: {add: [ALL]}}");
-    let count = config(&all, "/process/capabilities/bounding")
-        .as_array()
-        .unwrap()
-        .len();
-    assert_eq!(count, caps::all().len());
-    let place = Place::new(&pod(
-        "",
-        "    securityContext: {capabilities: {add: [CHOWN, FLY]}}",
-    ));
-    assert_eq!(
-        place.try_plan(&[]).unwrap_err().to_string(),
-        "plan pod \"p\": spec.containers[0].securityContext.capabilities.add[1]: unknown capability \"FLY\" (see capabilities(7))"
-    );
-}
-
-#[test]
-fn a_privileged_container_is_hardly_contained() {
-    let plan = planned("", "    securityContext: {privileged: true}");
-    assert_eq!(config(&plan, "/linux/maskedPaths"), json("null"));
-    assert_eq!(config(&plan, "/linux/readonlyPaths"), json("null"));
-    assert_eq!(
-        config(&plan, "/linux/resources/devices"),
-        json(r#"[{"allow": true, "access": "rwm"}]"#)
-    );
-    let mounts = config(&plan, "/mounts");
-    for mount in mounts.as_array().unwrap() {
-        let options = mount["options"].as_array().unwrap();
-        assert!(!options.contains(&"ro".into()), "{mount}");
-    }
-    let devices = config(&plan, "/linux/devices");
-    let paths: Vec<_> = devices
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|d| &d["path"])
-        .collect();
-    assert!(paths.contains(&&json(r#""/dev/null""#)), "{paths:?}");
-}
-
-#[test]
-fn escalation_and_root_follow_the_security_context() {
-    let plan = planned(
-        "",
-        "    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true}",
-    );
-    assert_eq!(config(&plan, "/process/noNewPrivileges"), json("true"));
-    assert_eq!(config(&plan, "/root/readonly"), json("true"));
-}
-
-#[test]
-fn volumes_are_bound_outer_before_inner() {
-    let plan = planned(
-        "  volumes: [{name: a, emptyDir: {medium: Memory, sizeLimit: 1Mi}}, {name: b, hostPath: {path: /srv, type: Directory}}]",
-        "    volumeMounts:
-    - {name: b, mountPath: /x/y/z, readOnly: true, subPath: d/e}
-    - {name: a, mountPath: x}
-    - {name: a, mountPath: /sys}",
-    );
-    let names: Vec<&str> = plan.volumes.iter().map(|v| v.name.as_str()).collect();
-    assert_eq!(names, ["a", "b", "dev-shm"]);
-    assert!(matches!(
-        plan.volumes[0].source,
-        VolumeSource::EmptyDir {
-            memory: true,
-            size_limit: Some(1_048_576),
-            mode: 0o777
-        }
-    ));
-    assert!(matches!(
-        &plan.volumes[1].source,
-        VolumeSource::HostPath { path, kind: HostPathKind::Directory } if path == Path::new("/srv")
-    ));
-    assert!(matches!(
-        plan.volumes[2].source,
-        VolumeSource::EmptyDir {
-            memory: true,
-            size_limit: Some(67_108_864),
-            mode: 0o1777
-        }
-    ));
-
-    let container = &plan.containers[0];
-    let mounts = container.spec.mounts().as_ref().unwrap();
-    let shown: Vec<String> = mounts
-        .iter()
-        .map(|m| m.destination().display().to_string())
-        .collect();
-    assert_eq!(
-        shown,
-        [
-            "/proc",
-            "/dev",
-            "/dev/pts",
-            "/dev/mqueue",
-            "/sys/fs/cgroup",
-            "/x",
-            "/sys",
-            "/dev/shm",
-            "/x/y/z"
-        ]
-    );
-    let bound: Vec<_> = container
-        .volume_mounts
-        .iter()
-        .map(|m| {
-            let mount = &mounts[m.mount];
-            let name = &plan.volumes[m.volume].name;
-            assert_eq!(
-                mount.source().as_ref().unwrap(),
-                &Path::new(VOLUMES).join(name)
-            );
-            (shown[m.mount].as_str(), name.as_str(), m.sub_path.clone())
-        })
-        .collect();
-    assert_eq!(
-        bound,
-        [
-            ("/x", "a", None),
-            ("/sys", "a", None),
-            ("/dev/shm", "dev-shm", None),
-            ("/x/y/z", "b", Some("d/e".into())),
-        ]
-    );
-    let options = mounts[8].options().as_ref().unwrap();
-    assert_eq!(options, &["rbind", "rprivate", "ro"]);
-}
-
-#[test]
-fn dev_shm_is_the_pods_the_hosts_or_a_volume() {
-    let host = planned("  hostIPC: true", "");
-    assert!(host.volumes.is_empty());
-    assert!(host.containers[0].volume_mounts.is_empty());
-    assert_eq!(config(&host, "/mounts/6/source"), json(r#""/dev/shm""#));
-
-    let clash = planned(
-        "  volumes: [{name: dev-shm}]",
-        "    volumeMounts: [{name: dev-shm, mountPath: /dev/shm}]",
-    );
-    let names: Vec<&str> = clash.volumes.iter().map(|v| v.name.as_str()).collect();
-    assert_eq!(names, ["dev-shm", "dev--shm"]);
-    let mounts: Vec<_> = clash.containers[0]
-        .volume_mounts
-        .iter()
-        .map(|m| m.volume)
-        .collect();
-    assert_eq!(mounts, [0]);
-}
-
-#[test]
-fn resources_become_cgroup_values() {
-    for (resources, expected, score) in [
-        ("{}", r#"{"cpu": {}}"#, Some(1000)),
-        (
-            "{limits: {cpu: 500m, memory: 64Mi}}",
-            r#"{"cpu": {"shares": 512, "quota": 50000, "period": 100000}, "memory": {"limit": 67108864}}"#,
-            None,
-        ),
-        (
-            "{requests: {cpu: 2, memory: 512Mi}}",
-            r#"{"cpu": {"shares": 2048}}"#,
-            Some(500),
-        ),
-        (
-            "{requests: {cpu: 1m}, limits: {cpu: 2m}}",
-            r#"{"cpu": {"shares": 2, "quota": 1000, "period": 100000}}"#,
-            Some(999),
-        ),
-        ("{requests: {memory: 1Gi}}", r#"{"cpu": {}}"#, Some(3)),
-    ] {
-        let plan = planned("", &format!("    resources: {resources}"));
-        let mut found = config(&plan, "/linux/resources");
-        found.as_object_mut().unwrap().remove("devices");
-        assert_eq!(found, json(expected), "{resources}");
-        let process = plan.containers[0].spec.process().as_ref().unwrap();
-        assert_eq!(process.oom_score_adj(), score, "{resources}");
-        assert_eq!(
-            serde_json::to_value(&plan.sandbox.resources).unwrap(),
-            json(expected),
-            "{resources}"
-        );
-    }
-}
-
-#[test]
-fn the_pod_gets_the_most_of_its_inits_and_the_sum_of_its_apps() {
-    let container = |name: &str, limits: &str| {
-        format!("{{name: {name}, image: busybox, command: [a], resources: {{limits: {limits}}}}}")
-    };
-    for (first, second, app, other, memory, quota) in [
-        (
-            "{memory: 10, cpu: 1}",
-            "{memory: 50, cpu: 1}",
-            "{memory: 20, cpu: 1}",
-            "{memory: 20, cpu: 2}",
-            Some(50),
-            Some(300_000),
-        ),
-        (
-            "{memory: 10, cpu: 9}",
-            "{memory: 1, cpu: 1}",
-            "{memory: 20, cpu: 1}",
-            "{memory: 20, cpu: 1}",
-            Some(40),
-            Some(900_000),
-        ),
-        (
-            "{memory: 10}",
-            "{memory: 1, cpu: 1}",
-            "{memory: 20, cpu: 1}",
-            "{memory: 20, cpu: 1}",
-            Some(40),
-            None,
-        ),
-        (
-            "{memory: 10, cpu: 1}",
-            "{memory: 1, cpu: 1}",
-            "{memory: 20, cpu: 1}",
-            "{cpu: 1}",
-            None,
-            Some(200_000),
-        ),
-    ] {
-        let text = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  initContainers: [{}, {}]\n  containers: [{}, {}]\n",
-            container("i", first),
-            container("j", second),
-            container("a", app),
-            container("b", other)
-        );
-        let plan = Place::new(&text).plan();
-        let resources = &plan.sandbox.resources;
-        assert_eq!(resources.memory().and_then(|m| m.limit()), memory);
-        assert_eq!(resources.cpu().as_ref().and_then(|c| c.quota()), quota);
-        let kinds: Vec<_> = plan
-            .lifecycle
-            .containers
-            .iter()
-            .map(|c| (c.name.as_str(), c.kind))
-            .collect();
-        assert_eq!(
-            kinds,
-            [
-                ("i", Kind::Init),
-                ("j", Kind::Init),
-                ("a", Kind::App),
-                ("b", Kind::App)
-            ]
-        );
     }
 }
 

@@ -1,0 +1,232 @@
+//! The root file system that containerd wants mounted: its snapshot, made as a detached mount.
+//!
+//! It is visible nowhere on the host and needs no unmounting: it goes with the container, and with a shim that is killed.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+
+use super::proto::Mount;
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{Change, mount_setattr};
+
+/// fsconfig(2) takes strings up to this length, in bytes, with the NUL.
+const LONGEST: usize = 256;
+
+/// Makes the mount that `mounts` asks for; `None` if it asks for none.
+///
+/// # Errors
+/// What the kernel refuses, and more than one mount.
+pub(super) fn mount(mounts: &[Mount]) -> Result<Option<OwnedFd>> {
+    match mounts {
+        [] => Ok(None),
+        [mount] => one(mount)
+            .map(Some)
+            .context(|| format!("mount rootfs ({} of {})", mount.kind, mount.source)),
+        _ => Err(Error::new(format!(
+            "rootfs: {} mounts on top of each other",
+            mounts.len()
+        ))
+        .hint("one is known, as containerd's overlayfs and native snapshotters make it")),
+    }
+}
+
+/// The options of a mount, sorted: attributes of the mount itself, and what the file system takes.
+#[derive(Debug, PartialEq)]
+struct Sorted<'a> {
+    attributes: MountAttrFlags,
+    bind: bool,
+    recursive: bool,
+    parameters: Vec<(&'a str, Option<&'a str>)>,
+}
+
+fn sort(mount: &Mount) -> Result<Sorted<'_>> {
+    let mut sorted = Sorted {
+        attributes: MountAttrFlags::empty(),
+        bind: false,
+        recursive: false,
+        parameters: Vec::new(),
+    };
+    for option in &mount.options {
+        match option.as_str() {
+            "ro" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "nosuid" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
+            "nodev" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
+            "noexec" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            "noatime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
+            "nodiratime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+            "strictatime" => sorted.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            "rw" | "suid" | "dev" | "exec" | "relatime" | "defaults" => {}
+            "bind" => sorted.bind = true,
+            "rbind" => (sorted.bind, sorted.recursive) = (true, true),
+            other if other.starts_with("X-containerd.") || other.starts_with("uidmap=") => {
+                return Err(Error::new(format!("option {other:?}"))
+                    .hint("containerd itself has to follow it: choose another snapshotter, or none with ids that are mapped"));
+            }
+            other => sorted.parameters.push(match other.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (other, None),
+            }),
+        }
+    }
+    sorted.bind |= mount.kind == "bind" || mount.kind == "rbind";
+    Ok(sorted)
+}
+
+fn one(mount: &Mount) -> Result<OwnedFd> {
+    let sorted = sort(mount)?;
+    match sorted.bind {
+        true => bind(mount, &sorted),
+        false => file_system(mount, &sorted),
+    }
+}
+
+fn bind(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
+    if let Some((name, _)) = sorted.parameters.first() {
+        return Err(Error::new(format!("option {name:?} of a bind mount")));
+    }
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, sorted.recursive);
+    let tree = open_tree(CWD, &mount.source, flags).context(|| "open_tree")?;
+    let change = Change {
+        set: sorted.attributes.bits().into(),
+        clear: 0,
+        // A copy is a peer of the host's mount: what is mounted in it would appear on the host.
+        propagation: libc::MS_PRIVATE,
+    };
+    mount_setattr(&tree, c"", sorted.recursive, change).context(|| "mount_setattr")?;
+    Ok(tree)
+}
+
+fn file_system(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
+    let context = fsopen(&*mount.kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| "fsopen")?;
+    let set = |key: &str, value: &str| {
+        fsconfig_set_string(&context, key, value).map_err(|e| explain(context.as_fd(), key, e))
+    };
+    if !mount.source.is_empty() {
+        set("source", &mount.source)?;
+    }
+    let mut layers = Layers::default();
+    for (key, value) in &sorted.parameters {
+        match value {
+            Some(value) if *key == "lowerdir" && value.len() >= LONGEST => {
+                layers.set(value, set)?;
+            }
+            Some(value) => set(key, value)?,
+            None => {
+                fsconfig_set_flag(&context, *key).map_err(|e| explain(context.as_fd(), key, e))?
+            }
+        }
+    }
+    fsconfig_create(&context).map_err(|e| explain(context.as_fd(), "create", e))?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, sorted.attributes).context(|| "fsmount")
+}
+
+/// The lower directories of an overlay by the numbers of descriptors, because their paths are too long for fsconfig(2). As
+/// long as it lives the working directory is where these are files.
+#[derive(Debug, Default)]
+struct Layers {
+    open: Vec<OwnedFd>,
+    back: Option<OwnedFd>,
+}
+
+impl Layers {
+    fn set(&mut self, paths: &str, set: impl Fn(&str, &str) -> Result<()>) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |path: &str| {
+            rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {path}"))
+        };
+        self.back = Some(open(".")?);
+        for path in paths.split(':') {
+            self.open.push(open(path)?);
+        }
+        rustix::process::chdir("/proc/self/fd").context(|| "enter /proc/self/fd")?;
+        let numbers = self.open.iter().map(|dir| dir.as_raw_fd().to_string());
+        let numbers: Vec<_> = numbers.collect();
+        let joined = numbers.join(":");
+        if joined.len() < LONGEST {
+            return set("lowerdir", &joined);
+        }
+        // One by one, which Linux has since 6.7.
+        numbers
+            .iter()
+            .try_for_each(|number| set("lowerdir+", number))
+    }
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        // Nothing here depends on the working directory but what comes after.
+        if let Some(back) = &self.back
+            && let Err(e) = rustix::process::fchdir(back)
+        {
+            log::error!("go back to the working directory: {e}");
+        }
+    }
+}
+
+/// A file system says what is wrong in words, which are read from its context (fsopen(2)).
+fn explain(context: BorrowedFd<'_>, step: &str, errno: rustix::io::Errno) -> Error {
+    let error = Error::sys(format!("set {step}"), errno);
+    let mut buffer = [0; 512];
+    match rustix::io::read(context, &mut buffer) {
+        Ok(length) => {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            let words = text.trim_end().trim_start_matches("e ");
+            error.hint(format!("the kernel says: {words}"))
+        }
+        Err(_) => error,
+    }
+}
+
+/// Unmounts what somebody has mounted there all the same.
+pub(super) fn unmount_at(path: &Path) {
+    let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+    while rustix::mount::unmount(path, flags).is_ok() {}
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn with(kind: &str, options: &[&str]) -> Mount {
+        Mount {
+            kind: kind.into(),
+            options: options.iter().map(|option| option.to_string()).collect(),
+            ..Mount::default()
+        }
+    }
+
+    #[test]
+    fn options_go_where_the_kernel_takes_them() {
+        let overlay = with(
+            "overlay",
+            &["index=off", "ro", "lowerdir=/a:/b", "volatile"],
+        );
+        let sorted = sort(&overlay).unwrap();
+        assert_eq!(sorted.attributes, MountAttrFlags::MOUNT_ATTR_RDONLY);
+        assert!(!sorted.bind);
+        let parameters = [
+            ("index", Some("off")),
+            ("lowerdir", Some("/a:/b")),
+            ("volatile", None),
+        ];
+        assert_eq!(sorted.parameters, parameters);
+        let rbind = with("bind", &["rbind", "rw"]);
+        let sorted = sort(&rbind).unwrap();
+        assert!(sorted.bind && sorted.recursive && sorted.parameters.is_empty());
+    }
+
+    #[test]
+    fn what_containerd_would_have_to_do_is_refused() {
+        assert!(sort(&with("overlay", &["X-containerd.loop"])).is_err());
+        assert!(sort(&with("overlay", &["uidmap=0:1:2"])).is_err());
+        assert!(mount(&[with("bind", &[]), with("bind", &[])]).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! The shim itself: one thread, one loop, which sleeps until something happens.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use super::connection::{Closed, Connection};
+use super::process::Caller;
+use super::publisher::Publisher;
+use super::start::Settings;
+use super::task::{Answer, Tasks, unimplemented};
+use super::ttrpc::{self, Code, Frame, Request, Status};
+use crate::error::{Context, Result};
+
+/// After the last call events may still be on their way to containerd: for so long they are waited for.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Serves until containerd has no use for it any more.
+///
+/// # Errors
+/// When the kernel refuses what the loop needs.
+pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
+    let me = rustix::process::getpid();
+    // What processes of containers without a pid namespace leave behind is waited for here.
+    rustix::process::set_child_subreaper(Some(me)).context(|| "become a subreaper")?;
+    let mut server = Server {
+        signals: watch_children()?,
+        listener,
+        connections: BTreeMap::new(),
+        next: 0,
+        tasks: Tasks::new(
+            &settings.namespace,
+            Publisher::new(&settings.containerd, &settings.namespace),
+        ),
+    };
+    while !server.tasks.is_over() {
+        server.step(None)?;
+    }
+    let deadline = Instant::now() + FAREWELL;
+    while !server.is_quiet() && Instant::now() < deadline {
+        server.step(Some(deadline))?;
+    }
+    Ok(())
+}
+
+/// SIGCHLD as a file, and other signals without an effect: a shim ends when containerd says so.
+fn watch_children() -> Result<SignalFd> {
+    let step = || "set signals up";
+    for ignored in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        crate::sys::process::ignore(ignored).context(step)?;
+    }
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_block().context(step)?;
+    SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context(step)
+}
+
+struct Server {
+    signals: SignalFd,
+    listener: OwnedFd,
+    connections: BTreeMap<u32, Connection>,
+    next: u32,
+    tasks: Tasks,
+}
+
+impl Server {
+    /// Waits until something happens, and does what there is to do then.
+    fn step(&mut self, until: Option<Instant>) -> Result<()> {
+        self.wait(until)?;
+        self.take_signals();
+        self.accept();
+        self.tasks.serve();
+        let numbers: Vec<u32> = self.connections.keys().copied().collect();
+        for number in numbers {
+            if self.serve(number).is_err() {
+                self.connections.remove(&number);
+                self.tasks.forget(number);
+            }
+        }
+        for (caller, answer) in self.tasks.take_answers() {
+            self.answer(caller, answer);
+        }
+        Ok(())
+    }
+
+    fn wait(&self, until: Option<Instant>) -> Result<()> {
+        let mut files: Vec<(BorrowedFd<'_>, PollFlags)> = vec![
+            (self.signals.as_fd(), PollFlags::IN),
+            (self.listener.as_fd(), PollFlags::IN),
+        ];
+        files.extend(self.connections.values().map(Connection::poll_for));
+        self.tasks.poll_for(&mut files);
+        let mut files: Vec<PollFd<'_>> = files
+            .into_iter()
+            .map(|(file, flags)| PollFd::from_borrowed_fd(file, flags))
+            .collect();
+        let deadline = [until, self.tasks.events.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut files, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => Err(e).context(|| "poll"),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let mut happened = false;
+        while let Ok(Some(_)) = self.signals.read_signal() {
+            happened = true;
+        }
+        if happened {
+            self.tasks.reap();
+        }
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+            self.connections.insert(self.next, Connection::new(socket));
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+
+    fn serve(&mut self, number: u32) -> std::result::Result<(), Closed> {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return Ok(());
+        };
+        connection.flush()?;
+        for frame in connection.receive()? {
+            let (stream, answer) = match frame {
+                Frame::Request(stream, request) => {
+                    let caller = Caller {
+                        connection: number,
+                        stream,
+                    };
+                    (stream, self.call(&request, caller))
+                }
+                Frame::Bad(stream, status) => (stream, Some(Err(status))),
+                Frame::Response(..) => continue,
+            };
+            if let Some(answer) = answer {
+                let connection = self.connections.get_mut(&number).ok_or(Closed)?;
+                let is_too_long = answer
+                    .as_ref()
+                    .is_err_and(|status| status.code == Code::ResourceExhausted as i32);
+                connection.send(&ttrpc::response(stream, answer))?;
+                if is_too_long {
+                    return Err(Closed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, request: &Request, caller: Caller) -> Option<Answer> {
+        let Request {
+            service,
+            method,
+            payload,
+        } = request;
+        log::debug!("{service}/{method}");
+        let answer = match service.as_str() {
+            "containerd.task.v2.Task" | "containerd.task.v3.Task" => {
+                self.tasks.call(method, payload, caller)
+            }
+            other => Some(Err(unimplemented(other, method))),
+        };
+        if let Some(Err(Status { message, .. })) = &answer {
+            log::debug!("{service}/{method}: {message}");
+        }
+        answer
+    }
+
+    fn answer(&mut self, caller: Caller, answer: Answer) {
+        let number = caller.connection;
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let frame = ttrpc::response(caller.stream, answer);
+        if connection.send(&frame).is_err() {
+            self.connections.remove(&number);
+            self.tasks.forget(number);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.tasks.events.is_done() && self.connections.values().all(Connection::is_quiet)
+    }
+}

@@ -1,0 +1,255 @@
+//! `start`: finds the shim that the task's pod has, or makes one, and prints where it listens.
+
+use std::convert::Infallible;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use serde::Serialize;
+
+use super::arguments::Arguments;
+use super::options::{Options, ROOT};
+use super::proto::Any;
+use super::{bundle, journal, print, server};
+use crate::container::socket_address;
+use crate::error::{Context, Error, Result};
+use crate::sys::process;
+
+/// In bytes: what containerd may send on standard input.
+const MAX_INPUT: u64 = 10 << 20;
+
+/// Makes sure that there is a shim, and prints its address.
+///
+/// # Errors
+/// When there can be none.
+pub(super) fn start(arguments: &Arguments) -> Result<()> {
+    let bundle = match &arguments.bundle {
+        Some(bundle) => std::path::absolute(bundle),
+        None => std::env::current_dir(),
+    };
+    let bundle = bundle.context(|| "find the bundle")?;
+    let options = read_options()?;
+    let group = bundle::group(&bundle, &arguments.id)?;
+    let path = socket_path(arguments, &group);
+    let address = format!("unix://{}", path.display());
+    // Two tasks of one pod may come at once.
+    let _lock = lock_directory()?;
+    if !is_served(&path)? {
+        let listener = listen_at(&path)?;
+        let parent = rustix::process::getppid();
+        let settings = Settings {
+            bundle: bundle.clone(),
+            namespace: arguments.namespace.clone(),
+            containerd: events_address(&arguments.address),
+            socket: path.clone(),
+            debug: arguments.debug,
+        };
+        let child = process::fork(|| become_server(listener, settings)).context(|| "fork")?;
+        let settled = join_cgroup(&options, child.pid).and_then(|()| {
+            adjust_oom_score(child.pid, parent.map(|pid| pid.as_raw_nonzero().get()))
+        });
+        if let Err(e) = settled {
+            return Err(crate::container::end(&child.pidfd, e));
+        }
+    }
+    bundle::note_address(&bundle, &address)?;
+    print(answer(&address)?.as_bytes())
+}
+
+/// What the server is told.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) bundle: PathBuf,
+    pub(super) namespace: String,
+    /// containerd's socket for events.
+    pub(super) containerd: PathBuf,
+    /// Its own.
+    pub(super) socket: PathBuf,
+    pub(super) debug: bool,
+}
+
+/// containerd sends options as an `Any`, since 2.3 in a larger message, 1.x nothing.
+fn read_options() -> Result<Options> {
+    let mut input = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(MAX_INPUT)
+        .read_to_end(&mut input)
+        .context(|| "read standard input")?;
+    let Ok(any) = Any::decode(&*input) else {
+        return Ok(Options::default());
+    };
+    // Those of the task itself come with Create, and are refused there if need be.
+    Ok(Options::read(Some(&any)).unwrap_or_default())
+}
+
+/// The path of a pod's socket: the same for all of its tasks, another one for another containerd or namespace.
+fn socket_path(arguments: &Arguments, group: &str) -> PathBuf {
+    let key = [&arguments.address, &arguments.namespace, group].join("\0");
+    Path::new(ROOT).join(format!("{:032x}.sock", fnv(key.as_bytes())))
+}
+
+/// FNV-1a, 128 bits: it must be the same for the next version of this program, too.
+fn fnv(bytes: &[u8]) -> u128 {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    bytes.iter().fold(OFFSET, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
+    })
+}
+
+/// Only root may enter the directory of the sockets (CVE-2020-15257). It is locked as long as what this returns lives.
+fn lock_directory() -> Result<OwnedFd> {
+    let step = || format!("lock {ROOT}");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(ROOT)
+        .context(|| format!("make directory {ROOT}"))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(ROOT, flags, Mode::empty()).context(step)?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&dir, FlockOperation::LockExclusive))
+        .context(step)?;
+    Ok(dir)
+}
+
+fn socket() -> Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).context(|| "socket")
+}
+
+/// Whether a shim lives behind a socket.
+///
+/// # Errors
+/// When there can be no socket.
+pub(super) fn is_served(path: &Path) -> Result<bool> {
+    let socket = socket()?;
+    let (_dir, address) = socket_address(path)?;
+    match connect(&socket, &address) {
+        // So many ask that there is no place in the queue.
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(_) => Ok(false),
+    }
+}
+
+fn listen_at(path: &Path) -> Result<OwnedFd> {
+    let step = || format!("listen on {}", path.display());
+    let listener = socket()?;
+    // Of a shim that is gone.
+    let _ = rustix::fs::unlink(path);
+    let (_dir, address) = socket_address(path)?;
+    bind(&listener, &address).context(step)?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(0o600)).context(step)?;
+    listen(&listener, 128).context(step)?;
+    Ok(listener)
+}
+
+/// containerd says where; and if not, it is beside its own socket.
+fn events_address(containerd: &str) -> PathBuf {
+    match std::env::var_os("TTRPC_ADDRESS") {
+        Some(address) if !address.is_empty() => address.into(),
+        _ => format!("{containerd}.ttrpc").into(),
+    }
+}
+
+/// In the copy of this process that stays.
+fn become_server(listener: OwnedFd, settings: Settings) -> Infallible {
+    journal::begin(&settings.bundle, settings.debug);
+    let socket = settings.socket.clone();
+    let ended = detach(&listener).and_then(|()| server::run(listener, settings));
+    if let Err(e) = &ended {
+        log::error!("{e}");
+    }
+    let _ = rustix::fs::unlink(&socket);
+    process::exit(i32::from(ended.is_err()))
+}
+
+/// Lets go of who has executed `start`: of its session, its files, which it reads to their end, and its signals.
+fn detach(listener: &OwnedFd) -> Result<()> {
+    let step = || "leave containerd's session";
+    rustix::process::setsid().context(step)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context(step)?;
+    rustix::stdio::dup2_stdout(&null).context(step)?;
+    rustix::stdio::dup2_stderr(&null).context(step)?;
+    drop(null);
+    process::close_all_but(&[0, 1, 2, listener.as_fd().as_raw_fd()]).context(step)?;
+    rustix::thread::set_name(c"containerd-shim").context(step)?;
+    // Nothing of the bundle, which is removed before this process ends, is held by it.
+    rustix::process::chdir("/").context(step)
+}
+
+/// The runtime's option `ShimCgroup`.
+fn join_cgroup(options: &Options, pid: i32) -> Result<()> {
+    if options.shim_cgroup.is_empty() {
+        return Ok(());
+    }
+    let path = Path::new(&options.shim_cgroup);
+    crate::cgroup::Layout::detect()?
+        .create(&crate::cgroup::Plan::around(
+            path,
+            crate::cgroup::Limits::default(),
+        ))
+        .and_then(|cgroup| {
+            cgroup.adopt(
+                &crate::cgroup::Plan::around(path, crate::cgroup::Limits::default()),
+                pid,
+            )
+        })
+        .context(|| format!("move the shim to cgroup {}", path.display()))
+}
+
+/// One more than containerd's: rather the shim of one pod than what holds all of them.
+fn adjust_oom_score(pid: i32, containerd: Option<i32>) -> Result<()> {
+    let Some(containerd) = containerd else {
+        return Ok(());
+    };
+    let read = std::fs::read_to_string(format!("/proc/{containerd}/oom_score_adj"));
+    let Some(score) = read.ok().and_then(|text| text.trim().parse::<i32>().ok()) else {
+        return Ok(());
+    };
+    let score = (score + 1).min(1000);
+    let path = format!("/proc/{pid}/oom_score_adj");
+    match std::fs::write(&path, score.to_string()) {
+        // Less than its own needs CAP_SYS_RESOURCE.
+        Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => Err(Error::sys(path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// containerd 1.6 wants the bare address. Later ones say up to which version they understand.
+fn answer(address: &str) -> Result<String> {
+    #[derive(Serialize)]
+    struct Bootstrap<'a> {
+        version: u32,
+        address: &'a str,
+        protocol: &'static str,
+    }
+    let max = std::env::var("MAX_SHIM_VERSION").ok();
+    let Some(max) = max.and_then(|max| max.parse::<u32>().ok()) else {
+        return Ok(address.to_owned());
+    };
+    let bootstrap = Bootstrap {
+        version: max.min(3),
+        address,
+        protocol: "ttrpc",
+    };
+    serde_json::to_string(&bootstrap).map_err(|e| Error::new(format!("write as JSON: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sockets_are_the_same_for_ever() {
+        // The published test vectors.
+        assert_eq!(fnv(b""), 0x6c62272e07bb014262b821756295c58d);
+        assert_eq!(fnv(b"foobar"), 0x343e1662793c64bf6f0d3597ba446f18);
+    }
+}

@@ -1,0 +1,112 @@
+//! State, Pids, Wait, Stats, Connect: what there is to know.
+
+use prost::Message;
+
+use super::{Answer, Reply, Tasks};
+use crate::container;
+use crate::shim::process::{Caller, Process};
+use crate::shim::proto::Any;
+use crate::shim::proto::options::ProcessDetails;
+use crate::shim::proto::task::{
+    ConnectResponse, IdRequest, PidsResponse, ProcessInfo, ProcessRequest, StateResponse,
+    StatsResponse, Status as TaskStatus,
+};
+use crate::shim::stats;
+use crate::shim::ttrpc::Status;
+use crate::state;
+
+impl Tasks {
+    pub(super) fn state(&mut self, request: ProcessRequest) -> Reply<StateResponse> {
+        self.reap();
+        let container = self.container(&request.id)?;
+        let bundle = container.bundle.display().to_string();
+        let is_paused = || {
+            let known = container::state(&container.store, &container.id);
+            known.is_ok_and(|state| state.status == state::Status::Paused)
+        };
+        let status = match (request.exec_id.as_str(), container.init.status()) {
+            // Also when somebody else has frozen it.
+            ("", TaskStatus::Running) if is_paused() => Some(TaskStatus::Paused),
+            _ => None,
+        };
+        let process = container.process(&request.exec_id)?;
+        let ended = process.ended();
+        let asked = &process.io.asked;
+        Ok(StateResponse {
+            id: request.id,
+            bundle,
+            pid: process.pid() as u32,
+            status: status.unwrap_or_else(|| process.status()) as i32,
+            stdin: asked.stdin.clone(),
+            stdout: asked.stdout.clone(),
+            stderr: asked.stderr.clone(),
+            terminal: asked.terminal,
+            exit_status: ended.map_or(0, |ended| ended.status),
+            exited_at: ended.map(|ended| ended.at),
+            exec_id: request.exec_id,
+        })
+    }
+
+    pub(super) fn pids(&mut self, request: IdRequest) -> Reply<PidsResponse> {
+        let container = self.container(&request.id)?;
+        let pids = container::processes(&container.store, &container.id)?;
+        let exec_of = |pid: i32| {
+            let mut execs = container.execs.iter();
+            execs.find(|(_, exec)| exec.alive() == Some(pid))
+        };
+        let processes = pids.into_iter().map(|pid| ProcessInfo {
+            pid: pid as u32,
+            info: exec_of(pid).map(|(exec_id, _)| {
+                let details = ProcessDetails {
+                    exec_id: exec_id.clone(),
+                };
+                Any::of("containerd.runc.v1.ProcessDetails", &details)
+            }),
+        });
+        Ok(PidsResponse {
+            processes: processes.collect(),
+        })
+    }
+
+    /// Answered when the process has ended.
+    pub(super) fn wait(&mut self, payload: &[u8], caller: Caller) -> Option<Answer> {
+        let request = match ProcessRequest::decode(payload) {
+            Ok(request) => request,
+            Err(e) => return Some(Err(Status::invalid(e.to_string()))),
+        };
+        let process = match self.container(&request.id) {
+            Ok(container) => container.process(&request.exec_id),
+            Err(e) => Err(e),
+        };
+        match process {
+            Err(e) => Some(Err(e)),
+            Ok(process) => match process.ended() {
+                Some(ended) => Some(Ok(Process::wait_response(ended).encode_to_vec())),
+                None => {
+                    process.waiters.push(caller);
+                    None
+                }
+            },
+        }
+    }
+
+    pub(super) fn stats(&mut self, request: IdRequest) -> Reply<StatsResponse> {
+        let container = self.container(&request.id)?;
+        let stats = container::stats(&container.store, &container.id)?;
+        Ok(StatsResponse {
+            stats: Some(stats::metrics(&stats)),
+        })
+    }
+
+    pub(super) fn connect(&mut self, request: IdRequest) -> Reply<ConnectResponse> {
+        let task_pid = match request.id.as_str() {
+            "" => 0,
+            id => self.container(id)?.init.pid() as u32,
+        };
+        Ok(ConnectResponse {
+            shim_pid: std::process::id(),
+            task_pid,
+            version: env!("CARGO_PKG_VERSION").into(),
+        })
+    }
+}
