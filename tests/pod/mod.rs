@@ -14,4 +14,5 @@ mod probes;
 mod sidecars;
 mod status;
 mod stop;
+mod survival;
 mod volumes;

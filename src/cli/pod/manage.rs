@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::attach::supervised;
 use super::{Places, seconds};
 use crate::error::{Context, Error, Result};
 use crate::pod::control::{self, Request};
@@ -18,6 +19,7 @@ pub(super) struct Start {
 impl Start {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let pod = places.pods.open(&self.name)?;
+        supervised(places, &pod)?;
         let step = || format!("start pod {:?}", self.name.as_str());
         match control::ask(pod.as_fd(), Request::Start, control::PATIENCE).context(step)? {
             Some(_) => Ok(0),
@@ -44,6 +46,11 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let pod = places.pods.open(&self.name)?;
+        if let Err(e) = supervised(places, &pod) {
+            // It is ended without one, then.
+            log::warn!("{e}");
+        }
         delete::stop(&places.pods, &places.store, &self.name, self.grace)?;
         Ok(0)
     }

@@ -1,5 +1,6 @@
 //! `runp pod`: Kubernetes pods without Kubernetes.
 
+mod attach;
 mod exec;
 mod logs;
 mod manage;
@@ -43,6 +44,8 @@ enum Verb {
     List(view::List),
     /// Print what a container has written
     Logs(logs::Logs),
+    /// Show how a pod comes along until it is over
+    Attach(attach::Attach),
     /// Run another program in a container of a pod
     Exec(exec::Exec),
     /// End a pod in order
@@ -78,6 +81,7 @@ impl Pod {
             Verb::Status(status) => status.run(&places),
             Verb::List(list) => list.run(&places),
             Verb::Logs(logs) => logs.run(&places),
+            Verb::Attach(attach) => attach.run(&places),
             Verb::Exec(exec) => exec.run(&places),
             Verb::Stop(stop) => stop.run(&places),
             Verb::Delete(delete) => delete.run(&places),

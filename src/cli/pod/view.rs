@@ -47,11 +47,12 @@ impl Status {
             let name = &self.name;
             warn(match observed.is_alive() {
                 true => format!(
-                    "no supervisor runs for this pod: nothing of it is started or restarted any more. End it: \
-                     runp pod stop {name}, or remove it: runp pod delete --force {name}"
+                    "no supervisor runs for this pod: nothing of it is started or restarted any more. Go on with it: \
+                     runp pod attach --supervise {name}, or end it: runp pod stop {name}"
                 ),
                 false => format!(
-                    "this pod's supervisor died, and nothing of it runs any more. Remove it: runp pod delete {name}"
+                    "this pod's supervisor died, and nothing of it runs any more. Go on with it: \
+                     runp pod attach --supervise {name}, or remove it: runp pod delete {name}"
                 ),
             });
         }

@@ -14,7 +14,7 @@ use crate::pod::lifecycle::{Event, Index};
 use crate::pod::logs::Stream;
 use crate::pod::termination;
 use crate::pod::volumes::Volumes;
-use crate::sys::process;
+use crate::sys::process::{self, End};
 
 /// How often `emptyDir.sizeLimit` is checked: as the kubelet's eviction manager.
 pub(super) const CHECK_VOLUMES: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ impl Supervisor<'_> {
             Source::Exit(container) => self.look_at_container(container, watch)?,
             Source::Pause => {
                 let ended = match &self.pause {
-                    Some(pause) => process::try_wait(&pause.pidfd).context(|| "wait for pause")?,
+                    Some(pause) => process::ended(pause).context(|| "wait for pause")?,
                     None => None,
                 };
                 if ended.is_some() {
@@ -154,7 +154,7 @@ impl Supervisor<'_> {
             return Ok(());
         };
         let step = || format!("wait for container {}", self.name(container));
-        let Some(exit) = process::try_wait(&process.pidfd).context(step)? else {
+        let Some(end) = process::ended(process).context(step)? else {
             return Ok(());
         };
         let cgroup = container::cgroup(&self.plan.containers[container.0])?;
@@ -170,25 +170,29 @@ impl Supervisor<'_> {
         if let Some(output) = &mut slot.output {
             output.drain_all(now);
         }
-        let plan = &self.plan.containers[container.0];
-        let message = termination::message(
-            &plan.termination,
-            &self.data.containers().join(&plan.name),
-            (
-                &self.dir.logs(&plan.name),
-                self.life.containers()[container.0].restart_count,
-            ),
-            exit.code(),
-            self.plan.containers.len(),
-        );
-        let event = Event::Exited {
-            container,
-            exit,
-            oom_killed,
-            message,
+        let event = match end {
+            End::Seen(exit) => Event::Exited {
+                container,
+                exit,
+                oom_killed,
+                message: self.last_words(container, exit.code()),
+            },
+            End::Unseen => Event::Vanished { container },
         };
         self.happens(event, watch);
         Ok(())
+    }
+
+    fn last_words(&self, container: Index, exit_code: i32) -> Option<String> {
+        let plan = &self.plan.containers[container.0];
+        let restart = self.life.containers()[container.0].restart_count;
+        termination::message(
+            &plan.termination,
+            &self.data.containers().join(&plan.name),
+            (&self.dir.logs(&plan.name), restart),
+            exit_code,
+            self.plan.containers.len(),
+        )
     }
 
     fn look_at_signals(&mut self, watch: Watch<'_>) -> Result<()> {
