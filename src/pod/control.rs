@@ -42,6 +42,13 @@ pub enum Request {
         /// Instead of `terminationGracePeriodSeconds`.
         grace: Option<Duration>,
     },
+    /// Run this container and all after it again: `pod restart`, `pod rerun`.
+    Rerun {
+        /// The first of them.
+        from: usize,
+    },
+    /// Try at once what failed: `pod rerun --only-failed`.
+    Retry,
 }
 
 /// What it answers.

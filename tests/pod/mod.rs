@@ -15,4 +15,5 @@ mod sidecars;
 mod status;
 mod stop;
 mod survival;
+mod tools;
 mod volumes;

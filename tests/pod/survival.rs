@@ -100,7 +100,7 @@ fn what_happens_while_nobody_supervises_is_not_lost() {
             "volumes": [shared.volume()],
             "containers": [
                 shared.container("code", &wait("exit 7")),
-                shared.container("signal", &wait("kill -9 $$")),
+                shared.container("signal", &wait("kill -9 $$$$")),
                 shared.container("stays", "trap 'exit 0' TERM; while :; do sleep 0.02; done"),
             ],
         }),

@@ -215,6 +215,13 @@ impl Supervisor<'_> {
         let event = match control::receive(connection) {
             Ok(Some(Request::Start)) => Event::StartRequested,
             Ok(Some(Request::Stop { grace })) => Event::StopRequested { grace },
+            Ok(Some(Request::Rerun { .. } | Request::Retry)) if self.life.is_ending() => {
+                let refused = Error::new("the pod comes to its end");
+                control::answer(connection, &Err(refused));
+                return;
+            }
+            Ok(Some(Request::Rerun { from })) => Event::RerunRequested { from: Index(from) },
+            Ok(Some(Request::Retry)) => Event::RetryRequested,
             Ok(None) => {
                 self.connections.remove(&id);
                 return;
