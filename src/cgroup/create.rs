@@ -17,7 +17,7 @@ use crate::sys::ns;
 const ATTEMPTS: usize = 100;
 
 impl Layout {
-    /// Makes the cgroup, sets its limits and device rules, and reads the limits back.
+    /// Makes the cgroup, sets its limits, and reads them back. Devices are left to [`Cgroup::restrict_devices`].
     ///
     /// A cgroup that is there already is taken over if no process is in it. Below [`HOME`] it is a leftover of ours
     /// and made anew, so that none of its old limits stays.
@@ -35,10 +35,10 @@ impl Layout {
         if let Some(scope) = &plan.scope {
             return self.planned(plan, scope);
         }
-        let rules = match &plan.devices {
-            Some(rules) => Told::plan(self, &plan.path, rules)?,
-            None => Told::Nothing,
-        };
+        // What cannot be told is refused before anything exists.
+        if let Some(rules) = &plan.devices {
+            Told::plan(self, &plan.path, rules)?;
+        }
         let mut cgroup = Cgroup {
             layout: self.clone(),
             path: normal(&plan.path)?,
@@ -58,8 +58,7 @@ impl Layout {
                     Some((Err(e), dir)) => Err(Error::sys(format!("open {}", dir.display()), e)),
                     None => Ok(()),
                 },
-            )
-            .and_then(|()| rules.tell(&cgroup).or_else(unless_rootless));
+            );
         match done {
             Ok(()) => Ok(cgroup),
             Err(error) => Err(error.and_cleanup(unmake(&made))),
@@ -280,13 +279,33 @@ impl Cgroup {
             .verify_in(&pid.to_string(), by_systemd)
             .context(step)?;
         let placed = self.layout.place(&plan.limits)?;
-        cgroup.apply(&plan.limits, &placed).context(step)?;
-        match &plan.devices {
-            Some(rules) => Told::plan(&self.layout, &self.path, rules)?
-                .tell(&cgroup)
-                .context(step),
-            None => Ok(()),
+        cgroup.apply(&plan.limits, &placed).context(step)
+    }
+
+    /// Tells the kernel which devices may be used in it. That takes as long as anything else at a start (a program is verified
+    /// and compiled), so it is done while the container sets itself up.
+    ///
+    /// # Errors
+    /// The kernel's, but not where a plain user may not restrict what nobody gave.
+    pub fn restrict_devices(&self, plan: &Plan) -> Result<()> {
+        let Some(rules) = &plan.devices else {
+            return Ok(());
+        };
+        // A plain user's container that has no cgroup of its own.
+        if self.path.as_os_str().is_empty() {
+            return Ok(());
         }
+        let step = || format!("set up cgroup {}", self.path.display());
+        let told = Told::plan(&self.layout, &self.path, rules)?;
+        let result = match &self.unit {
+            // It was not there when this was made.
+            Some(_) => self
+                .layout
+                .open(&self.path)
+                .and_then(|cgroup| told.tell(&cgroup)),
+            None => told.tell(self),
+        };
+        result.or_else(unless_rootless).context(step)
     }
 
     /// Enables controllers on the way from the root of v2 to this cgroup; those that are enabled stay so.

@@ -492,7 +492,9 @@ const OPENS: &str = "d=$(mktemp -d) && mknod $d/n c 1 11 && : >/dev/null && : 2>
 fn device_rules_can_be_replaced() {
     everywhere(|layout| {
         let gone = Gone(layout, fresh_path());
-        let cgroup = layout.create(&container(&gone.1, "{}")).unwrap();
+        let plan = container(&gone.1, "{}");
+        let cgroup = layout.create(&plan).unwrap();
+        cgroup.restrict_devices(&plan).unwrap();
         let everything = r#"{"devices": [{"allow": true, "access": "rwm"}]}"#;
         let one = r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#;
         let opens = || shell(&cgroup, OPENS).wait() == Exit::Code(0);
@@ -534,7 +536,9 @@ fn devices_are_denied_unless_they_are_allowed() {
         ];
         for (resources, opens) in table {
             let gone = Gone(layout, fresh_path());
-            let cgroup = layout.create(&container(&gone.1, resources)).unwrap();
+            let plan = container(&gone.1, resources);
+            let cgroup = layout.create(&plan).unwrap();
+            cgroup.restrict_devices(&plan).unwrap();
             let exit = shell(&cgroup, OPENS).wait();
             assert_eq!(exit == Exit::Code(0), opens, "{resources}: {exit:?}");
         }

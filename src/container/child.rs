@@ -130,8 +130,10 @@ fn enter_root(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
     }
 }
 
-/// The hooks that are called before the root is entered; their paths are the host's.
+/// The hooks that are called before the root is entered; their paths are the host's. Before any, the container is recorded
+/// and restricted.
 fn call_create_hooks(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
+    channel.wait_for_go()?;
     let hooks = &prepared.plan.hooks;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         channel.mounted()?;

@@ -14,8 +14,10 @@ use crate::sys::process::{self, Child, Exit};
 /// What the parent does for the process before that goes on.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// It was made, and did nothing yet: record it.
+    /// It was made, and did nothing yet: give it what it cannot begin without.
     Begin,
+    /// It sets itself up. Meanwhile, record it, and restrict it: no code of others runs in it before that.
+    Record,
     /// It takes over from the one that made it, and has nothing left to do but to execute the program.
     TakeOver,
     /// Call the hooks that look at its mounts.
@@ -30,7 +32,7 @@ pub(super) struct Conversation<'a> {
     parent: ParentEnd,
     cgroup: &'a Cgroup,
     process: Child,
-    /// Another process will go on in its place.
+    /// Another process will go on in its place; it is not recorded.
     moves: bool,
 }
 
@@ -75,6 +77,9 @@ impl<'a> Conversation<'a> {
         mut perform: impl FnMut(i32, Task) -> Result<Go>,
     ) -> Result<Option<OwnedFd>> {
         self.parent.go(perform(self.process.pid, Task::Begin)?)?;
+        if !self.moves {
+            self.parent.go(perform(self.process.pid, Task::Record)?)?;
+        }
         let mut console = None;
         loop {
             match self.receive()? {

@@ -210,7 +210,16 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
     let created = Conversation::new(parent, prepared.cgroup, first).follow(
         launch,
         |pid, task| match task {
-            Task::Begin => begin(pid, prepared, entry, &mut record),
+            Task::Begin => {
+                let (identity, go) = begin(pid, prepared)?;
+                record.init = Some(identity);
+                Ok(go)
+            }
+            Task::Record => {
+                entry.write(&record)?;
+                prepared.cgroup.restrict_devices(&prepared.plan.cgroup)?;
+                Ok(Go::default())
+            }
             task => serve(pid, task, prepared),
         },
     )?;
@@ -221,7 +230,7 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
 }
 
 /// What the first process cannot do for itself, or must not begin without.
-fn begin(pid: i32, prepared: &Prepared<'_>, entry: &Entry, record: &mut Record) -> Result<Go> {
+fn begin(pid: i32, prepared: &Prepared<'_>) -> Result<(Identity, Go)> {
     let plan = prepared.plan;
     prepared.cgroup.adopt(&plan.cgroup, pid)?;
     id_maps::write(pid, &plan.namespaces)?;
@@ -231,10 +240,8 @@ fn begin(pid: i32, prepared: &Prepared<'_>, entry: &Entry, record: &mut Record) 
         raise_hard_limits(pid, &plan.process)?;
     }
     let (identity, ignored) = Identity::with_ignored_signals(pid)?;
-    record.init = Some(identity);
-    entry.write(record)?;
     announce(pid, prepared.request)?;
-    Ok(Go { ignored })
+    Ok((identity, Go { ignored }))
 }
 
 /// Before the process begins: once its program runs, it may end at any time.
@@ -262,7 +269,7 @@ fn serve(pid: i32, task: Task, prepared: &Prepared<'_>) -> Result<Go> {
     let state = HookState::new(prepared.intent, Status::Creating, Some(pid));
     let (hooks, directory) = (&prepared.plan.hooks, Some(&*prepared.intent.bundle));
     match task {
-        Task::Begin | Task::TakeOver => {}
+        Task::Begin | Task::Record | Task::TakeOver => {}
         Task::CallHooks => {
             hooks::run("prestart", &hooks.prestart, &state, directory)?;
             hooks::run("createRuntime", &hooks.create_runtime, &state, directory)?;

@@ -159,7 +159,7 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
             Ok(Go::default())
         }
         Task::HandOver(fd) => hand_over(pid, &fd, container),
-        Task::CallHooks => Ok(Go::default()),
+        Task::Record | Task::CallHooks => Ok(Go::default()),
     })
 }
 

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! parent                                   child (clone3)
-//!   | cgroups, id maps, record on disk       | waits: as long as it is not recorded it does nothing
+//!   | v1 cgroups, id maps                    | waits
 //!   |---- Go ------------------------------->|
-//!   |                                        | mounts, devices
+//!   | record on disk, device rules           | mounts, devices: nothing that outlives its mount namespace and its cgroup
+//!   |---- Go ------------------------------->|   not for exec. Before it no code of others runs
 //!   |<--- Mounted ---------------------------|   only with hooks that are called now: prestart, createRuntime
 //!   |---- Go ------------------------------->|
 //!   |                                        | createContainer hooks, pivot_root, credentials

@@ -76,6 +76,7 @@ fn make(
     options: &Restore,
 ) -> Result<Created> {
     let common = &options.common;
+    cgroup.restrict_devices(&plan.cgroup)?;
     let _apart = Apart::new(plan)?;
     let mut request = criu::Request::new(Kind::Restore, common)?
         .flag(6, true)
