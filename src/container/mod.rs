@@ -23,7 +23,7 @@ mod remove;
 pub mod restore;
 pub mod self_exe;
 mod status;
-mod sysctl;
+pub(crate) mod sysctl;
 mod update;
 
 use std::collections::BTreeMap;
@@ -44,7 +44,6 @@ pub use lifecycle::{State, kill, list, processes, start, state};
 pub use pause::{pause, resume};
 pub use program::home_in;
 pub use remove::{Made, delete};
-pub(crate) use sysctl::write as write_sysctls;
 pub use update::update;
 
 /// What to make a container of. The CLI fills it from a bundle, the pod supervisor from a pod plan.
@@ -82,6 +81,9 @@ pub struct Options {
     pub env: Vec<CString>,
     /// systemd makes its cgroup.
     pub systemd_cgroup: bool,
+    /// A socket that its first process's pidfd is sent to before it begins, and what is sent with it: for who wants to know
+    /// how it ends even if its maker does not live to see that.
+    pub announce: Option<(OwnedFd, Vec<u8>)>,
     /// It gets the directory in which `start` listens for `READY=1`, sd_notify(3).
     pub notify: bool,
 }

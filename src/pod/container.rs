@@ -12,17 +12,21 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::data::Data;
 use super::env_file;
-use super::lifecycle::{StartFailure, Time};
+use super::kept::{File, Kept, Key};
+use super::lifecycle::{Index, StartFailure, Time};
 use super::logs::{LogWriter, Stream};
-use super::plan::{ContainerPlan, FileKey, PAUSE, PodPlan};
+use super::plan::{ContainerPlan, FileKey, IDS, PAUSE, PodPlan};
 use super::store::PodDir;
-use super::tree;
 use super::volumes::Volumes;
+use super::{termination, tree};
 use crate::cgroup::{Cgroup, Layout};
 use crate::container::{self, Created, Launch, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
 use crate::state::{ContainerId, Store};
+
+/// The overflow id, user_namespaces(7).
+const NOBODY: u32 = 65534;
 
 /// What the containers of a pod are made of.
 #[derive(Debug)]
@@ -35,6 +39,29 @@ pub struct Pod<'a> {
     pub dir: &'a PodDir,
     /// Where the containers' roots are.
     pub data: &'a Data,
+    /// What outlives the supervisor.
+    pub kept: &'a Kept,
+}
+
+/// Which run of which container, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOf {
+    /// Which.
+    pub container: Index,
+    /// Its restart number: numbers its log file.
+    pub restart: u32,
+    /// The process that holds the pod's namespaces.
+    pub pause: i32,
+}
+
+impl RunOf {
+    fn key(self, file: File) -> Key {
+        Key {
+            container: self.container.0,
+            restart: self.restart,
+            file,
+        }
+    }
 }
 
 /// A run that has begun.
@@ -47,28 +74,26 @@ pub struct Run {
 }
 
 impl Pod<'_> {
-    /// Starts a container in the namespaces that the process `pause` holds. `restart` numbers its log file;
-    /// `root` is a fresh one that was made in time, see [`Self::fresh_root`].
+    /// Starts a container; `root` is a fresh one that was made in time, see [`Self::fresh_root`].
     ///
     /// # Errors
     /// Why it did not start; then nothing of it is left but its log.
     pub fn start(
         &self,
         plan: &ContainerPlan,
-        restart: u32,
-        pause: i32,
+        run: RunOf,
         root: Option<OwnedFd>,
     ) -> std::result::Result<Run, (StartFailure, Error)> {
         if let Some(error) = &plan.config_error {
             let error = Error::new(error.clone());
             return Err((StartFailure::CreateContainerConfigError, error));
         }
-        let mut spec = with_pause(&plan.spec, pause);
+        let mut spec = with_pause(&plan.spec, run.pause);
         if let (Some(late), Some(process)) = (&plan.late, spec.process_mut()) {
             late.set(process, &mut |file| self.variable(file))
                 .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
         }
-        self.create(plan, &spec, restart, root).map_err(|e| {
+        self.create(plan, spec, run, root).map_err(|e| {
             let failure = match e.is_of_program() {
                 true => StartFailure::StartError,
                 false => StartFailure::CreateContainerError,
@@ -80,8 +105,8 @@ impl Pod<'_> {
     fn create(
         &self,
         plan: &ContainerPlan,
-        spec: &Spec,
-        restart: u32,
+        mut spec: Spec,
+        run: RunOf,
         root: Option<OwnedFd>,
     ) -> Result<Run> {
         let id = container_id(&self.plan.name, &plan.name)?;
@@ -89,20 +114,33 @@ impl Pod<'_> {
         container::delete(self.store, &id, true)?;
         let root = match root {
             Some(root) => root,
-            None => self.fresh_root(plan)?,
+            None => self.fresh_root(plan, Some(run.pause))?,
         };
-        let (output, pipes) = Output::open(&self.dir.logs(&plan.name), restart)?;
+        let mut sources = self.sources(plan, run.pause)?;
+        let dir = self.data.containers().join(&plan.name);
+        sources.extend(termination::bind(&plan.termination, &dir, &mut spec)?);
+        let (output, pipes) = Output::open(&self.dir.logs(&plan.name), run.restart)?;
+        for (stream, pipe) in output.pipes() {
+            let file = match stream {
+                Stream::Stdout => File::Stdout,
+                Stream::Stderr => File::Stderr,
+            };
+            self.kept.keep(run.key(file), pipe.as_fd());
+        }
         let [stdout, stderr] = pipes;
         let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .context(|| "open /dev/null")?;
         let request = Request {
             id: &id,
             bundle: plan.bundle.clone(),
-            spec,
+            spec: &spec,
             root: Some(root),
-            sources: self.sources(plan)?,
+            sources,
             stdio: Stdio::Files([stdin, stdout, stderr]),
-            options: container::Options::default(),
+            options: container::Options {
+                announce: Some(self.kept.announce(run.key(File::Process))?),
+                ..container::Options::default()
+            },
         };
         let made = container::create(self.store, &request, Launch::Now)?;
         Ok(Run {
@@ -141,26 +179,41 @@ impl Pod<'_> {
         }
     }
 
-    fn sources(&self, plan: &ContainerPlan) -> Result<BTreeMap<usize, OwnedFd>> {
+    fn sources(&self, plan: &ContainerPlan, pause: i32) -> Result<BTreeMap<usize, OwnedFd>> {
         if plan.volume_mounts.is_empty() {
             return Ok(BTreeMap::new());
         }
         let volumes = Volumes::open(self.data.volumes())?;
+        let users = self.users(Some(pause))?;
+        let users = users.as_ref().map(|(_, file)| file.as_fd());
         let mounts = plan.volume_mounts.iter();
         mounts
             .map(|mount| {
                 let volume = &self.plan.volumes[mount.volume];
-                let source = volumes.mount(volume, mount)?;
+                let source = volumes.mount(volume, mount, users)?;
                 Ok((mount.mount, source))
             })
             .collect()
     }
 
+    /// With `hostUsers: false`: the first id of the host that is the pod's, and the user namespace that pause holds.
+    fn users(&self, pause: Option<i32>) -> Result<Option<(u32, fs::File)>> {
+        let Some(first) = self.plan.sandbox.users else {
+            return Ok(None);
+        };
+        let pause = pause.ok_or_else(|| Error::new("the pod has no user namespace yet"))?;
+        let path = format!("/proc/{pause}/ns/user");
+        let file = fs::File::open(&path).context(|| format!("open {path}"))?;
+        Ok(Some((first, file)))
+    }
+
     /// An empty writable layer over the image: what the run before wrote is gone.
     ///
     /// # Errors
-    /// When the layer cannot be made.
-    pub fn fresh_root(&self, plan: &ContainerPlan) -> Result<OwnedFd> {
+    /// When the layer cannot be made; without a `pause` for a pod that has its users from it.
+    pub fn fresh_root(&self, plan: &ContainerPlan, pause: Option<i32>) -> Result<OwnedFd> {
+        let users = self.users(pause)?;
+        let first = users.as_ref().map_or(0, |(first, _)| *first);
         let dir = self.data.containers().join(&plan.name);
         self.remove_root(plan)?;
         let (upper, work) = (dir.join("upper"), dir.join("work"));
@@ -172,14 +225,21 @@ impl Pod<'_> {
         let like = fs::metadata(&image).context(|| format!("look at image {}", image.display()))?;
         let step = || format!("make {} like {}", upper.display(), image.display());
         let made = fs::metadata(&upper).context(step)?;
-        if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
-            std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid())).context(step)?;
+        // As the image's mapped files, an id that the pod does not have is nobody's.
+        let own = |id: u32| match users.is_some() && id >= IDS {
+            true => NOBODY,
+            false => first.saturating_add(id),
+        };
+        let (uid, gid) = (own(like.uid()), own(like.gid()));
+        if (made.uid(), made.gid()) != (uid, gid) {
+            std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).context(step)?;
         }
         if made.mode() != like.mode() {
             let mode = fs::Permissions::from_mode(like.mode() & 0o7777);
             fs::set_permissions(&upper, mode).context(step)?;
         }
-        rootfs::overlay(&image, &upper, &work)
+        let users = users.as_ref().map(|(_, file)| file.as_fd());
+        rootfs::overlay(&image, &upper, &work, users)
     }
 
     fn remove_root(&self, plan: &ContainerPlan) -> Result<()> {
@@ -257,6 +317,23 @@ impl Output {
             stderr: Some(stderr),
         };
         Ok((output, [out, err]))
+    }
+
+    /// The pipes that another supervisor made.
+    ///
+    /// # Errors
+    /// When the log cannot be continued.
+    pub fn adopt(
+        logs: &Path,
+        restart: u32,
+        [stdout, stderr]: [Option<OwnedFd>; 2],
+    ) -> Result<Self> {
+        let log = LogWriter::open(logs, restart)?;
+        Ok(Self {
+            log,
+            stdout,
+            stderr,
+        })
     }
 
     /// The pipes that are still open.

@@ -6,18 +6,16 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::plan::{Network, Plan};
-use crate::container;
 use crate::error::{Context, Error, Result};
 use crate::sys::{net, ns, process};
 
-/// Does something where pause is to be: in its network, IPC and UTS namespaces, which are prepared before.
+/// Does something where pause is to be: in its network, IPC and UTS namespaces, which are made before.
 ///
 /// # Errors
 /// What the kernel refuses, and what `act` returns.
 pub(super) fn within<T>(plan: &Plan, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let _back = Back::remember()?;
     enter(plan)?;
-    container::write_sysctls(&plan.sysctls)?;
     act()
 }
 

@@ -57,8 +57,11 @@ fn start_in(id: &ContainerId, plan: &Plan, cgroup: &Cgroup) -> Result<i32> {
         network: None,
         ipc: false,
         pid: plan.pid,
+        users: None,
+        sysctls: &plan.sysctls,
     };
-    let child = namespaces::within(plan, || pause::start(id.as_str(), holds, born_in, || {}))?;
+    let start = || pause::start(id.as_str(), holds, born_in, &[], || {});
+    let child = namespaces::within(plan, start)?;
     cgroup
         .adopt(&plan.cgroup, child.pid)
         .map_err(|e| container::end(&child.pidfd, e))?;
