@@ -362,13 +362,24 @@ pub(super) fn pod_config(case: &Case, network: Network, pids: u64) -> Vec<u8> {
     let logs = case.dir().join("logs");
     fs::create_dir_all(&logs).unwrap();
     let metadata = [field(1, "pod"), field(2, &case.token), field(3, "default")];
-    let (network, hostname) = match network {
+    let (mode, hostname) = match network {
         Network::Bridge => (Vec::new(), field(2, "web-0")),
         Network::Node => (number(1, NODE), Vec::new()),
     };
-    let namespaces = [network, number(2, pids)];
+    let namespaces = [mode, number(2, pids)];
     let security = field(1, namespaces.concat());
-    let linux = [field(1, format!("/{}", case.token)), field(2, security)];
+    let sysctl = match network {
+        Network::Bridge => {
+            let entry = [
+                field(1, "net.ipv4.ip_unprivileged_port_start"),
+                field(2, "7"),
+            ];
+            field(3, entry.concat())
+        }
+        Network::Node => Vec::new(),
+    };
+    let parent = field(1, format!("/{}", case.token));
+    let linux = [parent, field(2, security), sysctl];
     let config = [
         field(1, metadata.concat()),
         hostname,
