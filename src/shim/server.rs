@@ -17,12 +17,15 @@ use super::publisher::Publisher;
 use super::start::Settings;
 use super::ttrpc::{self, Code, Frame, Request, Status};
 use crate::error::{Context, Result};
+use crate::sys::process;
 
 /// After the last call events may still be on their way to containerd: for so long they are waited for.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// After the last call it is containerd that closes the connection, at the latest after this: when its client finds an answer
 /// and the end together, it may tell of the end only.
 const LINGER: Duration = Duration::from_millis(200);
+/// When nothing has happened for so long, nothing will for some time.
+const REST: Duration = Duration::from_secs(1);
 /// So long a shim with nothing in it waits for somebody to ask: who has made it may have been killed, or containerd may be
 /// starting again, and then nobody ever tells it to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,9 +49,15 @@ pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
             Publisher::new(&settings.containerd, &settings.namespace),
         ),
     };
+    let mut is_rested = false;
     while !server.pod.is_over {
         let deserted = server.is_deserted().then(|| Instant::now() + PATIENCE);
-        server.step(deserted)?;
+        let rest = (!is_rested).then(|| Instant::now() + REST);
+        server.step(deserted.into_iter().chain(rest).min())?;
+        is_rested = rest.is_some_and(|rest| Instant::now() >= rest);
+        if is_rested {
+            process::forget_code();
+        }
         if server.is_deserted() && deserted.is_some_and(|end| Instant::now() >= end) {
             log::warn!("nobody asks for anything");
             break;
@@ -68,7 +77,7 @@ pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
 fn watch_children() -> Result<SignalFd> {
     let step = || "set signals up";
     for ignored in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        crate::sys::process::ignore(ignored).context(step)?;
+        process::ignore(ignored).context(step)?;
     }
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);

@@ -400,6 +400,17 @@ fn no_end_is_lost_and_nothing_grows() {
     eventually("it ends", || shims().is_empty().then_some(()));
 }
 
+/// A process's memory in kB, what it shares with others in part.
+fn proportional(pid: i32) -> usize {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
 /// A process's own memory in kB, and its open files.
 fn size(pid: i32) -> (usize, usize) {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
@@ -436,6 +447,8 @@ fn an_idle_shim_sleeps_and_is_small() {
     assert!(status.contains("Threads:\t1\n"), "{status}");
     let (memory, _) = size(pid);
     assert!(memory <= 1024, "{memory} kB of its own");
+    // Its code is not needed any more, of which this build has far more than the released one.
+    eventually("it rests", || (proportional(pid) <= 2048).then_some(()));
     client.ok("Kill", &[field(1, id), number(3, 9)].concat());
     client.ok("Wait", &field(1, id));
     client.ok("Delete", &field(1, id));
