@@ -207,14 +207,15 @@ impl<'a> Supervisor<'a> {
                 false => Vec::new(),
             });
         };
-        let child = Child {
-            pid: pid.unwrap_or(0),
-            pidfd,
+        // One that is not recorded has executed nothing, and will not: it waits for that.
+        let Some(pid) = pid.or(running.then_some(0)) else {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            return Ok(Vec::new());
         };
+        let child = Child { pid, pidfd };
         if !running && !was_executed(&child)? {
             return Ok(Vec::new());
         }
-        let pid = child.pid;
         let logs = self.dir.logs(self.name(container));
         self.containers[container.0] = Slot {
             process: Some(child),
