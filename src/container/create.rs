@@ -1,10 +1,11 @@
 //! The parent's side of making a container: decides everything, records it, makes one process, and lets it go.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::conversation::{Conversation, Task, end};
@@ -22,7 +23,7 @@ use crate::security::seccomp::Filter;
 use crate::spec::plan::{Namespace, Plan, Process};
 use crate::spec::{recorded_hooks, validate};
 use crate::state::{Entry, Identity, Record, Status, Store, boot_id};
-use crate::sys::ns;
+use crate::sys::{ns, process, socket};
 
 /// When a container's program is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,7 +240,22 @@ fn begin(pid: i32, prepared: &Prepared<'_>) -> Result<(Identity, Go)> {
         raise_hard_limits(pid, &plan.process)?;
     }
     let (identity, ignored) = Identity::with_ignored_signals(pid)?;
+    announce(pid, prepared.request)?;
     Ok((identity, Go { ignored }))
+}
+
+/// Before the process begins: once its program runs, it may end at any time.
+fn announce(pid: i32, request: &Request<'_>) -> Result<()> {
+    let Some((socket, message)) = &request.options.announce else {
+        return Ok(());
+    };
+    let step = || format!("announce process {pid}");
+    let pidfd = process::open(pid).context(step)?;
+    // A socket that is full takes no more: then nobody else knows of it.
+    match socket::send(socket, message, pidfd.as_ref().map(AsFd::as_fd)) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(()),
+        Err(e) => Err(Error::sys(step(), e)),
+    }
 }
 
 /// In the user namespace it could not.

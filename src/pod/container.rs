@@ -12,12 +12,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::data::Data;
 use super::env_file;
-use super::lifecycle::{StartFailure, Time};
+use super::kept::{File, Kept, Key};
+use super::lifecycle::{Index, StartFailure, Time};
 use super::logs::{LogWriter, Stream};
 use super::plan::{ContainerPlan, FileKey, IDS, PAUSE, PodPlan};
 use super::store::PodDir;
-use super::tree;
 use super::volumes::Volumes;
+use super::{termination, tree};
 use crate::cgroup::{Cgroup, Layout};
 use crate::container::{self, Created, Launch, Request, Stdio};
 use crate::error::{Context, Error, Result};
@@ -38,6 +39,29 @@ pub struct Pod<'a> {
     pub dir: &'a PodDir,
     /// Where the containers' roots are.
     pub data: &'a Data,
+    /// What outlives the supervisor.
+    pub kept: &'a Kept,
+}
+
+/// Which run of which container, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOf {
+    /// Which.
+    pub container: Index,
+    /// Its restart number: numbers its log file.
+    pub restart: u32,
+    /// The process that holds the pod's namespaces.
+    pub pause: i32,
+}
+
+impl RunOf {
+    fn key(self, file: File) -> Key {
+        Key {
+            container: self.container.0,
+            restart: self.restart,
+            file,
+        }
+    }
 }
 
 /// A run that has begun.
@@ -50,28 +74,26 @@ pub struct Run {
 }
 
 impl Pod<'_> {
-    /// Starts a container in the namespaces that the process `pause` holds. `restart` numbers its log file;
-    /// `root` is a fresh one that was made in time, see [`Self::fresh_root`].
+    /// Starts a container; `root` is a fresh one that was made in time, see [`Self::fresh_root`].
     ///
     /// # Errors
     /// Why it did not start; then nothing of it is left but its log.
     pub fn start(
         &self,
         plan: &ContainerPlan,
-        restart: u32,
-        pause: i32,
+        run: RunOf,
         root: Option<OwnedFd>,
     ) -> std::result::Result<Run, (StartFailure, Error)> {
         if let Some(error) = &plan.config_error {
             let error = Error::new(error.clone());
             return Err((StartFailure::CreateContainerConfigError, error));
         }
-        let mut spec = with_pause(&plan.spec, pause);
+        let mut spec = with_pause(&plan.spec, run.pause);
         if let (Some(late), Some(process)) = (&plan.late, spec.process_mut()) {
             late.set(process, &mut |file| self.variable(file))
                 .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
         }
-        self.create(plan, &spec, restart, pause, root).map_err(|e| {
+        self.create(plan, spec, run, root).map_err(|e| {
             let failure = match e.is_of_program() {
                 true => StartFailure::StartError,
                 false => StartFailure::CreateContainerError,
@@ -83,9 +105,8 @@ impl Pod<'_> {
     fn create(
         &self,
         plan: &ContainerPlan,
-        spec: &Spec,
-        restart: u32,
-        pause: i32,
+        mut spec: Spec,
+        run: RunOf,
         root: Option<OwnedFd>,
     ) -> Result<Run> {
         let id = container_id(&self.plan.name, &plan.name)?;
@@ -93,20 +114,33 @@ impl Pod<'_> {
         container::delete(self.store, &id, true)?;
         let root = match root {
             Some(root) => root,
-            None => self.fresh_root(plan, Some(pause))?,
+            None => self.fresh_root(plan, Some(run.pause))?,
         };
-        let (output, pipes) = Output::open(&self.dir.logs(&plan.name), restart)?;
+        let mut sources = self.sources(plan, run.pause)?;
+        let dir = self.data.containers().join(&plan.name);
+        sources.extend(termination::bind(&plan.termination, &dir, &mut spec)?);
+        let (output, pipes) = Output::open(&self.dir.logs(&plan.name), run.restart)?;
+        for (stream, pipe) in output.pipes() {
+            let file = match stream {
+                Stream::Stdout => File::Stdout,
+                Stream::Stderr => File::Stderr,
+            };
+            self.kept.keep(run.key(file), pipe.as_fd());
+        }
         let [stdout, stderr] = pipes;
         let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .context(|| "open /dev/null")?;
         let request = Request {
             id: &id,
             bundle: plan.bundle.clone(),
-            spec,
+            spec: &spec,
             root: Some(root),
-            sources: self.sources(plan, pause)?,
+            sources,
             stdio: Stdio::Files([stdin, stdout, stderr]),
-            options: container::Options::default(),
+            options: container::Options {
+                announce: Some(self.kept.announce(run.key(File::Process))?),
+                ..container::Options::default()
+            },
         };
         let made = container::create(self.store, &request, Launch::Now)?;
         Ok(Run {
@@ -283,6 +317,23 @@ impl Output {
             stderr: Some(stderr),
         };
         Ok((output, [out, err]))
+    }
+
+    /// The pipes that another supervisor made.
+    ///
+    /// # Errors
+    /// When the log cannot be continued.
+    pub fn adopt(
+        logs: &Path,
+        restart: u32,
+        [stdout, stderr]: [Option<OwnedFd>; 2],
+    ) -> Result<Self> {
+        let log = LogWriter::open(logs, restart)?;
+        Ok(Self {
+            log,
+            stdout,
+            stderr,
+        })
     }
 
     /// The pipes that are still open.

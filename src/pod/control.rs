@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, chmodat};
+use rustix::fs::{AtFlags, Mode, chmodat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
@@ -42,6 +42,13 @@ pub enum Request {
         /// Instead of `terminationGracePeriodSeconds`.
         grace: Option<Duration>,
     },
+    /// Run this container and all after it again: `pod restart`, `pod rerun`.
+    Rerun {
+        /// The first of them.
+        from: usize,
+    },
+    /// Try at once what failed: `pod rerun --only-failed`.
+    Retry,
 }
 
 /// What it answers.
@@ -64,6 +71,17 @@ impl Listener {
         chmodat(dir, NAME, Mode::RUSR | Mode::WUSR, AtFlags::empty()).context(step)?;
         listen(&socket, 16).context(step)?;
         Ok(Self(socket))
+    }
+
+    /// The same, where another process has listened that is no more.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`] and unlink(2).
+    pub fn bind_again(dir: BorrowedFd<'_>) -> Result<Self> {
+        match unlinkat(dir, NAME, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Self::bind(dir),
+            Err(e) => Err(Error::sys(format!("remove {NAME}"), e)),
+        }
     }
 
     /// The next connection of somebody who may ask; `None` if there is none, or nobody who may.

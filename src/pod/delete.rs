@@ -198,8 +198,14 @@ fn end_containers(store: &Store, pod: &PodName, names: &[String], grace: Duratio
 }
 
 /// The first process of a container that runs; a container whose record cannot be read is killed with the others.
-pub(super) fn first_process(store: &Store, id: &ContainerId) -> Option<OwnedFd> {
+pub fn first_process(store: &Store, id: &ContainerId) -> Option<OwnedFd> {
     let record = store.look(id).and_then(|entry| entry.record()).ok()?;
     let this_boot = boot_id().is_ok_and(|boot| boot == record.boot_id);
     record.init.filter(|_| this_boot)?.open().ok()?
+}
+
+/// Its pid, as its record has it.
+pub fn first_pid(store: &Store, id: &ContainerId) -> Option<i32> {
+    let record = store.look(id).and_then(|entry| entry.record()).ok()?;
+    record.init.map(|init| init.pid)
 }

@@ -26,21 +26,32 @@ enum Report {
     Failed(Error),
 }
 
-/// Makes a pod with a supervisor in the background; with `start` its containers start at once. What is returned is why
+/// Where a supervisor begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// With a new pod, whose containers start at once.
+    Start,
+    /// With a new pod, whose containers start when somebody asks for it.
+    Wait,
+    /// Where another supervisor was killed.
+    GoOn,
+}
+
+/// Makes a pod, or takes one over, with a supervisor in the background. What is returned is why
 /// the pod is not ready yet, if it is not.
 ///
 /// # Errors
 /// When the pod could not be made; then nothing is left of it.
 pub fn supervise<'a>(
     make: impl FnOnce() -> Result<Supervisor<'a>>,
-    start: bool,
+    begin: Begin,
 ) -> Result<Option<String>> {
     let (ours, theirs) = socket::pair().context(|| "socketpair")?;
     let child = process::fork(|| {
         process::close_inherited(ours.as_fd());
         let made = leave().and_then(|()| make());
         match made {
-            Ok(supervisor) => live(supervisor, start, theirs),
+            Ok(supervisor) => live(supervisor, begin, theirs),
             Err(error) => send(&theirs, &Report::Failed(error)),
         }
         process::exit(0)
@@ -58,8 +69,13 @@ pub fn supervise<'a>(
     }
 }
 
-fn live(supervisor: Supervisor<'_>, start: bool, caller: OwnedFd) {
+fn live(supervisor: Supervisor<'_>, begin: Begin, caller: OwnedFd) {
     let mut caller = Some(caller);
+    if begin == Begin::GoOn
+        && let Some(caller) = caller.take()
+    {
+        send(&caller, &Report::Ready);
+    }
     let watcher = Watcher {
         refresh: None,
         see: |seen: Seen<'_>| {
@@ -76,7 +92,11 @@ fn live(supervisor: Supervisor<'_>, start: bool, caller: OwnedFd) {
             }
         },
     };
-    if let Err(e) = supervisor.run(start, watcher) {
+    let lived = match begin {
+        Begin::GoOn => supervisor.go_on(watcher),
+        begin => supervisor.run(begin == Begin::Start, watcher),
+    };
+    if let Err(e) = lived {
         log::error!("{e}");
     }
 }

@@ -11,11 +11,11 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{CWD, MemfdFlags, SealFlags, memfd_create};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
@@ -66,7 +66,8 @@ impl Holds<'_> {
     }
 }
 
-/// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line. `meanwhile` runs while it gets
+/// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line. It holds the sockets `keeps`
+/// open, and no other file. `meanwhile` runs while it gets
 /// ready.
 ///
 /// # Errors
@@ -75,6 +76,7 @@ pub fn start(
     name: &str,
     holds: Holds<'_>,
     cgroup: &Cgroup,
+    keeps: &[BorrowedFd<'_>],
     meanwhile: impl FnOnce(),
 ) -> Result<Child> {
     let program = program_in_memory().context(|| "put the pause program into memory")?;
@@ -83,7 +85,7 @@ pub fn start(
     let env = StringArray::new(Vec::new());
     let (ours, theirs) = socket::pair().context(|| "socketpair")?;
     let child = clone3(holds.clone_flags(), cgroup.clone_fd(), || {
-        let error = match prepare(holds, cgroup, &theirs, &program) {
+        let error = match prepare(holds, cgroup, keeps, &theirs, &program) {
             Ok(()) => Error::sys(
                 "execute the pause program",
                 execveat(&program, c"", &args, &env),
@@ -156,9 +158,16 @@ fn report(socket: &OwnedFd, error: &Error) -> Infallible {
 }
 
 /// Everything between the clone and the execve.
-fn prepare(holds: Holds<'_>, cgroup: &Cgroup, socket: &OwnedFd, program: &OwnedFd) -> Result<()> {
+fn prepare(
+    holds: Holds<'_>,
+    cgroup: &Cgroup,
+    keeps: &[BorrowedFd<'_>],
+    socket: &OwnedFd,
+    program: &OwnedFd,
+) -> Result<()> {
     cgroup.join()?;
-    let mut keep = [socket.as_raw_fd(), program.as_raw_fd()];
+    let mut keep = vec![socket.as_raw_fd(), program.as_raw_fd()];
+    keep.extend(keeps.iter().map(AsRawFd::as_raw_fd));
     keep.sort_unstable();
     close_all_but(&keep).context(|| "close_range")?;
     // Ctrl-C at the terminal of `pod run` is for the supervisor.
@@ -177,6 +186,9 @@ fn prepare(holds: Holds<'_>, cgroup: &Cgroup, socket: &OwnedFd, program: &OwnedF
     sysctl::write("securityContext.sysctls", holds.sysctls)?;
     enter_empty_root().context(|| "enter an empty root")?;
     drop_privileges()?;
+    for fd in keeps {
+        fcntl_setfd(fd, FdFlags::empty()).context(|| "keep a socket")?;
+    }
     rustix::stdio::dup2_stdin(socket).context(|| "dup2")
 }
 

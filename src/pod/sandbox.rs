@@ -7,24 +7,30 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::kept::Kept;
 use super::pause::{self, Holds};
 use super::plan::{SandboxPlan, Shared};
 use crate::cgroup::{self, Layout, Limits};
 use crate::error::{Context, Error, Result};
-use crate::sys::process::Child;
+use crate::sys::process::{self, Child};
 
 /// Makes the pod's cgroup with its limits, and a pause process in it that holds the pod's namespaces. `meanwhile` runs while
 /// that gets ready.
 ///
 /// # Errors
 /// The step that the kernel refused; then nothing of the sandbox is left.
-pub fn start(pod: &str, plan: &SandboxPlan, meanwhile: impl FnOnce()) -> Result<Child> {
+pub fn start(
+    pod: &str,
+    plan: &SandboxPlan,
+    kept: &Kept,
+    meanwhile: impl FnOnce(),
+) -> Result<Child> {
     let layout = Layout::detect()?;
     let mut errors = Vec::new();
     let limits = Limits::from_resources(&plan.resources, "resources", &mut errors);
     Error::all("the pod's cgroup", errors)?;
     layout.create(&cgroup::Plan::around(&plan.cgroup, limits))?;
-    let started = start_pause(pod, plan, &layout, meanwhile).context(|| "start pause");
+    let started = start_pause(pod, plan, &layout, kept, meanwhile).context(|| "start pause");
     started.map_err(|e| e.and_cleanup(remove_cgroup(&plan.cgroup)))
 }
 
@@ -32,6 +38,7 @@ fn start_pause(
     pod: &str,
     plan: &SandboxPlan,
     layout: &Layout,
+    kept: &Kept,
     meanwhile: impl FnOnce(),
 ) -> Result<Child> {
     // Without rules for devices: pause has no way to open a file.
@@ -44,7 +51,7 @@ fn start_pause(
         users: plan.users,
         sysctls: &plan.sysctls,
     };
-    pause::start(pod, holds, &cgroup, meanwhile)
+    pause::start(pod, holds, &cgroup, &kept.ends(), meanwhile)
 }
 
 /// `_` is in no container's name, so that this is never a container's cgroup.
@@ -68,6 +75,21 @@ pub fn is_populated(cgroup: &str) -> Result<bool> {
 pub fn has_pause(cgroup: &str) -> Result<bool> {
     let cgroup = Layout::detect()?.open(&pause_cgroup(cgroup))?;
     Ok(!cgroup.pids()?.is_empty())
+}
+
+/// Pause, if it is there.
+///
+/// # Errors
+/// When its cgroup cannot be read.
+pub fn pause(cgroup: &str) -> Result<Option<Child>> {
+    let cgroup = Layout::detect()?.open(&pause_cgroup(cgroup))?;
+    let Some(pid) = cgroup.pids()?.first().copied() else {
+        return Ok(None);
+    };
+    let pidfd = process::open(pid).context(|| format!("pidfd_open {pid}"))?;
+    // Still the same: what is listed there is what was opened.
+    let same = cgroup.pids()?.contains(&pid);
+    Ok(pidfd.filter(|_| same).map(|pidfd| Child { pid, pidfd }))
 }
 
 /// The first process of a pid namespace ends only once the others in it have been waited for, by whoever has inherited

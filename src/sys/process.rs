@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
@@ -177,6 +178,93 @@ pub fn try_wait(pidfd: impl AsFd) -> Result<Option<Exit>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
     Ok(status.as_ref().map(exit_of))
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The kernel says how.
+    Seen(Exit),
+    /// Somebody else has waited for it, and this kernel does not say how it ended.
+    Unseen,
+}
+
+/// How a process ended that may be another one's child; `None` while it runs. A child is reaped.
+///
+/// # Errors
+/// As waitid(2) and poll(2).
+pub fn ended(process: &Child) -> Result<Option<End>> {
+    match try_wait(&process.pidfd) {
+        Err(Errno::CHILD) => {}
+        result => return Ok(result?.map(End::Seen)),
+    }
+    let mut files = [PollFd::new(&process.pidfd, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut files, Some(&Timespec::default())))?;
+    let events = files[0].revents();
+    if events.is_empty() {
+        return Ok(None);
+    }
+    if let Some(exit) = exit_info(&process.pidfd) {
+        return Ok(Some(End::Seen(exit)));
+    }
+    // Not waited for yet: proc(5) has its status. It is given to the next who asks once it has been.
+    match zombie_status(process.pid) {
+        Some(status) => Ok(Some(End::Seen(exit_of_status(status)))),
+        None if events.contains(PollFlags::HUP) || !exists(process.pid) => {
+            // It was waited for in between.
+            Ok(Some(
+                exit_info(&process.pidfd).map_or(End::Unseen, End::Seen),
+            ))
+        }
+        None => Ok(None),
+    }
+}
+
+fn exists(pid: i32) -> bool {
+    std::fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+}
+
+/// The 52nd field of `/proc/<pid>/stat`, of a process that has ended and was not waited for.
+fn zombie_status(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    if state != "Z" {
+        return None;
+    }
+    fields.nth(48)?.parse().ok()
+}
+
+/// How a process ended that was waited for by somebody else: `PIDFD_GET_INFO`, Linux 6.15.
+fn exit_info(pidfd: impl AsFd) -> Option<Exit> {
+    /// `struct pidfd_info` of linux/pidfd.h, in its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xff, 11, struct pidfd_info)`.
+    const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+    let mut info = Info {
+        mask: PIDFD_INFO_EXIT,
+        ..Info::default()
+    };
+    // SAFETY: the kernel reads and writes as many bytes as the request's number says: the 64 of `info`.
+    let result = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| exit_of_status(info.exit_code))
+}
+
+/// As wait(2) has it.
+fn exit_of_status(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code((status >> 8) as u8),
+        signal => Exit::Signal(signal as u8),
+    }
 }
 
 fn exit_of(status: &rustix::process::WaitIdStatus) -> Exit {

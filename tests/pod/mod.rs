@@ -15,5 +15,7 @@ mod probes;
 mod sidecars;
 mod status;
 mod stop;
+mod survival;
+mod tools;
 mod users;
 mod volumes;

@@ -194,3 +194,37 @@ fn a_pod_has_as_much_time_as_it_says() {
     pod.delete().ok();
     case.assert_nothing_left();
 }
+
+#[test]
+fn what_a_container_leaves_in_its_termination_message_is_told() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut elsewhere = sh("elsewhere", "echo elsewhere > /opt/why; exit 3");
+    elsewhere["terminationMessagePath"] = json!("/opt/why");
+    elsewhere["securityContext"] = json!({"runAsUser": 1000, "readOnlyRootFilesystem": true});
+    let mut from_log = sh("log", "echo first; echo last words; exit 4");
+    from_log["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "restartPolicy": "Never",
+            "containers": [
+                sh("default", "echo default > /dev/termination-log"),
+                elsewhere,
+                from_log,
+                sh("nothing", "echo nothing"),
+            ],
+        }),
+    );
+    pod.run().fails();
+    let status = pod.status();
+    let message = |name: &str| terminated(&status, name)["message"].clone();
+    assert_eq!(message("default"), "default\n");
+    assert_eq!(message("elsewhere"), "elsewhere\n");
+    assert_eq!(message("log"), "first\nlast words\n");
+    assert_eq!(message("nothing"), Value::Null);
+    pod.delete().ok();
+    case.assert_nothing_left();
+}

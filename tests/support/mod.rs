@@ -52,3 +52,13 @@ pub(crate) fn eventually_or<T>(
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Whether the kernel is at least this version.
+pub(crate) fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}

@@ -1,13 +1,15 @@
 //! `runp pod logs`.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::time::Duration;
 
-use super::Places;
-use crate::error::Result;
-use crate::pod::lifecycle::State;
+use super::{Places, seconds};
+use crate::error::{Error, Result};
+use crate::pod::lifecycle::{Index, State, Time};
 use crate::pod::logs::{self, Show, choose_run};
-use crate::pod::observe::Observed;
-use crate::pod::store::PodName;
+use crate::pod::observe::{self, Observed};
+use crate::pod::store::{PodDir, PodName};
 
 /// Print what a container has written
 ///
@@ -17,8 +19,11 @@ pub(super) struct Logs {
     /// The pod's name
     name: PodName,
     /// Which container; else the one that the annotation kubectl.kubernetes.io/default-container names, or the first app
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "all_containers")]
     container: Option<String>,
+    /// All containers, in their order; with --follow as they write. Each line begins with whose it is
+    #[arg(short, long)]
+    all_containers: bool,
     /// Go on until the container will not write any more
     #[arg(short, long)]
     follow: bool,
@@ -28,37 +33,141 @@ pub(super) struct Logs {
     /// Begin each line with the time at which it was written
     #[arg(long)]
     timestamps: bool,
+    /// Begin each line with the pod and the container that wrote it
+    #[arg(long)]
+    prefix: bool,
+    /// Only what was written in the last SECONDS
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    since: Option<Duration>,
     /// Only the last lines
     #[arg(long, value_name = "LINES")]
     tail: Option<usize>,
+}
+
+/// One container's log, and how it is shown.
+struct Log {
+    container: Index,
+    name: String,
+    run: u32,
+    prefix: String,
 }
 
 impl Logs {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let pod = places.pods.open(&self.name)?;
         let observed = Observed::of(&pod, &places.store)?;
-        let (index, name) = observed.container(self.container.as_deref())?;
-        let dir = pod.logs(&name);
+        let since = self.since.map(|since| {
+            let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+            Time(observe::now().0.saturating_sub(nanos))
+        });
+        if !self.all_containers {
+            let (container, name) = observed.container(self.container.as_deref())?;
+            let log = self.log(&pod, &observed, container, name)?;
+            self.show(places, &pod, &log, since, io::stdout().lock())?;
+            return Ok(0);
+        }
+        let specs = observed.life.spec().containers.iter().enumerate();
+        let logs = specs.map(|(i, spec)| self.log(&pod, &observed, Index(i), spec.name.clone()));
+        // One that has not written anything yet has no log.
+        let logs: Vec<Log> = logs.filter_map(Result::ok).collect();
+        if !self.follow {
+            for log in &logs {
+                self.show(places, &pod, log, since, io::stdout().lock())?;
+            }
+            return Ok(0);
+        }
+        let out = Mutex::new(io::stdout());
+        let results: Vec<Result<()>> = std::thread::scope(|scope| {
+            let shown = logs.iter().map(|log| {
+                let out = Lines::new(&out);
+                scope.spawn(|| self.show(places, &pod, log, since, out))
+            });
+            let shown: Vec<_> = shown.collect();
+            let joined = shown.into_iter().map(|thread| thread.join());
+            joined.filter_map(std::result::Result::ok).collect()
+        });
+        let errors = results.into_iter().filter_map(Result::err);
+        Error::all("show logs", errors.collect()).map(|()| 0)
+    }
+
+    fn log(
+        &self,
+        pod: &PodDir,
+        observed: &Observed,
+        container: Index,
+        name: String,
+    ) -> Result<Log> {
         let waiting = observed.waiting(&name);
-        let container = &observed.life.containers()[index.0];
         let names = (self.name.as_str(), name.as_str());
-        let run = choose_run(&dir, names, container, &waiting, self.previous)?;
+        let state = &observed.life.containers()[container.0];
+        let run = choose_run(&pod.logs(&name), names, state, &waiting, self.previous)?;
+        let prefix = match self.prefix || self.all_containers {
+            true => format!("[pod/{}/{name}] ", self.name),
+            false => String::new(),
+        };
+        Ok(Log {
+            container,
+            name,
+            run,
+            prefix,
+        })
+    }
+
+    fn show(
+        &self,
+        places: &Places,
+        pod: &PodDir,
+        log: &Log,
+        since: Option<Time>,
+        out: impl Write,
+    ) -> Result<()> {
+        let dir = pod.logs(&log.name);
         let show = Show {
+            prefix: &log.prefix,
+            since,
             timestamps: self.timestamps,
             tail: self.tail,
         };
-        let out = std::io::stdout().lock();
         if !self.follow {
-            logs::print(&dir, run, show, out)?;
-            return Ok(0);
+            return logs::print(&dir, log.run, show, out);
         }
         let over = || {
-            let observed = Observed::of(&pod, &places.store)?;
-            let ended = observed.life.containers()[index.0].state == State::Terminated;
+            let observed = Observed::of(pod, &places.store)?;
+            let ended = observed.life.containers()[log.container.0].state == State::Terminated;
             Ok(ended || observed.life.finished() || observed.is_abandoned())
         };
-        logs::follow(&dir, run, show, &pod.journal(), over, out)?;
-        std::io::stdout().flush().ok();
-        Ok(0)
+        logs::follow(&dir, log.run, show, &pod.journal(), over, out)
+    }
+}
+
+/// Whole lines only, so that several can write at the same time.
+struct Lines<'a> {
+    out: &'a Mutex<io::Stdout>,
+    line: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(out: &'a Mutex<io::Stdout>) -> Self {
+        Self {
+            out,
+            line: Vec::new(),
+        }
+    }
+}
+
+impl Write for Lines<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if let Some(end) = self.line.iter().rposition(|byte| *byte == b'\n') {
+            let mut out = self.out.lock().map_err(|_| io::ErrorKind::Other)?;
+            out.write_all(&self.line[..=end])?;
+            out.flush()?;
+            self.line.drain(..=end);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

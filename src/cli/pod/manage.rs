@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::attach::supervised;
 use super::{Places, seconds};
 use crate::error::{Context, Error, Result};
 use crate::pod::control::{self, Request};
 use crate::pod::delete;
+use crate::pod::observe::Observed;
 use crate::pod::store::PodName;
 
 /// Start the containers of a created pod
@@ -18,6 +20,7 @@ pub(super) struct Start {
 impl Start {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let pod = places.pods.open(&self.name)?;
+        supervised(places, &pod)?;
         let step = || format!("start pod {:?}", self.name.as_str());
         match control::ask(pod.as_fd(), Request::Start, control::PATIENCE).context(step)? {
             Some(_) => Ok(0),
@@ -26,6 +29,67 @@ impl Start {
                 self.name
             ))),
         }
+    }
+}
+
+/// Run a pod's containers again, init containers first, in the same sandbox
+///
+/// They are ended in order, as by `stop`; volumes, network and logs stay.
+#[derive(Debug, clap::Args)]
+pub(super) struct Restart {
+    /// The pod's name
+    name: PodName,
+}
+
+impl Restart {
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        ask(places, &self.name, "restart", Request::Rerun { from: 0 })
+    }
+}
+
+/// Run a part of a pod's containers again, in the same sandbox
+#[derive(Debug, clap::Args)]
+pub(super) struct Rerun {
+    /// The pod's name
+    name: PodName,
+    /// This container and all after it, in the manifest's order: it is an init container, mostly
+    #[arg(
+        long,
+        value_name = "CONTAINER",
+        conflicts_with = "only_failed",
+        required_unless_present = "only_failed"
+    )]
+    from: Option<String>,
+    /// What has failed, at once, whatever its back-off
+    #[arg(long)]
+    only_failed: bool,
+}
+
+impl Rerun {
+    pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let request = match &self.from {
+            Some(from) => {
+                let pod = places.pods.open(&self.name)?;
+                let observed = Observed::of(&pod, &places.store)?;
+                let (index, _) = observed.container(Some(from))?;
+                Request::Rerun { from: index.0 }
+            }
+            None => Request::Retry,
+        };
+        ask(places, &self.name, "rerun", request)
+    }
+}
+
+/// Asks the supervisor of a pod that is not over.
+fn ask(places: &Places, name: &PodName, verb: &str, request: Request) -> Result<i32> {
+    let pod = places.pods.open(name)?;
+    supervised(places, &pod)?;
+    let step = || format!("{verb} pod {:?}", name.as_str());
+    match control::ask(pod.as_fd(), request, control::PATIENCE).context(step)? {
+        Some(_) => Ok(0),
+        None => Err(Error::new(step()).hint(format!(
+            "it is over; remove it and run it again: runp pod delete {name}"
+        ))),
     }
 }
 
@@ -44,6 +108,11 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
+        let pod = places.pods.open(&self.name)?;
+        if let Err(e) = supervised(places, &pod) {
+            // It is ended without one, then.
+            log::warn!("{e}");
+        }
         delete::stop(&places.pods, &places.store, &self.name, self.grace)?;
         Ok(0)
     }

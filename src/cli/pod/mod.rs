@@ -1,10 +1,13 @@
 //! `runp pod`: Kubernetes pods without Kubernetes.
 
+mod attach;
 mod exec;
 mod logs;
 mod manage;
 mod run;
 mod view;
+mod watch;
+mod why;
 
 use std::io::Write;
 use std::path::Path;
@@ -43,8 +46,20 @@ enum Verb {
     List(view::List),
     /// Print what a container has written
     Logs(logs::Logs),
+    /// Show how a pod comes along until it is over
+    Attach(attach::Attach),
     /// Run another program in a container of a pod
     Exec(exec::Exec),
+    /// Show what has happened to a pod
+    Events(watch::Events),
+    /// Wait until a pod is in some state
+    Wait(watch::Wait),
+    /// Tell what is wrong with a pod, what shows it, and what to do
+    Why(why::Why),
+    /// Run a pod's containers again, init containers first, in the same sandbox
+    Restart(manage::Restart),
+    /// Run a part of a pod's containers again, in the same sandbox
+    Rerun(manage::Rerun),
     /// End a pod in order
     Stop(manage::Stop),
     /// Remove a pod, its logs and its volumes
@@ -78,7 +93,13 @@ impl Pod {
             Verb::Status(status) => status.run(&places),
             Verb::List(list) => list.run(&places),
             Verb::Logs(logs) => logs.run(&places),
+            Verb::Attach(attach) => attach.run(&places),
             Verb::Exec(exec) => exec.run(&places),
+            Verb::Events(events) => events.run(&places),
+            Verb::Wait(wait) => wait.run(&places),
+            Verb::Why(why) => why.run(&places),
+            Verb::Restart(restart) => restart.run(&places),
+            Verb::Rerun(rerun) => rerun.run(&places),
             Verb::Stop(stop) => stop.run(&places),
             Verb::Delete(delete) => delete.run(&places),
             Verb::Timeline(timeline) => timeline.run(&places),

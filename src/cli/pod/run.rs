@@ -7,17 +7,18 @@ use std::time::Duration;
 use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
 use crate::error::{Context, Result};
+use crate::pod::detach::{self, Begin};
 use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
 use crate::pod::manifest::{self, Manifest, Source};
+use crate::pod::observe;
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::progress::Progress;
-use crate::pod::store::{PodName, Record};
+use crate::pod::store::{PodDir, PodName, Record};
 use crate::pod::supervisor::{Seen, Supervisor, Watcher};
-use crate::pod::{detach, observe};
 use crate::state::boot_id;
 
 /// How often the terminal shows that time goes on.
-const REFRESH: Duration = Duration::from_millis(100);
+pub(super) const REFRESH: Duration = Duration::from_millis(100);
 
 /// A manifest, and what it is to be made of.
 #[derive(Debug, clap::Args)]
@@ -156,30 +157,36 @@ impl Run {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let pod = self.given.prepare(places)?;
         if self.detach {
-            return pod.supervise_detached(places, true);
+            return pod.supervise_detached(places, Begin::Start);
         }
         let supervisor = pod.supervisor(places)?;
-        let mut progress = Progress::new(
-            &Life::new(pod.plan.lifecycle.clone(), observe::now()),
-            self.quiet,
-        );
-        let live = !self.quiet && std::io::stderr().is_terminal();
-        let watcher = Watcher {
-            refresh: live.then_some(REFRESH),
-            see: |seen: Seen<'_>| match seen {
-                Seen::Event(event, life) => progress.observe(event, life),
-                Seen::Log(container, line, now) => progress.log_line(container, line, now),
-                Seen::Tick(now) => progress.tick(now),
-            },
-        };
-        let lived = supervisor.run(true, watcher);
-        progress.finish(observe::now());
-        let (dir, life) = lived?;
+        let life = Life::new(pod.plan.lifecycle.clone(), observe::now());
+        let (dir, life) = watched(&life, self.quiet, |watcher| supervisor.run(true, watcher))?;
         if self.rm {
             dir.remove()?;
         }
         Ok(life.exit_code())
     }
+}
+
+/// Lives a pod's life, or the rest of it, and shows how it comes along.
+pub(super) fn watched(
+    life: &Life,
+    quiet: bool,
+    live: impl FnOnce(Watcher<&mut dyn FnMut(Seen<'_>)>) -> Result<(PodDir, Life)>,
+) -> Result<(PodDir, Life)> {
+    let mut progress = Progress::new(life, quiet);
+    let shown = !quiet && std::io::stderr().is_terminal();
+    let lived = live(Watcher {
+        refresh: shown.then_some(REFRESH),
+        see: &mut |seen: Seen<'_>| match seen {
+            Seen::Event(event, life) => progress.observe(event, life),
+            Seen::Log(container, line, now) => progress.log_line(container, line, now),
+            Seen::Tick(now) => progress.tick(now),
+        },
+    });
+    progress.finish(observe::now());
+    lived
 }
 
 /// Create a pod: volumes and namespaces; its containers are started by `start`
@@ -193,7 +200,7 @@ impl Create {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         self.given
             .prepare(places)?
-            .supervise_detached(places, false)
+            .supervise_detached(places, Begin::Wait)
     }
 }
 
@@ -204,8 +211,8 @@ impl Prepared {
             .context(|| format!("create pod {:?}", self.name.as_str()))
     }
 
-    fn supervise_detached(&self, places: &Places, start: bool) -> Result<i32> {
-        if let Some(why) = detach::supervise(|| self.supervisor(places), start)? {
+    fn supervise_detached(&self, places: &Places, begin: Begin) -> Result<i32> {
+        if let Some(why) = detach::supervise(|| self.supervisor(places), begin)? {
             warn(format!("the pod waits, and tries again: {why}"));
         }
         print(&format!("{}\n", self.name))?;

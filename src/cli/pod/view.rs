@@ -10,8 +10,10 @@ use super::{Places, warn};
 use crate::cli::table::table;
 use crate::cli::{print, print_json};
 use crate::error::{Context, Error, Result};
+use crate::pod::events::events;
 use crate::pod::lifecycle::Kind;
 use crate::pod::observe::{self, Observed};
+use crate::pod::progress::printable;
 use crate::pod::status::{Summary, summary};
 use crate::pod::store::PodName;
 use crate::pod::timeline::{self, text::Glyphs};
@@ -46,11 +48,12 @@ impl Status {
             let name = &self.name;
             warn(match observed.is_alive() {
                 true => format!(
-                    "no supervisor runs for this pod: nothing of it is started or restarted any more. End it: \
-                     runp pod stop {name}, or remove it: runp pod delete --force {name}"
+                    "no supervisor runs for this pod: nothing of it is started or restarted any more. Go on with it: \
+                     runp pod attach --supervise {name}, or end it: runp pod stop {name}"
                 ),
                 false => format!(
-                    "this pod's supervisor died, and nothing of it runs any more. Remove it: runp pod delete {name}"
+                    "this pod's supervisor died, and nothing of it runs any more. Go on with it: \
+                     runp pod attach --supervise {name}, or remove it: runp pod delete {name}"
                 ),
             });
         }
@@ -106,7 +109,8 @@ fn status_table(observed: &Observed, pod: &Pod) -> String {
     text.extend(pod_message);
     for (status, _) in rows {
         if let Some(message) = message(status) {
-            text += &format!("\n{}: {message}\n", status.name);
+            let message: Vec<String> = message.lines().map(printable).collect();
+            text += &format!("\n{}: {}\n", status.name, message.join("\n  "));
         }
     }
     text
@@ -223,19 +227,37 @@ pub(super) struct Timeline {
     /// Draw it as a picture into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Write it as a page that needs nothing else into this file, with every run and event
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write it in the Chrome trace format into this file, for Perfetto
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 impl Timeline {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let observed = Observed::of(&places.pods.open(&self.name)?, &places.store)?;
         let timeline = timeline::Timeline::of(&observed.journal, observed.seen_until());
-        match self.svg {
-            Some(path) => std::fs::write(&path, timeline::svg::render(&timeline))
-                .context(|| format!("write {}", path.display()))?,
-            None => {
-                let glyphs = Glyphs::from_env(|name| std::env::var(name).ok());
-                print(&timeline::text::render(&timeline, width(), glyphs))?;
-            }
+        let write = |path: &PathBuf, text: String| {
+            std::fs::write(path, text).context(|| format!("write {}", path.display()))
+        };
+        if let Some(path) = &self.svg {
+            write(path, timeline::svg::render(&timeline))?;
+        }
+        if let Some(path) = &self.html {
+            let events = events(&observed.journal);
+            write(
+                path,
+                timeline::html::render(&timeline, &observed.journal, &events),
+            )?;
+        }
+        if let Some(path) = &self.trace {
+            write(path, timeline::trace::render(&timeline).to_string())?;
+        }
+        if self.svg.is_none() && self.html.is_none() && self.trace.is_none() {
+            let glyphs = Glyphs::from_env(|name| std::env::var(name).ok());
+            print(&timeline::text::render(&timeline, width(), glyphs))?;
         }
         Ok(0)
     }

@@ -29,6 +29,7 @@ impl Pod {
                 oom_killed,
                 message,
             } => self.exited(*container, *exit, *oom_killed, message.as_deref(), now),
+            Event::Vanished { container } => self.vanished(*container, now),
             Event::HookEnded {
                 container,
                 hook,
@@ -229,6 +230,15 @@ impl Pod {
         if rule == Some(RuleAction::RestartAllContainers) && goes_on && self.again.is_none() {
             self.restart_all();
         }
+        true
+    }
+
+    fn vanished(&mut self, container: Index, now: Time) -> bool {
+        let Some(c) = self.in_state(container, |s| matches!(s, State::Running { .. })) else {
+            return false;
+        };
+        let termination = Termination::unseen(c, now);
+        c.end(termination);
         true
     }
 

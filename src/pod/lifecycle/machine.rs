@@ -176,6 +176,12 @@ impl Pod {
             && !self.containers.iter().any(Container::alive)
     }
 
+    /// Nothing is started any more.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
     /// What it was made from.
     #[must_use]
     pub fn spec(&self) -> &PodSpec {
@@ -229,6 +235,17 @@ impl Pod {
     #[must_use]
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// Whether nothing but time has passed between the two.
+    #[must_use]
+    pub fn is_as(&self, before: &Self) -> bool {
+        let now = self.now;
+        *self
+            == Self {
+                now,
+                ..before.clone()
+            }
     }
 
     /// The pod as it is when its supervisor has gone: `alive` says of every container's first process, `pause` of

@@ -307,6 +307,11 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
+    /// The container's first process ended while nobody supervised the pod, and nobody knows how.
+    Vanished {
+        /// Which.
+        container: Index,
+    },
     /// A hook is over.
     HookEnded {
         /// Whose.

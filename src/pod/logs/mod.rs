@@ -74,13 +74,19 @@ const PREFIX: usize = 40;
 
 /// What an entry begins with.
 fn prefix(time: Time, stream: Stream, partial: bool) -> String {
-    let at = Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or(Timestamp::MAX);
+    let at = timestamp(time);
     let stream = match stream {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     };
     let tag = if partial { 'P' } else { 'F' };
-    format!("{at:.9} {stream} {tag} ")
+    format!("{at} {stream} {tag} ")
+}
+
+/// Such times can be compared as text.
+fn timestamp(time: Time) -> String {
+    let at = Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or(Timestamp::MAX);
+    format!("{at:.9}")
 }
 
 /// A log file; ordered as they were written.

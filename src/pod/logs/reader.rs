@@ -11,12 +11,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::{Entry, LogFile, files};
+use super::{Entry, LogFile, files, timestamp};
 use crate::error::{Context, Error, Result};
+use crate::pod::lifecycle::Time;
 
 /// How a log is shown.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Show {
+pub struct Show<'a> {
+    /// Each line begins with this, before anything else.
+    pub prefix: &'a str,
+    /// Only lines that were written then or later.
+    pub since: Option<Time>,
     /// Each line begins with the time at which it was read from the container.
     pub timestamps: bool,
     /// Only the last lines of what is there at first.
@@ -27,7 +32,7 @@ pub struct Show {
 ///
 /// # Errors
 /// There is no such log, or it cannot be read, or `out` cannot be written.
-pub fn print(dir: &Path, restart: u32, show: Show, out: impl Write) -> Result<()> {
+pub fn print(dir: &Path, restart: u32, show: Show<'_>, out: impl Write) -> Result<()> {
     let mut printer = Printer::new(show, out);
     let mut log = Log::open(dir, restart)?;
     log.read_on(&mut printer, Some(restart))?;
@@ -45,7 +50,7 @@ pub fn print(dir: &Path, restart: u32, show: Show, out: impl Write) -> Result<()
 pub fn follow(
     dir: &Path,
     restart: u32,
-    show: Show,
+    show: Show<'_>,
     journal: &Path,
     mut over: impl FnMut() -> Result<bool>,
     out: impl Write,
@@ -193,6 +198,11 @@ impl Log {
 /// Writes the text of log entries.
 struct Printer<W: Write> {
     out: BufWriter<W>,
+    prefix: String,
+    /// As entries have it: they can be compared as text.
+    since: Option<String>,
+    /// The line so far is older.
+    skips: bool,
     timestamps: bool,
     /// The last lines, as long as only they are wanted.
     tail: Option<(usize, VecDeque<Vec<u8>>)>,
@@ -201,9 +211,12 @@ struct Printer<W: Write> {
 }
 
 impl<W: Write> Printer<W> {
-    fn new(show: Show, out: W) -> Self {
+    fn new(show: Show<'_>, out: W) -> Self {
         Self {
             out: BufWriter::new(out),
+            prefix: show.prefix.to_owned(),
+            since: show.since.map(timestamp),
+            skips: false,
             timestamps: show.timestamps,
             tail: show.tail.map(|n| (n, VecDeque::new())),
             in_line: false,
@@ -217,7 +230,17 @@ impl<W: Write> Printer<W> {
             None => (&b""[..], line, false),
         };
         if !self.in_line {
+            let since = self.since.as_ref();
+            self.skips = since.is_some_and(|since| !time.is_empty() && time < since.as_bytes());
+        }
+        if self.skips {
+            self.in_line = partial;
+            return Ok(());
+        }
+        if !self.in_line {
             self.begin_line();
+            let prefix = self.prefix.clone();
+            self.put(prefix.as_bytes())?;
             if self.timestamps && !time.is_empty() {
                 self.put(time)?;
                 self.put(b" ")?;
@@ -288,7 +311,7 @@ mod tests {
         }
     }
 
-    fn text(dir: &Path, restart: u32, show: Show) -> Vec<u8> {
+    fn text(dir: &Path, restart: u32, show: Show<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         print(dir, restart, show, &mut out).unwrap();
         out
@@ -325,6 +348,27 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_new_enough_with_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |second: u32, tag: char, text: &str| {
+            format!("2026-01-02T03:04:{second:02}.000000000Z stdout {tag} {text}\n")
+        };
+        let log = [
+            line(1, 'F', "old"),
+            line(1, 'P', "also "),
+            line(3, 'F', "old"),
+            line(2, 'F', "new"),
+        ];
+        std::fs::write(dir.path().join("0.log"), log.concat()).unwrap();
+        let show = Show {
+            prefix: "[a] ",
+            since: Some(Time(1_767_323_042_000_000_000)),
+            ..Show::default()
+        };
+        assert_eq!(text(dir.path(), 0, show), b"[a] new\n");
+    }
+
+    #[test]
     fn reads_on_over_rotated_files() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = LogWriter::open(dir.path(), 0).unwrap();
@@ -347,7 +391,16 @@ mod tests {
         writer.close(NOON);
         let show = |tail, timestamps| {
             let tail = Some(tail);
-            String::from_utf8(text(dir.path(), 0, Show { timestamps, tail })).unwrap()
+            String::from_utf8(text(
+                dir.path(),
+                0,
+                Show {
+                    timestamps,
+                    tail,
+                    ..Show::default()
+                },
+            ))
+            .unwrap()
         };
         assert_eq!(show(0, false), "");
         assert_eq!(show(2, false), format!("3\n{}", "e".repeat(MAX_LINE + 1)));
@@ -413,8 +466,8 @@ mod tests {
         let reader = {
             let (logs, journal, ended) = (logs.clone(), journal.clone(), ended.clone());
             let show = Show {
-                timestamps: false,
                 tail: Some(1),
+                ..Show::default()
             };
             std::thread::spawn(move || {
                 follow(

@@ -343,8 +343,8 @@ impl Support {
             startup_probe,
             stdin,
             stdin_once,
-            termination_message_path,
-            termination_message_policy,
+            termination_message_path: _,
+            termination_message_policy: _,
             tty,
             volume_devices,
             volume_mounts: _,
@@ -367,17 +367,6 @@ impl Support {
         self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));
         self.refuse(path, "volumeDevices", volume_devices);
-        let is = |field: &Option<String>, default| field.as_deref().is_none_or(|f| f == default);
-        self.refuse_unless(
-            path,
-            "terminationMessagePath",
-            is(termination_message_path, "/dev/termination-log"),
-        );
-        self.refuse_unless(
-            path,
-            "terminationMessagePolicy",
-            is(termination_message_policy, "File"),
-        );
         for (index, port) in ports.iter().flatten().enumerate() {
             self.port(&format!("{path}.ports[{index}]"), port);
         }

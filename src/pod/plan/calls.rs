@@ -1,5 +1,6 @@
 //! The manifest's probes, hooks and restart rules, as the lifecycle and the supervisor need them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -11,6 +12,7 @@ use crate::pod::lifecycle::{
     BackOffLimits, ContainerSpec, PodSpec, ProbeKind, ProbeSpec, RestartPolicy, RestartRule,
     RuleAction,
 };
+use crate::pod::termination::TerminationPlan;
 use crate::spec::tables;
 
 /// What the lifecycle must know of a pod.
@@ -115,6 +117,18 @@ pub(super) fn calls(container: &k8s::Container) -> CallPlan {
             .collect(),
         post_start: hook(|hooks| hooks.post_start.as_ref()),
         pre_stop: hook(|hooks| hooks.pre_stop.as_ref()),
+    }
+}
+
+/// Where a container leaves its last words.
+pub(super) fn termination(container: &k8s::Container) -> TerminationPlan {
+    let path = container.termination_message_path.as_deref();
+    TerminationPlan {
+        path: path
+            .filter(|path| !path.is_empty())
+            .map(|path| Path::new("/").join(path)),
+        log_instead: container.termination_message_policy.as_deref()
+            == Some("FallbackToLogsOnError"),
     }
 }
 

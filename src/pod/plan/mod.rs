@@ -27,6 +27,7 @@ use super::images::{self, Image};
 use super::lifecycle::{BackOffLimits, Kind, PodSpec};
 use super::lint;
 use super::manifest::Manifest;
+use super::termination::TerminationPlan;
 use super::volumes::payload::Payload;
 use crate::container::{Options, Request, Stdio};
 use crate::error::{Context as _, Error, Result};
@@ -203,6 +204,8 @@ pub struct ContainerPlan {
     pub config_error: Option<String>,
     /// Its probes and hooks.
     pub calls: CallPlan,
+    /// Where it leaves its last words.
+    pub termination: TerminationPlan,
 }
 
 /// Stands for the pid of the pause process in the namespace paths of a planned configuration.
@@ -493,6 +496,7 @@ impl Context<'_> {
             volume_mounts,
             config_error,
             calls: calls::calls(container),
+            termination: calls::termination(container),
         })
     }
 

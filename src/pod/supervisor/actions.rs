@@ -50,7 +50,7 @@ impl Supervisor<'_> {
 
     fn start_sandbox(&mut self) -> Event {
         let mut root = None;
-        let started = sandbox::start(&self.plan.name, &self.plan.sandbox, || {
+        let started = sandbox::start(&self.plan.name, &self.plan.sandbox, &self.kept, || {
             root = self.prepare_root(Index(0));
         });
         self.next_root = root;
@@ -82,6 +82,8 @@ impl Supervisor<'_> {
         if let Some(output) = self.containers[container.0].output.take() {
             output.close(self.clock.now());
         }
+        // Of a container only the files of its last run are kept.
+        self.kept.retain(|key| key.container != container.0);
         let root = match self.next_root.take() {
             Some((index, root)) if index == container => Some(root),
             other => {
@@ -90,7 +92,14 @@ impl Supervisor<'_> {
             }
         };
         let started = match &self.pause {
-            Some(pause) => self.pod().start(plan, restart, pause.pid, root),
+            Some(pause) => {
+                let run = container::RunOf {
+                    container,
+                    restart,
+                    pause: pause.pid,
+                };
+                self.pod().start(plan, run, root)
+            }
             None => Err((
                 StartFailure::CreateContainerError,
                 Error::new("the pod has no sandbox"),
@@ -126,6 +135,7 @@ impl Supervisor<'_> {
             store: self.store,
             dir: &self.dir,
             data: &self.data,
+            kept: &self.kept,
         }
     }
 

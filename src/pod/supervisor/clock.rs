@@ -17,6 +17,15 @@ impl Clock {
         }
     }
 
+    /// One that goes on where another one has been: the wall clock may have been set back since.
+    pub(super) fn not_before(time: Time) -> Self {
+        let clock = Self::new();
+        let behind = i128::from(time.0) - i128::from(clock.now().0);
+        Self {
+            offset: clock.offset + behind.max(0),
+        }
+    }
+
     pub(super) fn now(&self) -> Time {
         Time(u64::try_from(nanoseconds(ClockId::Boottime) + self.offset).unwrap_or(0))
     }

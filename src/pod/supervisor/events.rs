@@ -12,8 +12,9 @@ use crate::pod::container::{self, Output};
 use crate::pod::control::{self, Request};
 use crate::pod::lifecycle::{Event, Index};
 use crate::pod::logs::Stream;
+use crate::pod::termination;
 use crate::pod::volumes::Volumes;
-use crate::sys::process;
+use crate::sys::process::{self, End};
 
 /// How often `emptyDir.sizeLimit` is checked: as the kubelet's eviction manager.
 pub(super) const CHECK_VOLUMES: Duration = Duration::from_secs(10);
@@ -124,7 +125,7 @@ impl Supervisor<'_> {
             Source::Exit(container) => self.look_at_container(container, watch)?,
             Source::Pause => {
                 let ended = match &self.pause {
-                    Some(pause) => process::try_wait(&pause.pidfd).context(|| "wait for pause")?,
+                    Some(pause) => process::ended(pause).context(|| "wait for pause")?,
                     None => None,
                 };
                 if ended.is_some() {
@@ -153,7 +154,7 @@ impl Supervisor<'_> {
             return Ok(());
         };
         let step = || format!("wait for container {}", self.name(container));
-        let Some(exit) = process::try_wait(&process.pidfd).context(step)? else {
+        let Some(end) = process::ended(process).context(step)? else {
             return Ok(());
         };
         let cgroup = container::cgroup(&self.plan.containers[container.0])?;
@@ -169,14 +170,29 @@ impl Supervisor<'_> {
         if let Some(output) = &mut slot.output {
             output.drain_all(now);
         }
-        let event = Event::Exited {
-            container,
-            exit,
-            oom_killed,
-            message: None,
+        let event = match end {
+            End::Seen(exit) => Event::Exited {
+                container,
+                exit,
+                oom_killed,
+                message: self.last_words(container, exit.code()),
+            },
+            End::Unseen => Event::Vanished { container },
         };
         self.happens(event, watch);
         Ok(())
+    }
+
+    fn last_words(&self, container: Index, exit_code: i32) -> Option<String> {
+        let plan = &self.plan.containers[container.0];
+        let restart = self.life.containers()[container.0].restart_count;
+        termination::message(
+            &plan.termination,
+            &self.data.containers().join(&plan.name),
+            (&self.dir.logs(&plan.name), restart),
+            exit_code,
+            self.plan.containers.len(),
+        )
     }
 
     fn look_at_signals(&mut self, watch: Watch<'_>) -> Result<()> {
@@ -199,6 +215,13 @@ impl Supervisor<'_> {
         let event = match control::receive(connection) {
             Ok(Some(Request::Start)) => Event::StartRequested,
             Ok(Some(Request::Stop { grace })) => Event::StopRequested { grace },
+            Ok(Some(Request::Rerun { .. } | Request::Retry)) if self.life.is_ending() => {
+                let refused = Error::new("the pod comes to its end");
+                control::answer(connection, &Err(refused));
+                return;
+            }
+            Ok(Some(Request::Rerun { from })) => Event::RerunRequested { from: Index(from) },
+            Ok(Some(Request::Retry)) => Event::RetryRequested,
             Ok(None) => {
                 self.connections.remove(&id);
                 return;

@@ -4,7 +4,8 @@
 //! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
 //! to be done; the outcome of that is an event again.
 //!
-//! Here is the loop; [`actions`] has what is done, [`calls`] probes and hooks, [`events`] what is waited for.
+//! Here is the loop; [`actions`] has what is done, [`calls`] probes and hooks, [`events`] what is waited for, [`takeover`] how
+//! it begins where another supervisor was killed.
 //!
 //! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
 //! hold a file that is closed already.
@@ -13,6 +14,7 @@ mod actions;
 mod calls;
 mod clock;
 mod events;
+mod takeover;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -21,13 +23,16 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal as SignalName};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+pub use self::takeover::plan_of;
+
 use self::calls::Calls;
 use self::clock::Clock;
 use super::container::Output;
 use super::control::Listener;
 use super::data::Data;
 use super::journal::{self, Entry, Journal};
-use super::lifecycle::{Event, Index, Pod as Life, Time};
+use super::kept::Kept;
+use super::lifecycle::{Action, Event, Index, Pod as Life, Time};
 use super::plan::PodPlan;
 use super::store::{PodDir, PodName, Pods, Record};
 use super::{delete, sandbox};
@@ -73,6 +78,7 @@ pub struct Supervisor<'a> {
     listener: Listener,
     connections: BTreeMap<u64, OwnedFd>,
     pause: Option<Child>,
+    kept: Kept,
     containers: Vec<Slot>,
     calls: Calls,
     /// The root of the container whose turn is next, made while pause or the container before it starts.
@@ -123,29 +129,46 @@ impl<'a> Supervisor<'a> {
         data: Data,
     ) -> Result<Self> {
         let clock = Clock::new();
-        match open(plan, record, &dir, clock.now()) {
-            Ok((journal, listener, signals)) => Ok(Self {
-                plan,
-                store,
-                journal,
-                unwritten: VecDeque::new(),
-                life: Life::new(plan.lifecycle.clone(), clock.now()),
-                clock,
-                signals,
-                listener,
-                connections: BTreeMap::new(),
-                pause: None,
-                containers: plan.containers.iter().map(|_| Slot::default()).collect(),
-                calls: Calls::default(),
-                next_root: None,
-                next_check: None,
-                dir,
-                data,
-            }),
+        let opened = open(plan, record, &dir, clock.now());
+        match opened.and_then(|opened| Ok((opened, Kept::new()?))) {
+            Ok(((journal, listener, signals), kept)) => {
+                let own = (listener, signals, kept);
+                Ok(Self::with(plan, store, dir, data, journal, clock, own))
+            }
             Err(e) => {
                 let removed = data.remove();
                 Err(e.and_cleanup(removed.and(dir.remove())))
             }
+        }
+    }
+
+    fn with(
+        plan: &'a PodPlan,
+        store: &'a Store,
+        dir: PodDir,
+        data: Data,
+        journal: Journal,
+        clock: Clock,
+        (listener, signals, kept): (Listener, SignalFd, Kept),
+    ) -> Self {
+        Self {
+            plan,
+            store,
+            journal,
+            unwritten: VecDeque::new(),
+            life: Life::new(plan.lifecycle.clone(), clock.now()),
+            clock,
+            signals,
+            listener,
+            connections: BTreeMap::new(),
+            pause: None,
+            kept,
+            containers: plan.containers.iter().map(|_| Slot::default()).collect(),
+            calls: Calls::default(),
+            next_root: None,
+            next_check: None,
+            dir,
+            data,
         }
     }
 
@@ -160,10 +183,16 @@ impl<'a> Supervisor<'a> {
         mut watcher: Watcher<impl FnMut(Seen<'_>)>,
     ) -> Result<(PodDir, Life)> {
         let watch = &mut watcher.see;
-        self.happens(Event::Accepted, watch);
+        // First, so that who takes the pod over knows it, however early that is.
         if start {
             self.happens(Event::StartRequested, watch);
         }
+        self.happens(Event::Accepted, watch);
+        self.live(watcher)
+    }
+
+    fn live(mut self, mut watcher: Watcher<impl FnMut(Seen<'_>)>) -> Result<(PodDir, Life)> {
+        let watch = &mut watcher.see;
         while !self.life.finished() {
             for source in self.wait(watcher.refresh)? {
                 self.look_at(source, watch)?;
@@ -185,12 +214,16 @@ impl<'a> Supervisor<'a> {
         watch(Seen::Event(&event, &self.life));
         for action in actions {
             log::debug!("pod {}: {action:?}", self.plan.name);
-            if let Some(answer) = self.carry_out(action) {
-                self.happens(answer, watch);
-            }
+            self.carry_out_and_tell(action, watch);
         }
         if let Event::Started { container, .. } = event {
             self.prepare_after(container);
+        }
+    }
+
+    fn carry_out_and_tell(&mut self, action: Action, watch: Watch<'_>) {
+        if let Some(answer) = self.carry_out(action) {
+            self.happens(answer, watch);
         }
     }
 
@@ -242,16 +275,23 @@ fn open(
         spec: plan.lifecycle.clone(),
     };
     let mut journal = Journal::create(&dir.journal(), &description, now)?;
+    announce_supervisor(&mut journal, now)?;
+    let listener = Listener::bind(dir.as_fd())?;
+    Ok((journal, listener, signals()?))
+}
+
+fn announce_supervisor(journal: &mut Journal, now: Time) -> Result<()> {
     let Identity { pid, start_time } = Identity::of(std::process::id() as i32)?;
     let supervisor = journal::Supervisor { pid, start_time };
-    journal.append(now, &Entry::Supervisor(supervisor))?;
-    let listener = Listener::bind(dir.as_fd())?;
+    journal.append(now, &Entry::Supervisor(supervisor))
+}
+
+fn signals() -> Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in [SignalName::SIGINT, SignalName::SIGTERM, SignalName::SIGHUP] {
         set.add(signal);
     }
     set.thread_block().context(|| "block signals")?;
-    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context(|| "signalfd")?;
-    Ok((journal, listener, signals))
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context(|| "signalfd")
 }

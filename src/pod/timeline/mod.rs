@@ -1,10 +1,13 @@
 //! The start and life of a pod on one time axis, computed from its replayed journal.
 //!
-//! A track sees the pod after each event and turns states into spans; [`text`] and [`svg`] draw the result.
+//! A track sees the pod after each event and turns states into spans; [`text`], [`svg`] and [`html`] draw the result,
+//! [`trace`] gives it to others.
 
 mod axis;
+pub mod html;
 pub mod svg;
 pub mod text;
+pub mod trace;
 pub(super) mod track;
 
 use std::time::Duration;

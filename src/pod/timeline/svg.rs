@@ -339,7 +339,7 @@ fn shorten(text: &str, most: usize) -> String {
 }
 
 /// For text and attributes in XML 1.0, which has no place at all for control characters.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -105,7 +105,8 @@ impl World {
         let message = String::new();
         let n = self.processes.len() as u64 + 1;
         let container = Index(self.rng.below(n) as usize);
-        match self.rng.below(15) {
+        match self.rng.below(16) {
+            15 => Event::Vanished { container },
             0 => Event::Accepted,
             1 => Event::StartRequested,
             2 => Event::VolumesReady,
@@ -163,7 +164,9 @@ impl World {
             Event::Started { container, .. } | Event::StartFailed { container, .. } => {
                 process(container).is_some_and(|p| p.creating)
             }
-            Event::Exited { container, .. } => process(container).is_some_and(|p| p.alive),
+            Event::Exited { container, .. } | Event::Vanished { container } => {
+                process(container).is_some_and(|p| p.alive)
+            }
             Event::HookEnded {
                 container, hook, ..
             } => {
@@ -369,6 +372,15 @@ impl World {
                 if all && self.stop.is_none() && !self.lost && self.again.is_none() {
                     self.again = Some((0, None));
                 }
+            }
+            Event::Vanished { container } => {
+                let i = container.0;
+                let sidecar = self.spec.containers[i].kind == Kind::Sidecar;
+                let well = sidecar && self.processes[i].succeeded;
+                self.processes[i].oom = false;
+                self.processes[i].end(now, Some(137), well);
+                self.pending
+                    .retain(|a| !matches!(a, Action::RunHook { container: c, .. } if c.0 == i));
             }
             other => self.take_wish(other),
         }

@@ -1,0 +1,366 @@
+//! The tools that tell of a pod, and that set it going again.
+
+use serde_json::{Value, json};
+
+use crate::support::pod::{container_status, is_running};
+use crate::support::{Case, Need, Pod, Shared, eventually, sh};
+
+#[test]
+fn events_tell_what_happened_in_kubernetes_words() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({"restartPolicy": "Never", "containers": [sh("app", "exit 3")]}),
+    );
+    pod.run().code(3);
+    let table = case.pod(["events", &pod.name]).ok().stdout;
+    for reason in ["SandboxStarted", "Started", "Error"] {
+        assert!(table.contains(reason), "{table}");
+    }
+    let list = case
+        .pod(["events", "-o", "json", "--warnings", &pod.name])
+        .ok();
+    let list: Value = serde_json::from_str(&list.stdout).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list:#}");
+    let event = &list["items"][0];
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["involvedObject"]["fieldPath"], "spec.containers{app}");
+    // Of a pod that is over, following ends at once.
+    let lines = case
+        .pod(["events", "-f", "-o", "json", &pod.name])
+        .ok()
+        .stdout;
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(last["reason"], "SandboxStopped");
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn wait_returns_when_it_is_so_and_not_before() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let shared = Shared::new(&case);
+    let until = "until [ -e /shared/go ]; do sleep 0.01; done";
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "restartPolicy": "Never",
+            "volumes": [shared.volume()],
+            "initContainers": [shared.container("init", until)],
+            "containers": [shared.container("app", "until [ -e /shared/end ]; do sleep 0.01; done")],
+        }),
+    );
+    pod.run_detached();
+    let wait = |what: &str, timeout: &str| {
+        case.pod(["wait", "--for", what, "--timeout", timeout, &pod.name])
+    };
+    assert!(wait("condition=Ready", "0").fails().contains("timed out"));
+    wait("condition=Initialized=False", "5").ok();
+    std::fs::write(shared.path.join("go"), "").unwrap();
+    wait("condition=Ready", "20").ok();
+    std::fs::write(shared.path.join("end"), "").unwrap();
+    wait("phase=Succeeded", "20").ok();
+    wait("end", "20").ok();
+    let error = wait("condition=Ready", "20").fails();
+    assert!(error.contains("Succeeded"), "it will never be so: {error}");
+    pod.delete().ok();
+    wait("delete", "0").ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn logs_of_all_containers_say_whose_each_line_is() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "restartPolicy": "Never",
+            "initContainers": [sh("init", "echo one; echo two")],
+            "containers": [sh("a", "echo three"), sh("silent", "true")],
+        }),
+    );
+    pod.run().ok();
+    let name = &pod.name;
+    let all = case.pod(["logs", "--all-containers", name]).ok().stdout;
+    assert_eq!(
+        all,
+        format!("[pod/{name}/init] one\n[pod/{name}/init] two\n[pod/{name}/a] three\n")
+    );
+    let followed = case
+        .pod(["logs", "--all-containers", "-f", name])
+        .ok()
+        .stdout;
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&followed), sorted(&all));
+    assert_eq!(
+        pod.logs("init", &["--since", "3600", "--tail", "1"])
+            .ok()
+            .stdout,
+        "two\n"
+    );
+    assert_eq!(pod.logs("init", &["--since", "0"]).ok().stdout, "");
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn rerun_begins_at_the_chosen_init_and_keeps_the_sandbox() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let shared = Shared::new(&case);
+    let log = |name: &str| shared.container(name, &format!("echo {name} >> /shared/log"));
+    let app = "echo app >> /shared/log; trap 'exit 0' TERM; while :; do sleep 0.02; done";
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "volumes": [shared.volume()],
+            "initContainers": [log("one"), log("two")],
+            "containers": [shared.container("app", app)],
+        }),
+    );
+    pod.run_detached();
+    let pause = pod.pause("app");
+    let lines = |expected: &[&str]| {
+        eventually(&format!("{expected:?}"), || {
+            (shared.lines("log") == expected).then_some(())
+        });
+    };
+    lines(&["one", "two", "app"]);
+    case.pod(["rerun", "--from", "two", &pod.name]).ok();
+    lines(&["one", "two", "app", "two", "app"]);
+    case.pod(["restart", &pod.name]).ok();
+    lines(&["one", "two", "app", "two", "app", "one", "two", "app"]);
+    let status = pod.until("it runs", |pod| is_running(pod, "app"));
+    assert_eq!(container_status(&status, "one")["restartCount"], 1);
+    assert_eq!(container_status(&status, "app")["restartCount"], 2);
+    assert_eq!(pod.pause("app"), pause);
+    pod.stop(&[]).ok();
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn what_failed_can_be_tried_again_at_once() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let shared = Shared::new(&case);
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "restartPolicy": "OnFailure",
+            "volumes": [shared.volume()],
+            "initContainers": [shared.container("init", "[ -e /shared/go ]")],
+            "containers": [sh("app", "true")],
+        }),
+    );
+    pod.run_detached();
+    pod.until("it waits", |pod| {
+        container_status(pod, "init")["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    });
+    std::fs::write(shared.path.join("go"), "").unwrap();
+    case.pod(["rerun", "--only-failed", &pod.name]).ok();
+    case.pod([
+        "wait",
+        "--for",
+        "phase=Succeeded",
+        "--timeout",
+        "8",
+        &pod.name,
+    ])
+    .ok();
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+/// Runs it until something is wrong; what is said then.
+fn why(case: &Case, name: &str, spec: Value) -> Value {
+    let pod = Pod::new(case, name, spec);
+    pod.run_detached();
+    let said = eventually("something is wrong", || {
+        let done = case.pod(["why", "-o", "json", &pod.name]);
+        let said: Value = serde_json::from_str(&done.stdout).unwrap();
+        let found = said["findings"][0]["what"].as_str();
+        let found = found.filter(|what| {
+            !what.starts_with("everything waits")
+                && !what.contains("being ended")
+                && !what.contains("is not over")
+        });
+        found.is_some().then(|| said.clone())
+    });
+    let text = case.pod(["why", &pod.name]).stdout;
+    assert!(text.starts_with(&pod.name), "{text}");
+    pod.delete_force().ok();
+    said["findings"][0].clone()
+}
+
+/// What is staged: its name, the pod, what is to be said of it, and a word of the advice.
+fn staged() -> Vec<(&'static str, Value, &'static str, &'static str)> {
+    let app = |container: Value| json!({"restartPolicy": "OnFailure", "terminationGracePeriodSeconds": 0, "containers": [container]});
+    let with = |field: &str, value: Value| {
+        let mut container = sh("app", "exec sleep 1000");
+        container[field] = value;
+        app(container)
+    };
+    let mut eater = sh("app", "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done");
+    eater["resources"] = json!({"limits": {"memory": "16Mi"}});
+    let probe = |handler: Value| {
+        let mut probe = handler;
+        probe["periodSeconds"] = json!(1);
+        probe["failureThreshold"] = json!(1);
+        probe
+    };
+    let full = json!({
+        "restartPolicy": "OnFailure",
+        "volumes": [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "64Ki"}}],
+        "containers": [{"name": "app", "command": ["sh", "-c", "cat /dev/zero > /v/x"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+    });
+    let mount = json!({
+        "volumes": [{"name": "v", "hostPath": {"path": "/no/such/directory", "type": "Directory"}}],
+        "containers": [sh("app", "true")],
+    });
+    // The first process of a pid namespace does not get signals that it does not expect.
+    let mut crash = app(sh("app", "kill -SEGV $$$$"));
+    crash["shareProcessNamespace"] = json!(true);
+    let mut late = app(sh("app", "exec sleep 1000"));
+    late["activeDeadlineSeconds"] = json!(1);
+    vec![
+        ("oom", app(eater), "killed for want of memory", "memory"),
+        (
+            "binary",
+            app(json!({"name": "app", "command": ["/no/such/program"]})),
+            "cannot be executed",
+            "image",
+        ),
+        ("mount", mount, "volumes cannot be made", "path"),
+        ("full", full, "exited with 1", "free some space"),
+        (
+            "code",
+            app(sh("app", "echo it is broken; exit 3")),
+            "exited with 3",
+            "",
+        ),
+        (
+            "command",
+            app(sh("app", "nosuchcommand")),
+            "exited with 127",
+            "PATH",
+        ),
+        (
+            "port",
+            app(sh("app", "nc -l -p 80 & sleep 0.1; exec nc -l -p 80")),
+            "exited with 1",
+            "port",
+        ),
+        (
+            "denied",
+            app(sh("app", "echo x > /proc/sysrq-trigger")),
+            "exited with",
+            "",
+        ),
+        ("crash", crash, "SIGSEGV", "bug"),
+        (
+            "alive",
+            with(
+                "livenessProbe",
+                probe(json!({"exec": {"command": ["false"]}})),
+            ),
+            "because a probe failed",
+            "probe",
+        ),
+        (
+            "ready",
+            with("readinessProbe", probe(json!({"tcpSocket": {"port": 81}}))),
+            "readiness probe does not succeed",
+            "nothing listens",
+        ),
+        (
+            "hook",
+            with(
+                "lifecycle",
+                json!({"postStart": {"exec": {"command": ["false"]}}}),
+            ),
+            "postStart hook failed",
+            "",
+        ),
+        ("late", late, "DeadlineExceeded", "activeDeadlineSeconds"),
+    ]
+}
+
+#[test]
+fn why_names_the_cause_of_staged_failures() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let wrong: Vec<String> = staged()
+        .into_iter()
+        .filter_map(|(name, spec, what, advice)| {
+            let found = why(&case, name, spec);
+            let said = found["what"].as_str().unwrap().contains(what);
+            let advised = found["advice"]
+                .as_str()
+                .unwrap_or_default()
+                .contains(advice);
+            (!said || !advised).then(|| format!("{name}: {found:#}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_timeline_is_a_page_of_its_own_and_a_trace() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut side = sh("side", "exec sleep 1000");
+    side["restartPolicy"] = json!("Always");
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "initContainers": [sh("init", "true"), side],
+            "containers": [{"name": "app", "command": ["sh", "-c", "echo '<script src=http://example.com>' > /dev/termination-log; exit 3"]}],
+        }),
+    );
+    pod.run().code(3);
+    let (html, trace) = (case.dir().join("t.html"), case.dir().join("t.json"));
+    case.pod([
+        "timeline",
+        "--html",
+        html.to_str().unwrap(),
+        "--trace",
+        trace.to_str().unwrap(),
+        &pod.name,
+    ])
+    .ok();
+    let page = std::fs::read_to_string(html).unwrap();
+    assert!(page.contains("<svg") && page.contains("default-src 'none'"));
+    assert!(page.contains("&lt;script src=http"), "escaped");
+    assert!(!page.contains("<script"), "nothing runs");
+    let trace: Value = serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let names: Vec<&str> = events.iter().filter_map(|e| e["name"].as_str()).collect();
+    for name in ["init runs", "side runs", "app runs", "exit 3"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
