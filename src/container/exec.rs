@@ -139,11 +139,20 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
         let cgroup = container.cgroup.v2_of(container.pid)?;
         first = process::clone3(0, Some(cgroup.as_fd()), run);
     }
-    let first = first.map_err(namespaces::explain_clone)?;
+    // A plain user's process that is outside of what is delegated to that user: systemd moves it in.
+    let unit = container.record.unit.as_ref();
+    let unit = unit.filter(|_| matches!(first, Err(Errno::ACCESS)));
+    if unit.is_some() {
+        first = process::clone3(0, None, run);
+    }
+    let first = first.map_err(explain_clone)?;
     drop(child);
     let conversation = Conversation::new(parent, container.cgroup, first).with_one_that_moves();
     conversation.follow(Launch::Now, |pid, task| match task {
         Task::Begin => {
+            if let Some(unit) = unit {
+                unit.attach(container.cgroup.path(), pid)?;
+            }
             set_oom_score_adj(pid, request.process.oom_score_adj)?;
             if container.has_user_namespace {
                 raise_hard_limits(pid, request.process)?;
@@ -161,6 +170,15 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
         Task::HandOver(fd) => hand_over(pid, &fd, container),
         Task::Record | Task::CallHooks => Ok(Go::default()),
     })
+}
+
+fn explain_clone(errno: Errno) -> Error {
+    match errno {
+        Errno::ACCESS => namespaces::explain_clone(errno).hint(
+            "this process is outside of the cgroups that are delegated to you: run it in systemd-run --user --scope",
+        ),
+        _ => namespaces::explain_clone(errno),
+    }
 }
 
 fn hand_over(pid: i32, fd: &OwnedFd, container: &Container<'_>) -> Result<Go> {

@@ -23,7 +23,7 @@ mod remove;
 pub mod restore;
 pub mod self_exe;
 mod status;
-mod sysctl;
+pub(crate) mod sysctl;
 mod update;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! `linux.sysctl`, written through a procfs of our own that nobody else can reach (CVE-2025-52881).
+//! Sysctls, written through a procfs of our own that nobody else can reach (CVE-2025-52881).
 //!
 //! Before the root is entered: in a user namespace procfs can only be mounted where one without masks is visible.
 
@@ -11,8 +11,8 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use crate::error::{Context, Error, Result};
 use crate::sys::path;
 
-/// Writes the keys, which are paths below `/proc/sys`, for the namespaces of the caller.
-pub(super) fn write(sysctl: &[(String, String)]) -> Result<()> {
+/// Writes the keys of `field`, which are paths below `/proc/sys`, for the namespaces of the caller.
+pub(crate) fn write(field: &str, sysctl: &[(String, String)]) -> Result<()> {
     if sysctl.is_empty() {
         return Ok(());
     }
@@ -26,7 +26,7 @@ pub(super) fn write(sysctl: &[(String, String)]) -> Result<()> {
             )
         })
         .map_err(|e| {
-            let error = Error::sys("linux.sysctl: open a private procfs", e);
+            let error = Error::sys(format!("{field}: open a private procfs"), e);
             match e {
                 Errno::PERM => error.hint(
                     "in a user namespace it takes a pid namespace of its own, and a host whose /proc has no masks",
@@ -35,7 +35,7 @@ pub(super) fn write(sysctl: &[(String, String)]) -> Result<()> {
             }
         })?;
     for (key, value) in sysctl {
-        let step = || format!("linux.sysctl: set {key} to {value:?}");
+        let step = || format!("{field}: set {key} to {value:?}");
         let file = path::open_beneath(&proc, &Path::new("sys").join(key), OFlags::WRONLY).map_err(
             |e| match e {
                 Errno::NOENT => Error::sys(step(), e).hint("this kernel has no such sysctl"),

@@ -15,7 +15,7 @@ use super::env_file;
 use super::kept::{File, Kept, Key};
 use super::lifecycle::{Index, StartFailure, Time};
 use super::logs::{LogWriter, Stream};
-use super::plan::{ContainerPlan, FileKey, PAUSE, PodPlan};
+use super::plan::{ContainerPlan, FileKey, IDS, PAUSE, PodPlan};
 use super::store::PodDir;
 use super::volumes::Volumes;
 use super::{termination, tree};
@@ -24,6 +24,9 @@ use crate::container::{self, Created, Launch, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
 use crate::state::{ContainerId, Store};
+
+/// The overflow id, user_namespaces(7).
+const NOBODY: u32 = 65534;
 
 /// What the containers of a pod are made of.
 #[derive(Debug)]
@@ -111,9 +114,9 @@ impl Pod<'_> {
         container::delete(self.store, &id, true)?;
         let root = match root {
             Some(root) => root,
-            None => self.fresh_root(plan)?,
+            None => self.fresh_root(plan, Some(run.pause))?,
         };
-        let mut sources = self.sources(plan)?;
+        let mut sources = self.sources(plan, run.pause)?;
         let dir = self.data.containers().join(&plan.name);
         sources.extend(termination::bind(&plan.termination, &dir, &mut spec)?);
         let (output, pipes) = Output::open(&self.dir.logs(&plan.name), run.restart)?;
@@ -176,26 +179,41 @@ impl Pod<'_> {
         }
     }
 
-    fn sources(&self, plan: &ContainerPlan) -> Result<BTreeMap<usize, OwnedFd>> {
+    fn sources(&self, plan: &ContainerPlan, pause: i32) -> Result<BTreeMap<usize, OwnedFd>> {
         if plan.volume_mounts.is_empty() {
             return Ok(BTreeMap::new());
         }
         let volumes = Volumes::open(self.data.volumes())?;
+        let users = self.users(Some(pause))?;
+        let users = users.as_ref().map(|(_, file)| file.as_fd());
         let mounts = plan.volume_mounts.iter();
         mounts
             .map(|mount| {
                 let volume = &self.plan.volumes[mount.volume];
-                let source = volumes.mount(volume, mount)?;
+                let source = volumes.mount(volume, mount, users)?;
                 Ok((mount.mount, source))
             })
             .collect()
     }
 
+    /// With `hostUsers: false`: the first id of the host that is the pod's, and the user namespace that pause holds.
+    fn users(&self, pause: Option<i32>) -> Result<Option<(u32, fs::File)>> {
+        let Some(first) = self.plan.sandbox.users else {
+            return Ok(None);
+        };
+        let pause = pause.ok_or_else(|| Error::new("the pod has no user namespace yet"))?;
+        let path = format!("/proc/{pause}/ns/user");
+        let file = fs::File::open(&path).context(|| format!("open {path}"))?;
+        Ok(Some((first, file)))
+    }
+
     /// An empty writable layer over the image: what the run before wrote is gone.
     ///
     /// # Errors
-    /// When the layer cannot be made.
-    pub fn fresh_root(&self, plan: &ContainerPlan) -> Result<OwnedFd> {
+    /// When the layer cannot be made; without a `pause` for a pod that has its users from it.
+    pub fn fresh_root(&self, plan: &ContainerPlan, pause: Option<i32>) -> Result<OwnedFd> {
+        let users = self.users(pause)?;
+        let first = users.as_ref().map_or(0, |(first, _)| *first);
         let dir = self.data.containers().join(&plan.name);
         self.remove_root(plan)?;
         let (upper, work) = (dir.join("upper"), dir.join("work"));
@@ -207,14 +225,21 @@ impl Pod<'_> {
         let like = fs::metadata(&image).context(|| format!("look at image {}", image.display()))?;
         let step = || format!("make {} like {}", upper.display(), image.display());
         let made = fs::metadata(&upper).context(step)?;
-        if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
-            std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid())).context(step)?;
+        // As the image's mapped files, an id that the pod does not have is nobody's.
+        let own = |id: u32| match users.is_some() && id >= IDS {
+            true => NOBODY,
+            false => first.saturating_add(id),
+        };
+        let (uid, gid) = (own(like.uid()), own(like.gid()));
+        if (made.uid(), made.gid()) != (uid, gid) {
+            std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).context(step)?;
         }
         if made.mode() != like.mode() {
             let mode = fs::Permissions::from_mode(like.mode() & 0o7777);
             fs::set_permissions(&upper, mode).context(step)?;
         }
-        rootfs::overlay(&image, &upper, &work)
+        let users = users.as_ref().map(|(_, file)| file.as_fd());
+        rootfs::overlay(&image, &upper, &work, users)
     }
 
     fn remove_root(&self, plan: &ContainerPlan) -> Result<()> {

@@ -26,7 +26,9 @@ use rustix::thread::{
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::plan::IDS;
 use crate::cgroup::Cgroup;
+use crate::container::sysctl;
 use crate::error::{Context, Error, Result};
 use crate::sys::pause_code::{AUDIT_ARCH, MACHINE, READY, SYSTEM_CALLS, machine_code};
 use crate::sys::process::{Child, Exit, StringArray, clone3, close_all_but, execveat, exit, wait};
@@ -44,6 +46,10 @@ pub struct Holds<'a> {
     pub ipc: bool,
     /// A pid namespace, whose first process it is.
     pub pid: bool,
+    /// A user namespace that the others belong to, whose ids are these of the host, from the first one on.
+    pub users: Option<u32>,
+    /// What is set in these namespaces: paths below `/proc/sys`, and values.
+    pub sysctls: &'a [(String, String)],
 }
 
 impl Holds<'_> {
@@ -53,6 +59,7 @@ impl Holds<'_> {
         let flags = libc::CLONE_NEWNS
             | libc::CLONE_NEWCGROUP
             | flag(self.network.is_some(), network)
+            | flag(self.users.is_some(), libc::CLONE_NEWUSER)
             | flag(self.ipc, libc::CLONE_NEWIPC)
             | flag(self.pid, libc::CLONE_NEWPID);
         flags as u64
@@ -89,8 +96,9 @@ pub fn start(
     })
     .context(|| "clone3")?;
     drop(theirs);
+    let mapped = map_users(&holds, &child, &ours);
     meanwhile();
-    match wait_until_ready(&ours, &child) {
+    match mapped.and_then(|()| wait_until_ready(&ours, &child)) {
         Ok(()) => Ok(child),
         Err(error) => {
             // It may have ended by itself, and been waited for: then both fail, and that is as it should be.
@@ -100,6 +108,32 @@ pub fn start(
         }
     }
 }
+
+/// user_namespaces(7): only the parent has the right to. The child waits for it.
+fn map_users(holds: &Holds<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
+    let Some(first) = holds.users else {
+        return Ok(());
+    };
+    for file in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{}/{file}", child.pid);
+        std::fs::write(&path, format!("0 {first} {IDS}")).context(|| format!("write {path}"))?;
+    }
+    socket::send(socket, MAPPED, None).context(|| "tell pause of its ids")
+}
+
+/// The child becomes the first user of its namespace: nobody else could make a file system for it.
+fn become_root(socket: &OwnedFd) -> Result<()> {
+    match socket::receive(socket).context(|| "wait for the ids")? {
+        Some((message, _)) if message == MAPPED => {}
+        _ => return Err(Error::new("wait for the ids: the parent has gone")),
+    }
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    set_thread_res_gid(gid, gid, gid).context(|| "setresgid 0")?;
+    set_thread_res_uid(uid, uid, uid).context(|| "setresuid 0")
+}
+
+/// What the parent says once the id maps are written.
+const MAPPED: &[u8] = b"mapped";
 
 fn wait_until_ready(socket: &OwnedFd, child: &Child) -> Result<()> {
     match socket::receive(socket).context(|| "receive from pause")? {
@@ -141,11 +175,15 @@ fn prepare(
     SigSet::all()
         .thread_set_mask()
         .context(|| "block all signals")?;
+    if holds.users.is_some() {
+        become_root(socket)?;
+    }
     if let Some(hostname) = holds.network {
         net::loopback_up().context(|| "bring lo up")?;
         rustix::system::sethostname(hostname.as_bytes())
             .context(|| format!("sethostname {hostname:?}"))?;
     }
+    sysctl::write("securityContext.sysctls", holds.sysctls)?;
     enter_empty_root().context(|| "enter an empty root")?;
     drop_privileges()?;
     for fd in keeps {

@@ -38,6 +38,11 @@ impl Quantity {
         Ok(Self(if negative { -amount } else { amount }))
     }
 
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// In whole units, rounded up.
     pub fn value(self) -> i64 {
         self.in_units_of(NANO)

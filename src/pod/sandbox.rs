@@ -48,6 +48,8 @@ fn start_pause(
         network: (plan.network == Shared::Pod).then_some(plan.hostname.as_str()),
         ipc: plan.ipc == Shared::Pod,
         pid: plan.pid == Shared::Pod,
+        users: plan.users,
+        sysctls: &plan.sysctls,
     };
     pause::start(pod, holds, &cgroup, kept.ends(), meanwhile)
 }

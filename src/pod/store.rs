@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{make_private_directories, open_directory};
 use super::manifest::Objects;
+use super::plan::IDS;
 use super::tree;
 use crate::error::{Context, Error, Result};
 use crate::sys::process;
@@ -93,6 +94,9 @@ pub struct Record {
     pub manifest_directory: PathBuf,
     /// `--rootfs` mappings from image names to directories.
     pub images: BTreeMap<String, PathBuf>,
+    /// With `hostUsers: false`: the first id of the host that is the pod's.
+    #[serde(default)]
+    pub ids: Option<u32>,
     /// What the pod refers to. Secrets are among it: the directory is its owner's alone, and in memory.
     #[serde(default)]
     pub objects: Objects,
@@ -130,6 +134,20 @@ impl Pods {
     /// Where the directories of claims are: they outlive pods.
     pub fn claims(&self) -> PathBuf {
         self.data.with_file_name("claims")
+    }
+
+    /// The first id of a range that no pod has. Above those of systemd's containers and of subuid(5), below the highest
+    /// that some programs take.
+    pub fn free_ids(&self) -> u32 {
+        let names = self.names().unwrap_or_default();
+        let records = names
+            .iter()
+            .filter_map(|name| self.open(name).ok()?.read().ok()?);
+        let taken: Vec<u32> = records.filter_map(|record| record.ids).collect();
+        let mut ranges = (0x7000_0000..0x7fff_0000).step_by(IDS as usize);
+        ranges
+            .find(|first| !taken.contains(first))
+            .unwrap_or(0x7000_0000)
     }
 
     /// The names of all pods, sorted.
@@ -413,6 +431,7 @@ mod tests {
             cgroup: "/runp/p".into(),
             manifest_directory: "/m".into(),
             images: BTreeMap::new(),
+            ids: None,
             objects: Objects::default(),
             manifest: Pod::default(),
         }

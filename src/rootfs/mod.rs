@@ -29,7 +29,7 @@ use crate::spec::plan::{Mount, Plan};
 use crate::sys::path::{self, Make};
 use crate::sys::process::{inherited, leak};
 
-pub use overlay::overlay;
+pub use overlay::{mapped, overlay};
 pub use trees::Trees;
 
 /// What a container's root is made of, opened before the process changes its user.

@@ -36,4 +36,5 @@ pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
 pub use namespaces::KINDS as NAMESPACES;
 pub use process::plan_process;
+pub(crate) use sysctl::sysctl_of;
 pub use validate::{VERSION, plan};

@@ -31,9 +31,8 @@ pub(crate) fn plan_sysctl(
     for (key, value) in sysctl {
         let field = &mut field.key(key);
         field.c_string(value);
-        let checked = normalise(key)
-            .ok_or_else(|| "is no name of a sysctl".to_string())
-            .and_then(|path| allowed(&path, namespaces).map(|()| path));
+        let checked = sysctl_of(key)
+            .and_then(|(path, namespace)| allowed(namespace, namespaces).map(|()| path));
         match checked {
             Ok(path) if plan.iter().any(|(other, _)| *other == path) => {
                 field.refuse(format_args!("{path:?} is there twice"));
@@ -71,18 +70,37 @@ fn normalise(key: &str) -> Option<String> {
     path.split('/').all(legal).then_some(path)
 }
 
-fn allowed(path: &str, namespaces: &Namespaces) -> std::result::Result<(), String> {
-    let owner = match path {
-        "kernel/hostname" => return Err("conflicts with hostname, which sets it".into()),
-        "kernel/domainname" => (&namespaces.uts, "uts"),
-        path if IPC.contains(&path) || path.starts_with("fs/mqueue/") => (&namespaces.ipc, "ipc"),
+/// A sysctl as a path below `/proc/sys`, and the kind of namespace that it belongs to.
+///
+/// # Errors
+/// Why it is none that a container may have.
+pub(crate) fn sysctl_of(key: &str) -> std::result::Result<(String, &'static str), String> {
+    let path = normalise(key).ok_or_else(|| "is no name of a sysctl".to_string())?;
+    let namespace = namespace_of(&path)?;
+    Ok((path, namespace))
+}
+
+fn namespace_of(path: &str) -> std::result::Result<&'static str, String> {
+    match path {
+        "kernel/hostname" => Err("conflicts with hostname, which sets it".into()),
+        "kernel/domainname" => Ok("uts"),
+        path if IPC.contains(&path) || path.starts_with("fs/mqueue/") => Ok("ipc"),
         // How many namespaces there may be in it, user_namespaces(7).
-        path if path.starts_with("user/max_") => (&namespaces.user, "user"),
-        path if path.starts_with("net/") => (&namespaces.network, "network"),
-        _ => return Err("belongs to the machine, not to a namespace of the container".into()),
+        path if path.starts_with("user/max_") => Ok("user"),
+        path if path.starts_with("net/") => Ok("network"),
+        _ => Err("belongs to the machine, not to a namespace of the container".into()),
+    }
+}
+
+fn allowed(name: &str, namespaces: &Namespaces) -> std::result::Result<(), String> {
+    let owner = match name {
+        "uts" => &namespaces.uts,
+        "ipc" => &namespaces.ipc,
+        "user" => &namespaces.user,
+        _ => &namespaces.network,
     };
     match owner {
-        (Namespace::Inherit, name) => Err(format!(
+        Namespace::Inherit => Err(format!(
             "is the host's without a {name} namespace in linux.namespaces"
         )),
         _ => Ok(()),

@@ -17,9 +17,10 @@ use super::process::plan_process;
 use super::seccomp::plan_seccomp;
 use super::sysctl::plan_sysctl;
 use super::unsupported;
-use crate::cgroup::{self, Maker, systemd};
+use crate::cgroup::{self, Maker};
 use crate::container::Request;
 use crate::error::{Error, Result};
+use crate::sys::ns;
 
 /// The newest version of the runtime-spec that we know: `1.MINOR`.
 pub const VERSION: &str = "1.3.0";
@@ -83,7 +84,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         false => Maker::Cgroupfs,
         true => Maker::Systemd {
             annotations: spec.annotations().as_ref(),
-            user: systemd::is_users(),
+            user: ns::is_rootless(),
         },
     };
     let cgroup = cgroup::plan(request.id, linux, maker, &mut errors);

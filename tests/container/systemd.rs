@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{Bundle, Case, Done, Need, has, process};
+use crate::support::{Bundle, Case, Done, Need, binary, has, process};
 
 const NEEDS: [Need; 4] = [
     Need::Systemd,
@@ -223,7 +223,7 @@ fn a_scope_whose_processes_were_killed_is_forgotten() {
     case.assert_nothing_left();
 }
 
-/// systemd's own socket may never answer a call that comes in while it reloads.
+/// Calls come in while it is busy.
 #[test]
 fn a_reload_of_systemd_holds_nothing_up() {
     let Some(case) = Case::new(&NEEDS) else {
@@ -236,6 +236,87 @@ fn a_reload_of_systemd_holds_nothing_up() {
         c.delete_force().ok();
         assert!(reload.unwrap().wait().unwrap().success());
     }
+    case.assert_nothing_left();
+}
+
+/// Called from outside of what is delegated to the user, as from a login.
+#[test]
+fn a_plain_users_scopes_are_made_by_the_users_systemd() {
+    let Some(case) = Case::new(&[Need::Runp, Need::Systemd]) else {
+        return;
+    };
+    let uid = Command::new("id").args(["-u", "user"]).output().unwrap();
+    let uid = String::from_utf8(uid.stdout).unwrap();
+    let uid = uid.trim();
+    assert!(
+        !uid.is_empty(),
+        "needs a user named \"user\", as scripts/vm has"
+    );
+    let started = Command::new("systemctl")
+        .args(["start", &format!("user@{uid}.service")])
+        .status();
+    assert!(started.unwrap().success());
+    let user = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", uid, "--regid", uid, "--init-groups"])
+            .arg(binary())
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", format!("/run/user/{uid}"))
+            .env("RUNP_TEST", &case.token);
+        case.finish(command)
+    };
+    let own = || {
+        let mut command = Command::new("chown");
+        command.args(["-R", uid]).arg(case.dir());
+        case.finish(command).ok()
+    };
+
+    let mut c = case.bundle("c");
+    fs::remove_file(c.path.join("config.json")).unwrap();
+    own();
+    let path = c.path.to_str().unwrap().to_owned();
+    user(&["spec", "--rootless", "--bundle", &path]).ok();
+    c.config = serde_json::from_slice(&fs::read(c.path.join("config.json")).unwrap()).unwrap();
+    let scope = format!("user.slice:runp:{}", c.id);
+    let c = c
+        .sh("exec sleep 1000")
+        .with("/process/terminal", json!(false))
+        .with("/linux/cgroupsPath", json!(scope))
+        .with(
+            "/linux/resources",
+            json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 20}}),
+        );
+    own();
+    let run = [
+        "--systemd-cgroup",
+        "run",
+        "--detach",
+        "--bundle",
+        &path,
+        &c.id,
+    ];
+    user(&run).ok();
+    let state = user(&["state", &c.id]).ok().stdout;
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    let pid = state["pid"].as_i64().unwrap() as i32;
+    let cgroup = process::cgroup_v2(pid);
+    assert!(
+        cgroup.ends_with(format!("user@{uid}.service/user.slice/runp-{}.scope", c.id)),
+        "{cgroup:?}"
+    );
+    let limit = |file: &str| fs::read_to_string(cgroup.join(file)).unwrap();
+    assert_eq!(limit("memory.max"), "67108864\n");
+    assert_eq!(limit("pids.max"), "20\n");
+    user(&["update", "--pids-limit", "30", &c.id]).ok();
+    assert_eq!(limit("pids.max"), "30\n");
+    let inside = user(&["exec", &c.id, "cat", "/proc/self/cgroup"])
+        .ok()
+        .stdout;
+    let scope = format!("/runp-{}.scope\n", c.id);
+    assert!(inside.ends_with(&scope), "{inside}");
+    user(&["delete", "--force", &c.id]).ok();
+    assert!(!cgroup.exists());
     case.assert_nothing_left();
 }
 

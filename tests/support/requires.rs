@@ -34,6 +34,8 @@ pub(crate) enum Need {
     SeLinux,
     /// CAP_SYS_RESOURCE.
     SysResource,
+    /// At least this Linux.
+    Kernel(u32, u32),
 }
 
 impl Need {
@@ -49,6 +51,7 @@ impl Need {
                 | Self::AppArmor
                 | Self::SeLinux
                 | Self::SysResource
+                | Self::Kernel(..)
         )
     }
 }
@@ -124,6 +127,13 @@ fn missing(need: Need) -> Option<String> {
                 .find_map(|line| line.strip_prefix("CapEff:\t"));
             let effective = u64::from_str_radix(effective.unwrap(), 16).unwrap();
             (effective & CAP_SYS_RESOURCE == 0).then(|| "CAP_SYS_RESOURCE".into())
+        }
+        Need::Kernel(major, minor) => {
+            let uname = rustix::system::uname();
+            let release = uname.release().to_string_lossy();
+            let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+            let here: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+            (here < (major, minor)).then(|| format!("Linux {major}.{minor}"))
         }
         Need::Systemd => {
             let booted = Path::new("/run/systemd/system").is_dir();

@@ -95,6 +95,8 @@ impl Bus {
     }
 
     /// Who we are the kernel tells (`EXTERNAL` with no name of our own: it may be another one in a user namespace).
+    ///
+    /// All is said at once, as libsystemd does: systemd 252 never looks at a call that it has read together with `BEGIN`.
     fn greet(socket: UnixStream, direct: bool) -> Result<Self> {
         let step = || "authenticate";
         socket.set_read_timeout(Some(PATIENCE)).context(step)?;
@@ -104,14 +106,14 @@ impl Bus {
             serial: 0,
             signals: VecDeque::new(),
         };
-        for (said, answer) in [("\0AUTH EXTERNAL\r\n", "DATA"), ("DATA\r\n", "OK")] {
-            bus.socket.write_all(said.as_bytes()).context(step)?;
+        let greeting = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
+        bus.socket.write_all(greeting).context(step)?;
+        for answer in ["DATA", "OK"] {
             let line = bus.line()?;
             if !line.starts_with(answer) {
                 return Err(Error::new(format!("authenticate: {line}")));
             }
         }
-        bus.socket.write_all(b"BEGIN\r\n").context(step)?;
         if !direct {
             let jobs =
                 "type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
@@ -135,16 +137,14 @@ impl Bus {
         Ok(bus)
     }
 
-    /// A line of the authentication. Nothing follows it before we have answered.
+    /// A line of the authentication, byte by byte: messages may follow it.
     fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
-        let mut some = [0; 128];
+        let mut byte = [0];
         while !line.ends_with(b"\r\n") && line.len() < 512 {
-            let n = self.socket.read(&mut some).context(|| "authenticate")?;
-            if n == 0 {
-                return Err(Error::new("authenticate: the connection was closed"));
-            }
-            line.extend(&some[..n]);
+            let step = || "authenticate";
+            self.socket.read_exact(&mut byte).context(step)?;
+            line.extend(byte);
         }
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
@@ -239,8 +239,7 @@ impl Bus {
 }
 
 /// Where systemd listens, and whether that is itself, as for systemctl(1), or the bus. The bus comes first: it passes on only the
-/// signals that we want, while systemd itself sends hundreds at a reload, and sometimes never answers a call that comes in
-/// just then (seen with 252).
+/// signals that we want, while systemd itself sends hundreds at a reload.
 fn sockets(user: bool) -> Result<Vec<(PathBuf, bool)>> {
     let (address, run, bus) = match user {
         true => {

@@ -171,19 +171,6 @@ fn microseconds(seconds: &Value) -> Option<Value> {
     }
 }
 
-/// Whether the systemd that we may ask is that of the user: without root's rights on the machine, which root of a user
-/// namespace does not have either.
-pub fn is_users() -> bool {
-    let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !rustix::process::geteuid().is_root() || !maps_all(&map())
-}
-
-/// user_namespaces(7): the first user namespace has all ids.
-fn maps_all(uid_map: &str) -> bool {
-    let words: Vec<&str> = uid_map.split_whitespace().collect();
-    words == ["0", "0", "4294967295"]
-}
-
 impl Scope {
     fn default_of(user: bool) -> Self {
         Self {
@@ -295,6 +282,26 @@ impl Unit {
         set.map(drop).map_err(Error::from).context(step)
     }
 
+    /// Moves a process into a cgroup of the scope, from wherever it is: a plain user's process may not move itself out of what is
+    /// not delegated to that user, but systemd may. Since systemd 238.
+    ///
+    /// # Errors
+    /// systemd's.
+    pub(crate) fn attach(&self, cgroup: &Path, pid: i32) -> Result<()> {
+        let step = || format!("move process {pid} into {}", self.name);
+        let mut parts = cgroup.components();
+        parts.find(|part| part.as_os_str() == self.name.as_str());
+        let below = format!("/{}", parts.as_path().display());
+        let arguments = [
+            Value::Str(self.name.clone()),
+            Value::Str(below),
+            Value::Array("u".into(), vec![Value::U32(pid.cast_unsigned())]),
+        ];
+        let mut bus = Bus::connect(self.user).context(step)?;
+        let moved = bus.manager("AttachProcessesToUnit", &arguments);
+        moved.map(drop).map_err(Error::from).context(step)
+    }
+
     /// Stops the scope, which most often has gone with its last process, and lets systemd forget it.
     ///
     /// # Errors
@@ -400,14 +407,6 @@ mod tests {
             assert_eq!(errors.len(), 1, "{given}: {errors:?}");
             assert!(errors[0].starts_with(start), "{given}: {}", errors[0]);
         }
-    }
-
-    #[test]
-    fn root_of_a_user_namespace_is_a_user() {
-        assert!(maps_all("         0          0 4294967295\n"));
-        assert!(!maps_all(
-            "         0       1000          1\n         1     100000      65536\n"
-        ));
     }
 
     #[test]

@@ -60,10 +60,15 @@ impl Given {
         if let Some(name) = &self.name {
             manifest.pod.metadata.name = Some(name.to_string());
         }
+        let spec = manifest.pod.spec.as_ref();
         let options = PlanOptions {
             rootfs: self.rootfs.clone(),
             uid: uuid()?,
             claims: places.pods.claims(),
+            ids: match spec.and_then(|spec| spec.host_users) {
+                Some(false) => places.pods.free_ids(),
+                _ => 0,
+            },
             node: Node::this_machine(),
             back_off: self.back_off(),
         };
@@ -85,6 +90,7 @@ impl Given {
             cgroup: plan.sandbox.cgroup.clone(),
             manifest_directory: manifest.directory,
             images: self.rootfs.iter().cloned().collect(),
+            ids: plan.sandbox.users,
             objects: manifest.objects,
             manifest: manifest.pod,
         };

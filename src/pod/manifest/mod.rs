@@ -195,12 +195,7 @@ fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
     }
     defaults::fill_in(&mut pod);
     let support = support::check(&pod);
-    let refused = support.refused().map(|e| e.step(&*file));
-    match (validate::validate(&pod), refused) {
-        (None, None) => {}
-        (Some(error), None) | (None, Some(error)) => return Err(error),
-        (Some(invalid), Some(refused)) => Error::all(file, vec![invalid, refused])?,
-    }
+    check(&pod, &node, &file, support.refused())?;
     pod.status = None;
     warnings.extend(support.warnings());
     Ok(Manifest {
@@ -208,6 +203,34 @@ fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
         objects,
         directory,
         warnings,
+    })
+}
+
+/// Everything that is wrong with a pod, and everything that is not done, in the order of the file.
+fn check(pod: &Pod, node: &Node, file: &str, refused: &[String]) -> Result<()> {
+    let located = |path: &str, why: &str| {
+        let place = node.place_of(path);
+        (place, input::located(file, place, path, why))
+    };
+    let invalid = validate::validate(pod);
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let what = match invalid.is_empty() {
+        true => "manifest".to_owned(),
+        // The API server's words.
+        false => format!("The Pod {name:?} is invalid"),
+    };
+    let invalid = invalid.iter().map(|text| {
+        let (path, why) = text.split_once(": ").unwrap_or((text, ""));
+        located(path, why)
+    });
+    let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
+    let unsupported = refused.iter().map(|path| located(path, not_yet));
+    let mut all: Vec<_> = invalid.chain(unsupported).collect();
+    all.sort_by_key(|(place, _)| *place);
+    let all = all.into_iter().map(|(_, error)| error).collect();
+    Error::all(what, all).map_err(|error| match refused.is_empty() {
+        true => error,
+        false => error.hint("remove what the pod can do without: nothing is ignored silently"),
     })
 }
 
@@ -284,5 +307,7 @@ fn documents(name: &str, text: &str) -> Result<Vec<Node>> {
     Ok(nodes.into_iter().map(Node::from).collect())
 }
 
+#[cfg(test)]
+mod fields;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use crate::error::Error;
 use crate::spec::tables;
 
 /// What was found.
@@ -26,19 +25,9 @@ pub(super) struct Support {
 }
 
 impl Support {
-    /// One error that lists all fields which this version does not do.
-    pub(super) fn refused(&self) -> Option<Error> {
-        if self.refused.is_empty() {
-            return None;
-        }
-        let fields = self.refused.join(", ");
-        Some(
-            Error::new(format!(
-                "{fields}: not supported yet by runp {}",
-                env!("CARGO_PKG_VERSION")
-            ))
-            .hint("remove what the pod can do without: nothing is ignored silently"),
-        )
+    /// The fields that this version does not do.
+    pub(super) fn refused(&self) -> &[String] {
+        &self.refused
     }
 
     /// What has no effect.
@@ -163,55 +152,43 @@ impl Support {
             active_deadline_seconds: _,
             affinity,
             automount_service_account_token,
-            dns_config,
+            dns_config: _,
             ephemeral_containers: _, // forbidden by validation
             eviction_responders,
-            host_aliases,
-            host_users,
-            hostname_override,
+            host_aliases: _,
+            host_users: _,
+            hostname_override: _,
             image_pull_secrets,
             node_name,
             node_selector,
             os: _, // validated
-            overhead,
+            overhead: _,
             preemption_policy,
             priority,
             priority_class_name,
             readiness_gates,
             resource_claims,
-            resources,
+            resources: _,
             runtime_class_name,
             scheduling_gates,
             scheduling_group,
             service_account,
             service_account_name,
-            set_hostname_as_fqdn,
-            subdomain,
+            set_hostname_as_fqdn: _,
+            subdomain: _,
             tolerations,
             topology_spread_constraints,
         } = spec;
         let path = "spec";
         self.host_network = *host_network == Some(true);
-        self.refuse(path, "dnsConfig", dns_config);
-        self.refuse(path, "hostAliases", host_aliases);
-        self.refuse_unless(path, "hostUsers", *host_users != Some(false));
-        self.refuse(path, "hostnameOverride", hostname_override);
         self.refuse(path, "readinessGates", readiness_gates);
         self.refuse(path, "resourceClaims", resource_claims);
-        self.refuse(path, "resources", resources);
-        self.refuse_unless(
-            path,
-            "setHostnameAsFQDN",
-            *set_hostname_as_fqdn != Some(true),
-        );
-        self.refuse(path, "subdomain", subdomain);
 
         self.ignore(path, "affinity", affinity);
         self.ignore(path, "evictionResponders", eviction_responders);
         self.ignore(path, "imagePullSecrets", image_pull_secrets);
         self.ignore(path, "nodeName", node_name);
         self.ignore(path, "nodeSelector", node_selector);
-        self.ignore(path, "overhead", overhead);
         self.ignore(path, "preemptionPolicy", preemption_policy);
         self.ignore(path, "priority", priority);
         self.ignore(path, "priorityClassName", priority_class_name);
@@ -248,6 +225,9 @@ impl Support {
         if let Some(context) = &spec.security_context {
             self.pod_security(context);
         }
+        if let Some(resources) = &spec.resources {
+            self.resources("spec.resources", resources);
+        }
         for (index, volume) in spec.volumes.iter().flatten().enumerate() {
             self.volume(&format!("spec.volumes[{index}]"), volume);
         }
@@ -265,26 +245,18 @@ impl Support {
             run_as_group: _,
             run_as_non_root: _,
             supplemental_groups: _,
-            app_armor_profile,
+            app_armor_profile: _,
             fs_group: _,
             fs_group_change_policy: _,
-            se_linux_change_policy,
-            se_linux_options,
-            seccomp_profile,
-            supplemental_groups_policy,
-            sysctls,
+            se_linux_change_policy: _,
+            se_linux_options: _,
+            seccomp_profile: _,
+            supplemental_groups_policy: _,
+            sysctls: _,
             windows_options,
         } = context;
         let path = "spec.securityContext";
-        self.refuse(path, "seLinuxChangePolicy", se_linux_change_policy);
-        self.refuse(path, "seLinuxOptions", se_linux_options);
-        self.refuse(path, "supplementalGroupsPolicy", supplemental_groups_policy);
-        self.refuse(path, "sysctls", sysctls);
-        self.refuse(path, "windowsOptions", windows_options);
-        let seccomp = seccomp_profile.as_ref().map(|p| p.type_.as_str());
-        self.refuse_unless(path, "seccompProfile", is_unconfined(seccomp));
-        let apparmor = app_armor_profile.as_ref().map(|p| p.type_.as_str());
-        self.refuse_unless(path, "appArmorProfile", is_unconfined(apparmor));
+        self.ignore(path, "windowsOptions", windows_options);
     }
 
     fn volume(&mut self, path: &str, volume: &Volume) {
@@ -521,6 +493,7 @@ impl Support {
                 let field = format!("{field}[{name}]");
                 match name {
                     "cpu" | "memory" => {}
+                    name if name.starts_with("hugepages-") => {}
                     "ephemeral-storage" => self.warn(true, path, &field, "not enforced"),
                     _ => self.refused.push(format!("{path}.{field}")),
                 }
@@ -537,31 +510,16 @@ impl Support {
             run_as_group: _,
             run_as_non_root: _,
             run_as_user: _,
-            app_armor_profile,
-            proc_mount,
-            se_linux_options,
-            seccomp_profile,
+            app_armor_profile: _,
+            proc_mount: _,
+            se_linux_options: _,
+            seccomp_profile: _,
             windows_options,
         } = context;
-        self.refuse(path, "seLinuxOptions", se_linux_options);
-        self.refuse(path, "windowsOptions", windows_options);
-        self.refuse_unless(
-            path,
-            "procMount",
-            proc_mount.as_deref().is_none_or(|p| p == "Default"),
-        );
-        let seccomp = seccomp_profile.as_ref().map(|p| p.type_.as_str());
-        self.refuse_unless(path, "seccompProfile", is_unconfined(seccomp));
-        let apparmor = app_armor_profile.as_ref().map(|p| p.type_.as_str());
-        self.refuse_unless(path, "appArmorProfile", is_unconfined(apparmor));
+        self.ignore(path, "windowsOptions", windows_options);
     }
 }
 
 fn is_known_signal(name: &str) -> bool {
     tables::signal(name).is_some()
-}
-
-/// `Unconfined` is what a container is without a profile.
-fn is_unconfined(profile: Option<&str>) -> bool {
-    profile.is_none_or(|kind| kind == "Unconfined")
 }

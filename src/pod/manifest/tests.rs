@@ -218,19 +218,52 @@ fn what_is_not_done_yet_is_refused_in_one_error() {
         "  subdomain: x\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, nfs: {server: s, path: /}}\n  - {name: w, projected: {sources: [{serviceAccountToken: {path: t}}]}}",
         "    livenessProbe: {httpGet: {port: 1, scheme: HTTPS, host: a.b}}\n    tty: true\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
     );
+    let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
+    let lines = [
+        "pod.yaml:8:21: spec.containers[0].livenessProbe.httpGet.scheme=HTTPS",
+        "pod.yaml:8:21: spec.containers[0].livenessProbe.httpGet.host (names; addresses are done)",
+        "pod.yaml:9:5: spec.containers[0].tty",
+        "pod.yaml:12:33: spec.containers[0].ports[0].hostPort",
+        "pod.yaml:13:5: spec.containers[0].resources.requests[example.com/gpu]",
+        "pod.yaml:13:26: spec.containers[0].resources.limits[example.com/gpu]",
+        "pod.yaml:17:15: spec.volumes[0].nfs",
+        "pod.yaml:18:38: spec.volumes[1].projected.sources[0].serviceAccountToken",
+    ];
+    let mut message = error(&text);
+    let hint = " (remove what the pod can do without: nothing is ignored silently)";
+    assert!(message.ends_with(hint), "{message}");
+    message.truncate(message.len() - hint.len());
+    let told: Vec<&str> = message.lines().collect();
+    assert_eq!(told[0], "manifest: 8 errors:");
+    let expected = lines.map(|line| format!("  {line}: {not_yet}"));
+    assert_eq!(told[1..], expected, "{message}");
+}
+
+#[test]
+fn what_is_invalid_is_all_told_with_its_place_in_the_order_of_the_file() {
+    let text = pod(
+        "  restartPolicy: Sometimes\n  activeDeadlineSeconds: 0\n  volumes: [{name: v, nfs: {server: s, path: /}}]",
+        "    volumeMounts:\n    - {name: w, mountPath: /w}\n    securityContext: {runAsUser: -1}",
+    );
+    let message = error(&text);
+    let told: Vec<&str> = message.lines().collect();
+    assert_eq!(told[0], "The Pod \"p\" is invalid: 5 errors:");
+    for (line, start) in told[1..].iter().zip([
+        "  pod.yaml:9:8: spec.containers[0].volumeMounts[0].name: Not found: \"w\"",
+        "  pod.yaml:10:23: spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between",
+        "  pod.yaml:11:3: spec.restartPolicy: Unsupported value: \"Sometimes\"",
+        "  pod.yaml:12:3: spec.activeDeadlineSeconds: Invalid value: 0: must be between",
+        "  pod.yaml:13:23: spec.volumes[0].nfs: not supported yet",
+    ]) {
+        assert!(line.starts_with(start), "{line:?} is not {start:?}");
+    }
+    // What is not there is looked for where it should be.
+    let message = error(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n",
+    );
     assert_eq!(
-        error(&text),
-        concat!(
-            "pod.yaml: spec.subdomain, spec.securityContext.sysctls, ",
-            "spec.volumes[0].nfs, spec.volumes[1].projected.sources[0].serviceAccountToken, ",
-            "spec.containers[0].livenessProbe.httpGet.scheme=HTTPS, ",
-            "spec.containers[0].livenessProbe.httpGet.host (names; addresses are done), spec.containers[0].tty, ",
-            "spec.containers[0].ports[0].hostPort, ",
-            "spec.containers[0].resources.limits[example.com/gpu], ",
-            "spec.containers[0].resources.requests[example.com/gpu]: not supported yet by runp ",
-            env!("CARGO_PKG_VERSION"),
-            " (remove what the pod can do without: nothing is ignored silently)"
-        )
+        message,
+        "The Pod \"p\" is invalid: pod.yaml:6:5: spec.containers[0].image: Required value"
     );
 }
 

@@ -4,14 +4,17 @@
 mod calls;
 mod downward;
 mod env;
+mod host;
 mod mounts;
+mod node;
 mod process;
 mod render;
 mod resources;
+mod seccomp;
+mod users;
 mod volumes;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -32,6 +35,7 @@ use crate::spec;
 use process::Process;
 
 pub use env::{Environment, FileKey};
+pub use node::Node;
 pub use render::{render_json, render_text};
 pub use resources::{Qos, qos};
 
@@ -74,6 +78,9 @@ pub enum Shared {
     Container,
 }
 
+/// How many user and group ids a pod with `hostUsers: false` has.
+pub const IDS: u32 = 65536;
+
 /// The pause process and what it holds.
 #[derive(Debug, Clone)]
 pub struct SandboxPlan {
@@ -85,10 +92,14 @@ pub struct SandboxPlan {
     pub ipc: Shared,
     /// `Container`, `Pod` with `shareProcessNamespace`, `Host` with `hostPID`.
     pub pid: Shared,
+    /// With `hostUsers: false`: the first of the [`IDS`] ids of the host that are the pod's own.
+    pub users: Option<u32>,
     /// `/runp/pod@<pod>`, the parent of pause's and every container's cgroup.
     pub cgroup: String,
     /// The pod's effective limits.
     pub resources: LinuxResources,
+    /// Paths below `/proc/sys` and what is written to them.
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// A volume of the pod.
@@ -153,6 +164,8 @@ pub enum VolumeSource {
         /// Absolute.
         root: PathBuf,
     },
+    /// The files in `/etc` that all containers of the pod share, by name.
+    Etc(BTreeMap<&'static str, String>),
     /// It refers to what the manifest does not have: why, in the kubelet's words.
     Missing(String),
 }
@@ -235,69 +248,12 @@ pub struct PlanOptions {
     pub uid: String,
     /// Where the directories of PersistentVolumeClaims are: `<namespace>/<name>`.
     pub claims: PathBuf,
+    /// The first id of the host that a pod with `hostUsers: false` gets.
+    pub ids: u32,
     /// The machine.
     pub node: Node,
     /// How long the back-off of its containers may get.
     pub back_off: BackOffLimits,
-}
-
-/// What a pod sees of the machine, so that the plan itself need not look.
-#[derive(Debug, Clone)]
-pub struct Node {
-    /// The host name of a pod with `hostNetwork`, and `spec.nodeName`.
-    pub hostname: String,
-    /// Physical memory in bytes, the measure of a Burstable container's `oom_score_adj`.
-    pub memory: u64,
-    /// CPUs that may be used.
-    pub cpus: u64,
-    /// The size of the root file system in bytes.
-    pub disk: u64,
-    /// `status.hostIPs`: the addresses that face the network, or else the loopback's.
-    pub addresses: Vec<IpAddr>,
-}
-
-impl Node {
-    /// The machine that this runs on: uname(2), sysinfo(2), sched_getaffinity(2), statvfs(3), and its routes.
-    pub fn this_machine() -> Self {
-        let info = rustix::system::sysinfo();
-        Self {
-            hostname: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
-            memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
-            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
-            disk: rustix::fs::statvfs("/").map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize)),
-            addresses: addresses(),
-        }
-    }
-}
-
-/// The addresses from which this machine would send to others, IPv4 first.
-fn addresses() -> Vec<IpAddr> {
-    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-    // To connect a datagram socket sends nothing: the kernel looks for a route. The addresses are for documentation
-    // only (RFC 5737, RFC 3849).
-    let outside: [(IpAddr, IpAddr); 2] = [
-        (
-            Ipv4Addr::UNSPECIFIED.into(),
-            Ipv4Addr::new(192, 0, 2, 1).into(),
-        ),
-        (
-            Ipv6Addr::UNSPECIFIED.into(),
-            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-        ),
-    ];
-    let found = outside.into_iter().filter_map(|(any, other)| {
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-        socket.connect(SocketAddr::new(other, 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    });
-    let found: Vec<IpAddr> = found.collect();
-    match found.is_empty() {
-        true => vec![Ipv4Addr::LOCALHOST.into()],
-        false => found,
-    }
 }
 
 /// What every container's plan starts from: the default configuration of a container in a pod, as containerd's CRI
@@ -314,13 +270,16 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     let default = k8s::PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let sandbox = sandbox(&name, spec, &options.node);
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let names = host::names(&name, namespace, spec, &options.node)?;
+    let sandbox = sandbox(&name, spec, &names, options)?;
     let context = Context {
         base: serde_json::from_str(BASE)
             .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
         manifest,
         options,
         spec,
+        names: &names,
         sandbox: &sandbox,
         volumes: &[],
     };
@@ -337,9 +296,23 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         }
     }
     errors.extend(images::unused(spec, &options.rootfs));
+    if options.node.selinux {
+        let refused = selinux(spec).into_iter();
+        errors
+            .extend(refused.map(|field| {
+                Error::new(format!("{field}: not supported yet where SELinux is on"))
+            }));
+    }
     Error::all(format!("plan pod {name:?}"), errors)?;
 
     let mut warnings = manifest.warnings.clone();
+    let selinux = selinux(spec);
+    if !selinux.is_empty() && !options.node.selinux {
+        let fields = selinux.join(", ");
+        warnings.push(format!(
+            "SELinux is off on this machine, no effect: {fields}"
+        ));
+    }
     warnings.extend(volumes.iter().filter_map(|volume| match &volume.source {
         VolumeSource::Missing(why) => Some(format!("the pod will wait in vain: {why}")),
         _ => None,
@@ -358,6 +331,25 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     })
 }
 
+/// The fields that are about SELinux.
+fn selinux(spec: &k8s::PodSpec) -> Vec<String> {
+    let pod = spec.security_context.as_ref();
+    let mut fields = Vec::new();
+    if pod.is_some_and(|c| c.se_linux_options.is_some()) {
+        fields.push("spec.securityContext.seLinuxOptions".to_owned());
+    }
+    if pod.is_some_and(|c| c.se_linux_change_policy.is_some()) {
+        fields.push("spec.securityContext.seLinuxChangePolicy".to_owned());
+    }
+    for (path, _, container) in containers_of(spec) {
+        let context = container.security_context.as_ref();
+        if context.is_some_and(|c| c.se_linux_options.is_some()) {
+            fields.push(format!("{path}.securityContext.seLinuxOptions"));
+        }
+    }
+    fields
+}
+
 /// Init containers, then apps, each with its path in the manifest.
 fn containers_of(spec: &k8s::PodSpec) -> impl Iterator<Item = (String, Kind, &k8s::Container)> {
     let inits = spec.init_containers.iter().flatten().enumerate();
@@ -371,20 +363,27 @@ fn containers_of(spec: &k8s::PodSpec) -> impl Iterator<Item = (String, Kind, &k8
         .chain(apps.map(|(i, c)| (format!("spec.containers[{i}]"), Kind::App, c)))
 }
 
-fn sandbox(name: &str, spec: &k8s::PodSpec, node: &Node) -> SandboxPlan {
+fn sandbox(
+    name: &str,
+    spec: &k8s::PodSpec,
+    names: &host::Names,
+    options: &PlanOptions,
+) -> Result<SandboxPlan> {
     let host = |flag: Option<bool>| match flag {
         Some(true) => Shared::Host,
         _ => Shared::Pod,
     };
-    let network = host(spec.host_network);
-    let named = spec.hostname.clone().filter(|name| !name.is_empty());
-    SandboxPlan {
-        hostname: match network {
-            Shared::Host => node.hostname.clone(),
-            _ => named.unwrap_or_else(|| short(name)),
-        },
+    let (network, ipc) = (host(spec.host_network), host(spec.host_ipc));
+    let users = (spec.host_users == Some(false)).then_some(options.ids);
+    let sysctls = sysctls(spec, network, ipc)?;
+    if users.is_some() && !sysctls.is_empty() {
+        let what = "spec.securityContext.sysctls: not supported yet with hostUsers: false";
+        return Err(Error::new(what));
+    }
+    Ok(SandboxPlan {
+        hostname: names.kernel.clone(),
         network,
-        ipc: host(spec.host_ipc),
+        ipc,
         pid: match (spec.host_pid, spec.share_process_namespace) {
             (Some(true), _) => Shared::Host,
             (_, Some(true)) => Shared::Pod,
@@ -392,13 +391,35 @@ fn sandbox(name: &str, spec: &k8s::PodSpec, node: &Node) -> SandboxPlan {
         },
         cgroup: cgroup(name),
         resources: resources::pod(spec),
-    }
+        users,
+        sysctls,
+    })
 }
 
-/// The pod's name as a host name: a DNS label has at most 63 characters and does not end in a dash or dot.
-fn short(name: &str) -> String {
-    let short: String = name.chars().take(63).collect();
-    short.trim_end_matches(['-', '.']).to_owned()
+/// `securityContext.sysctls`: of the namespaces that the pod has for itself.
+fn sysctls(spec: &k8s::PodSpec, network: Shared, ipc: Shared) -> Result<Vec<(String, String)>> {
+    let context = spec.security_context.iter();
+    let asked = context.flat_map(|context| context.sysctls.iter().flatten());
+    let (mut sysctls, mut errors) = (Vec::new(), Vec::new());
+    for (index, sysctl) in asked.enumerate() {
+        let error = |why: &str| {
+            let field = format!("spec.securityContext.sysctls[{index}].name");
+            Error::new(format!("{field}: Invalid value: {:?}: {why}", sysctl.name))
+        };
+        match spec::sysctl_of(&sysctl.name) {
+            Ok((_, "network")) if network == Shared::Host => {
+                errors.push(error("not allowed with host net enabled"));
+            }
+            Ok((_, "ipc")) if ipc == Shared::Host => {
+                errors.push(error("not allowed with host ipc enabled"));
+            }
+            Ok((path, "network" | "ipc")) => sysctls.push((path, sysctl.value.clone())),
+            Ok(_) => errors.push(error("belongs to no namespace of the pod")),
+            Err(why) => errors.push(error(&why)),
+        }
+    }
+    Error::all("the pod's sysctls", errors)?;
+    Ok(sysctls)
 }
 
 struct Context<'a> {
@@ -407,6 +428,7 @@ struct Context<'a> {
     manifest: &'a Manifest,
     options: &'a PlanOptions,
     spec: &'a k8s::PodSpec,
+    names: &'a host::Names,
     sandbox: &'a SandboxPlan,
     volumes: &'a [VolumePlan],
 }
@@ -438,11 +460,15 @@ impl Context<'_> {
             .as_ref()
             .is_some_and(|c| c.privileged == Some(true));
 
-        self.root(&mut spec, container, root);
+        let image = process::Image {
+            root: &root,
+            from_bundle,
+        };
         let Process {
             mut config_error,
             late,
-        } = self.process(&mut spec, path, container, from_bundle)?;
+        } = self.process(&mut spec, path, container, &image)?;
+        self.root(&mut spec, container, root);
         let reads_files = late.is_some();
         let mut expressions = container.volume_mounts.iter().flatten();
         if reads_files
@@ -509,6 +535,9 @@ impl Context<'_> {
         privileged: bool,
     ) -> Result<()> {
         let namespaces = self.namespaces();
+        let process = spec.process().as_ref();
+        let capabilities = process.and_then(|p| p.capabilities().as_ref()?.bounding().clone());
+        let capabilities = capabilities.unwrap_or_default();
         let Some(linux) = spec.linux_mut() else {
             return Err(Error::new(format!(
                 "{path}: the bundle's config.json has no linux section"
@@ -533,8 +562,21 @@ impl Context<'_> {
                 .set_allow(true)
                 .set_access(Some("rwm".to_owned()));
             limits.set_devices(Some(vec![every_device]));
-            linux.set_masked_paths(None).set_readonly_paths(None);
             linux.set_devices(Some(mounts::host_devices()));
+        }
+        let context = container.security_context.as_ref();
+        let unmasked = context.is_some_and(|c| c.proc_mount.as_deref() == Some("Unmasked"));
+        if privileged || unmasked {
+            linux.set_masked_paths(None).set_readonly_paths(None);
+        }
+        let own = context.and_then(|c| c.seccomp_profile.as_ref());
+        let pod = self.spec.security_context.as_ref();
+        let profile = own.or(pod.and_then(|c| c.seccomp_profile.as_ref()));
+        if privileged {
+            linux.set_seccomp(None);
+        } else if let Some(profile) = profile {
+            let filter = seccomp::filter(profile, &capabilities, &self.manifest.directory);
+            linux.set_seccomp(filter.context(|| path)?);
         }
         linux.set_resources(Some(limits));
         Ok(())
@@ -545,6 +587,10 @@ impl Context<'_> {
     fn namespaces(&self) -> Vec<LinuxNamespace> {
         use LinuxNamespaceType as Type;
         let sandbox = self.sandbox;
+        let users = match sandbox.users {
+            Some(_) => Shared::Pod,
+            None => Shared::Host,
+        };
         let table = [
             (Type::Mount, Shared::Container, ""),
             (Type::Cgroup, Shared::Container, ""),
@@ -552,6 +598,7 @@ impl Context<'_> {
             (Type::Network, sandbox.network, "net"),
             (Type::Ipc, sandbox.ipc, "ipc"),
             (Type::Uts, sandbox.network, "uts"),
+            (Type::User, users, "user"),
         ];
         let planned = table.into_iter().filter_map(|(kind, shared, file)| {
             let mut namespace = LinuxNamespace::default();

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::fs::{major, minor};
 
-use super::{Context, Propagation, Shared, VOLUMES, VolumeMountPlan, env};
+use super::{Context, Propagation, Shared, VOLUMES, VolumeMountPlan, VolumeSource, env};
 
 /// Where POSIX shared memory is: every container of a pod sees the same.
 const SHM: &str = "/dev/shm";
@@ -45,6 +45,15 @@ pub(super) fn plan(
     {
         volumes.extend(shm(context));
     }
+    let read_only = spec.root().as_ref().and_then(|root| root.readonly()) == Some(true);
+    let taken = |path: &Path| {
+        let mut own = spec.mounts().iter().flatten().map(Mount::destination);
+        own.any(|own| own == path) || volumes.iter().any(|v| v.mount.destination() == path)
+    };
+    let etc: Vec<Planned> = etc(context, read_only)
+        .filter(|planned| !taken(planned.mount.destination()))
+        .collect();
+    volumes.extend(etc);
     volumes.sort_by_key(|planned| planned.mount.destination().components().count());
 
     let hidden = |mount: &Mount| {
@@ -161,7 +170,8 @@ fn shm(context: &Context<'_>) -> Option<Planned> {
             volume: None,
         });
     }
-    let index = context.volumes.len().checked_sub(1)?;
+    let mut volumes = context.volumes.iter();
+    let index = volumes.rposition(|v| matches!(v.source, VolumeSource::EmptyDir { .. }))?;
     Some(Planned {
         mount: bind(
             context.source(index),
@@ -173,6 +183,29 @@ fn shm(context: &Context<'_>) -> Option<Planned> {
             sub_path: None,
             propagation: Propagation::None,
         }),
+    })
+}
+
+/// The files in `/etc` that all containers share; a root that is read-only has them read-only.
+fn etc<'a>(context: &'a Context<'_>, read_only: bool) -> impl Iterator<Item = Planned> + 'a {
+    let volumes = context.volumes.iter().enumerate();
+    let files = volumes.filter_map(|(index, volume)| match &volume.source {
+        VolumeSource::Etc(files) => Some((index, files)),
+        _ => None,
+    });
+    files.flat_map(move |(index, files)| {
+        files.keys().map(move |name| Planned {
+            mount: bind(
+                context.source(index),
+                Path::new("/etc").join(name),
+                &["rprivate", if read_only { "ro" } else { "rw" }],
+            ),
+            volume: Some(Bound {
+                volume: index,
+                sub_path: Some(PathBuf::from(name)),
+                propagation: Propagation::None,
+            }),
+        })
     })
 }
 

@@ -1,13 +1,22 @@
 //! What a container runs, with which environment, and as whom.
 
+use std::path::Path;
 use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Planned, Spec};
 
 use super::env::Environment;
-use super::{Context, resources};
+use super::{Context, IDS, resources, users};
 use crate::error::{Error, Result};
+
+/// What a process is planned on.
+pub(super) struct Image<'a> {
+    /// The root file system.
+    pub(super) root: &'a Path,
+    /// Whether its configuration is a bundle's.
+    pub(super) from_bundle: bool,
+}
 
 /// What is decided of a process besides its configuration.
 pub(super) struct Process {
@@ -24,7 +33,7 @@ impl Context<'_> {
         spec: &mut Spec,
         path: &str,
         container: &Container,
-        from_bundle: bool,
+        image: &Image<'_>,
     ) -> Result<Process> {
         let Some(process) = spec.process_mut() else {
             return Err(Error::new(format!(
@@ -32,11 +41,11 @@ impl Context<'_> {
             )));
         };
         let entrypoint = process.args().as_deref().unwrap_or_default();
-        let args = argv(path, container, entrypoint, from_bundle)?;
-        let image = process.env().clone().unwrap_or_default();
+        let args = argv(path, container, entrypoint, image.from_bundle)?;
+        let env = process.env().clone().unwrap_or_default();
         // What stays if the variables are not to be had: the container is not started then.
         process.set_args(Some(args.clone()));
-        let environment = self.environment(container, image, args);
+        let environment = self.environment(container, env, args);
         if let Some(directory) = container.working_dir.as_deref().filter(|d| !d.is_empty()) {
             if !directory.starts_with('/') {
                 return Err(Error::new(format!(
@@ -49,10 +58,11 @@ impl Context<'_> {
         process.set_oom_score_adj(resources::oom_score_adj(
             self.spec,
             container,
-            self.options.node.memory,
+            &self.options.node,
         ));
         security(process, path, container)?;
-        let not_allowed = self.user(process, container);
+        self.apparmor(process, path, container)?;
+        let not_allowed = self.user(process, container, image);
         let resolved = environment.and_then(|environment| {
             environment.set(process, &mut |file| Ok(Some(file.to_string())))?;
             Ok(environment)
@@ -69,8 +79,43 @@ impl Context<'_> {
         })
     }
 
+    /// `appArmorProfile`. Where AppArmor is off the kubelet does without a default one.
+    fn apparmor(&self, process: &mut Planned, path: &str, container: &Container) -> Result<()> {
+        let own = container.security_context.as_ref();
+        let pod = self.spec.security_context.as_ref();
+        let profile = own
+            .and_then(|c| c.app_armor_profile.as_ref())
+            .or(pod.and_then(|c| c.app_armor_profile.as_ref()));
+        let Some(profile) = profile else {
+            return Ok(());
+        };
+        let error = |why: &str| {
+            let field = format!("{path}.securityContext.appArmorProfile");
+            Err(Error::new(format!("{field}: {}: {why}", profile.type_)))
+        };
+        let on = self.options.node.apparmor;
+        match profile.type_.as_str() {
+            "Localhost" if !on => error("AppArmor is not enabled on the host"),
+            "Localhost" => {
+                process.set_apparmor_profile(profile.localhost_profile.clone());
+                Ok(())
+            }
+            "RuntimeDefault" if on => error("not supported yet: runp has no profile of its own"),
+            _ => {
+                process.set_apparmor_profile(None);
+                Ok(())
+            }
+        }
+    }
+
     /// The user: the container's, else the pod's, else the image's.
-    fn user(&self, process: &mut Planned, container: &Container) -> Option<String> {
+    fn user(
+        &self,
+        process: &mut Planned,
+        container: &Container,
+        image: &Image<'_>,
+    ) -> Option<String> {
+        let Image { root, from_bundle } = *image;
         let own = container.security_context.as_ref();
         let pod = self.spec.security_context.as_ref();
         // Validated to be within 0..2^31.
@@ -82,13 +127,25 @@ impl Context<'_> {
             .and_then(|c| c.run_as_group)
             .or(pod.and_then(|c| c.run_as_group)));
         let user = process.user_mut();
-        if let Some(uid) = asked {
+        let mut groups = user.additional_gids().clone().unwrap_or_default();
+        // A bundle says it all, unless the manifest says otherwise.
+        if asked.is_some() || !from_bundle {
+            let uid = asked.unwrap_or(user.uid());
+            let passwd = users::read(root, "/etc/passwd");
+            let known = users::user(&passwd, uid);
             user.set_uid(uid);
+            user.set_gid(known.map_or(0, |(_, gid)| gid));
+            let strict =
+                pod.is_some_and(|c| c.supplemental_groups_policy.as_deref() == Some("Strict"));
+            groups = match known {
+                Some((name, _)) if !strict => users::groups(&users::read(root, "/etc/group"), name),
+                _ => Vec::new(),
+            };
+            groups.retain(|group| *group != user.gid());
         }
         if let Some(gid) = group {
             user.set_gid(gid);
         }
-        let mut groups = user.additional_gids().clone().unwrap_or_default();
         let fs_group = pod.and_then(|c| c.fs_group);
         let more = pod
             .into_iter()
@@ -99,6 +156,15 @@ impl Context<'_> {
             }
         }
         user.set_additional_gids(Some(groups).filter(|groups| !groups.is_empty()));
+
+        let ids = [user.uid(), user.gid()].into_iter();
+        let groups = user.additional_gids().iter().flatten().copied();
+        if self.sandbox.users.is_some() && ids.chain(groups).any(|id| id >= IDS) {
+            let last = IDS - 1;
+            return Some(format!(
+                "with hostUsers: false there are no users and groups above {last}"
+            ));
+        }
 
         let non_root = own
             .and_then(|c| c.run_as_non_root)

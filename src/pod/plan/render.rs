@@ -74,6 +74,7 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
         ("ipc", sandbox.ipc),
         ("uts", sandbox.network),
         ("pid", sandbox.pid),
+        ("user", sandbox.users.map_or(Shared::Host, |_| Shared::Pod)),
     ];
     let whose = |wanted: Shared| {
         let names = namespaces.iter().filter(|(_, shared)| *shared == wanted);
@@ -161,6 +162,10 @@ fn volume(volume: &VolumePlan) -> String {
         }
         VolumeSource::Claim { path, .. } => format!("claim, kept in {}", path.display()),
         VolumeSource::Image { root } => format!("image {}", root.display()),
+        VolumeSource::Etc(files) => {
+            let names: Vec<&str> = files.keys().copied().collect();
+            format!("files in /etc: {}", names.join(", "))
+        }
         VolumeSource::Missing(why) => why.clone(),
     }
 }
@@ -276,8 +281,10 @@ pub fn render_json(plan: &PodPlan, manifest: &Pod) -> Value {
             "uts": shared(sandbox.network),
             "ipc": shared(sandbox.ipc),
             "pid": shared(sandbox.pid),
+            "firstUser": sandbox.users,
             "cgroup": sandbox.cgroup,
             "resources": sandbox.resources,
+            "sysctls": sandbox.sysctls.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         },
         "volumes": plan.volumes.iter().map(volume_json).collect::<Vec<_>>(),
         "containers": plan.containers.iter().map(|c| container_json(plan, c)).collect::<Vec<_>>(),
@@ -308,6 +315,7 @@ fn volume_json(volume: &VolumePlan) -> Value {
         }
         VolumeSource::Claim { path, .. } => json!({ "claim": { "path": path } }),
         VolumeSource::Image { root } => json!({ "image": { "path": root } }),
+        VolumeSource::Etc(files) => json!({ "etc": files }),
         VolumeSource::Missing(why) => json!({ "missing": why }),
     };
     json!({ "name": volume.name, "source": source })

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     Volume, VolumeProjection,
 };
 
-use super::{Context, FsGroup, HostPathKind, VolumePlan, VolumeSource};
+use super::{Context, FsGroup, HostPathKind, VolumePlan, VolumeSource, host};
 use crate::error::Result;
 use crate::pod::images;
 use crate::pod::manifest::Keys;
@@ -21,7 +21,7 @@ use crate::pod::volumes::payload::{Payload, Planned};
 const SHM_SIZE: u64 = 64 << 20;
 
 impl Context<'_> {
-    /// The pod's volumes in the manifest's order, then its `/dev/shm` unless it uses the host's.
+    /// The pod's volumes in the manifest's order, then its `/dev/shm` unless it uses the host's, and its files in `/etc`.
     ///
     /// # Errors
     /// An image without a root file system, a claim that is not in the manifest.
@@ -41,7 +41,7 @@ impl Context<'_> {
         }
         if self.spec.host_ipc != Some(true) {
             volumes.push(VolumePlan {
-                name: shm_name(&volumes),
+                name: unique("dev-shm", &volumes),
                 source: VolumeSource::EmptyDir {
                     memory: true,
                     size_limit: Some(SHM_SIZE),
@@ -51,6 +51,23 @@ impl Context<'_> {
                 fs_group: None,
             });
         }
+        let files = [
+            ("hostname", format!("{}\n", self.sandbox.hostname)),
+            (
+                "hosts",
+                host::hosts(self.names, &self.addresses(), self.spec, &self.options.node),
+            ),
+            (
+                "resolv.conf",
+                host::resolv_conf(self.spec, &self.options.node),
+            ),
+        ];
+        volumes.push(VolumePlan {
+            name: unique("etc", &volumes),
+            source: VolumeSource::Etc(files.into()),
+            read_only: false,
+            fs_group: None,
+        });
         (volumes, errors)
     }
 
@@ -235,9 +252,8 @@ impl Context<'_> {
             VolumeSource::Claim { .. } => (false, on_root_mismatch),
             VolumeSource::HostPath { .. }
             | VolumeSource::Image { .. }
-            | VolumeSource::Missing(_) => {
-                return None;
-            }
+            | VolumeSource::Etc(_)
+            | VolumeSource::Missing(_) => return None,
         };
         Some(FsGroup {
             gid,
@@ -313,11 +329,11 @@ fn is_read_only(volume: &Volume) -> bool {
         || claim.is_some_and(|claim| claim.read_only == Some(true))
 }
 
-/// `dev-shm`, or with as many dashes as it takes to be the only one.
-fn shm_name(volumes: &[VolumePlan]) -> String {
-    let mut name = "dev-shm".to_owned();
+/// The name, or with as many dashes in front as it takes to be the only one.
+fn unique(name: &str, volumes: &[VolumePlan]) -> String {
+    let mut name = name.to_owned();
     while volumes.iter().any(|v| v.name == name) {
-        name = name.replacen('-', "--", 1);
+        name.insert(0, '-');
     }
     name
 }

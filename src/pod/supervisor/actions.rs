@@ -155,7 +155,10 @@ impl Supervisor<'_> {
 
     fn prepare_root(&self, container: Index) -> Option<(Index, OwnedFd)> {
         let plan = self.plan.containers.get(container.0)?;
-        match self.pod().fresh_root(plan) {
+        match self
+            .pod()
+            .fresh_root(plan, self.pause.as_ref().map(|pause| pause.pid))
+        {
             Ok(root) => Some((container, root)),
             Err(e) => {
                 // It is tried again, and told, when its turn comes.

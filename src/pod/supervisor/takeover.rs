@@ -48,6 +48,8 @@ pub fn plan_of(record: &mut Record, journal: &journal::Record, claims: PathBuf) 
             .map(|(image, dir)| (image.clone(), dir.clone()))
             .collect(),
         claims,
+        // Looked at only with `hostUsers: false`, and then they are recorded.
+        ids: record.ids.unwrap_or_default(),
         uid: record.uid.clone(),
         node: Node::this_machine(),
         back_off: journal.pod.spec.back_off,

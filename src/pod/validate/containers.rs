@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, PodSpec, ResourceRequirements, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 
 use super::field::{Errors, Path};
-use super::{IDS, calls, env, names, volumes};
-use crate::pod::quantity::Quantity;
+use super::{calls, env, names, resources, security, volumes};
 
 /// What Kubernetes says of probes and hooks where they have no meaning.
 const NO_SIDECAR: &str = "may not be set for init containers without restartPolicy=Always";
@@ -22,7 +19,7 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
     }
     for (index, container) in pod.containers.iter().enumerate() {
         let path = path.index(index);
-        common(errors, &path, container, volumes);
+        common(errors, &path, container, pod, volumes);
         calls::validate(errors, &path, container, grace);
         unique(errors, &path, container, &mut names);
     }
@@ -32,7 +29,7 @@ pub(super) fn validate(errors: &mut Errors, spec: &Path, pod: &PodSpec, volumes:
     let inits = pod.init_containers.as_deref().unwrap_or_default();
     for (index, container) in inits.iter().enumerate() {
         let path = path.index(index);
-        common(errors, &path, container, volumes);
+        common(errors, &path, container, pod, volumes);
         unique(errors, &path, container, &mut names);
         if init(errors, &path, container) {
             calls::validate(errors, &path, container, grace);
@@ -72,7 +69,13 @@ fn init(errors: &mut Errors, path: &Path, container: &Container) -> bool {
     fields.iter().all(|(_, set)| !set)
 }
 
-fn common(errors: &mut Errors, path: &Path, container: &Container, volumes: &BTreeSet<&str>) {
+fn common(
+    errors: &mut Errors,
+    path: &Path,
+    container: &Container,
+    pod: &PodSpec,
+    volumes: &BTreeSet<&str>,
+) {
     let name = path.child("name");
     match container.name.as_str() {
         "" => errors.required(&name, ""),
@@ -107,10 +110,10 @@ fn common(errors: &mut Errors, path: &Path, container: &Container, volumes: &BTr
         &["Always", "IfNotPresent", "Never"],
     );
     if let Some(requirements) = &container.resources {
-        resources(errors, &path.child("resources"), requirements);
+        resources::container(errors, &path.child("resources"), requirements);
     }
     if let Some(context) = &container.security_context {
-        security(errors, &path.child("securityContext"), context);
+        security::container(errors, &path.child("securityContext"), context, pod);
     }
 }
 
@@ -157,85 +160,5 @@ fn host_network(errors: &mut Errors, path: &Path, pod: &PodSpec, containers: &[C
                 );
             }
         }
-    }
-}
-
-fn resources(errors: &mut Errors, path: &Path, resources: &ResourceRequirements) {
-    for (field, quantities) in [
-        ("limits", &resources.limits),
-        ("requests", &resources.requests),
-    ] {
-        let path = path.child(field);
-        for (name, quantity) in quantities.iter().flatten() {
-            let path = path.key(name);
-            // A native resource has no domain; a file descriptor or a disk of another's is not to be had.
-            let native = ["cpu", "memory", "ephemeral-storage"];
-            if !native.contains(&name.as_str())
-                && !name.contains('/')
-                && !name.starts_with("hugepages-")
-            {
-                errors.invalid(
-                    &path,
-                    name,
-                    "must be a standard resource type or fully qualified",
-                );
-                errors.invalid(&path, name, "must be a standard resource for containers");
-            }
-            match Quantity::parse(&quantity.0) {
-                Err(why) => errors.invalid(&path, &quantity.0, why),
-                Ok(parsed) if parsed < Quantity::ZERO => {
-                    errors.invalid(&path, &quantity.0, "must be greater than or equal to 0")
-                }
-                Ok(_) => {}
-            }
-        }
-    }
-    for (name, request) in resources.requests.iter().flatten() {
-        let Some(limit) = resources.limits.as_ref().and_then(|l| l.get(name)) else {
-            continue;
-        };
-        if let (Ok(requested), Ok(limited)) =
-            (Quantity::parse(&request.0), Quantity::parse(&limit.0))
-            && requested > limited
-        {
-            errors.invalid(
-                &path.child("requests"),
-                &request.0,
-                format_args!("must be less than or equal to {name} limit of {}", limit.0),
-            );
-        }
-    }
-}
-
-fn security(errors: &mut Errors, path: &Path, context: &SecurityContext) {
-    for (field, id) in [
-        ("runAsUser", context.run_as_user),
-        ("runAsGroup", context.run_as_group),
-    ] {
-        if let Some(id) = id {
-            errors.within(&path.child(field), id, IDS);
-        }
-    }
-    if context.allow_privilege_escalation != Some(false) {
-        return;
-    }
-    let shown = serde_json::to_value(context).unwrap_or_default();
-    if context.privileged == Some(true) {
-        errors.invalid(
-            path,
-            &shown,
-            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-        );
-    }
-    let added = context
-        .capabilities
-        .iter()
-        .flat_map(|c| c.add.iter().flatten());
-    if added.into_iter().any(|name| name == "CAP_SYS_ADMIN") {
-        errors.invalid(
-            path,
-            &shown,
-            "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
-        );
     }
 }

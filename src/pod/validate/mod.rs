@@ -7,35 +7,31 @@ mod calls;
 mod containers;
 mod env;
 mod field;
+mod host;
 pub(in crate::pod) mod names;
+mod resources;
+mod security;
 mod volumes;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, PodSecurityContext, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::error::Error;
 use field::{Errors, Path};
 
 /// User and group ids.
 const IDS: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
 
-/// Checks a pod that has its defaults. Gives one error, in the form of the API server:
-/// `The Pod "p" is invalid: [spec.x: Required value, spec.y: ...]`.
-pub fn validate(pod: &Pod) -> Option<Error> {
+/// Checks a pod that has its defaults. Gives every rule that it breaks, each beginning with the field's path:
+/// `spec.containers: Required value`.
+pub fn validate(pod: &Pod) -> Vec<String> {
     let mut errors = Errors::default();
     metadata(&mut errors, &pod.metadata);
     if let Some(spec) = &pod.spec {
         pod_spec(&mut errors, spec);
     }
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let text = match errors.0.as_slice() {
-        [] => return None,
-        [only] => only.clone(),
-        many => format!("[{}]", many.join(", ")),
-    };
-    Some(Error::new(format!("The Pod {name:?} is invalid: {text}")))
+    errors.0
 }
 
 fn metadata(errors: &mut Errors, metadata: &ObjectMeta) {
@@ -81,17 +77,6 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
         spec.restart_policy.as_deref(),
         &["Always", "OnFailure", "Never"],
     );
-    errors.one_of(
-        &path.child("dnsPolicy"),
-        spec.dns_policy.as_deref(),
-        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
-    );
-    if spec.dns_policy.as_deref() == Some("None") && spec.dns_config.is_none() {
-        errors.required(
-            &path.child("dnsConfig"),
-            "must provide `dnsConfig` when `dnsPolicy` is None",
-        );
-    }
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         errors.invalid(
             &path.child("shareProcessNamespace"),
@@ -99,13 +84,18 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
             "ShareProcessNamespace and HostPID cannot both be enabled",
         );
     }
-    if let Some(hostname) = spec.hostname.as_deref().filter(|h| !h.is_empty()) {
-        errors.each(
-            &path.child("hostname"),
-            hostname,
-            names::dns_label(hostname),
-        );
+    let shared = [
+        ("hostIPC", spec.host_ipc),
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+    ];
+    if spec.host_users == Some(false) {
+        for (field, _) in shared.into_iter().filter(|(_, flag)| *flag == Some(true)) {
+            errors.forbidden(&path.child(field), "when `hostUsers` is false");
+        }
     }
+    host::validate(errors, &path, spec);
+    resources::pod(errors, &path.child("resources"), spec);
     if let Some(os) = &spec.os {
         errors.one_of(&path.child("os").child("name"), Some(&os.name), &["linux"]);
     }
@@ -121,29 +111,7 @@ fn pod_spec(errors: &mut Errors, spec: &PodSpec) {
         errors.within(&path, seconds, 1..=i64::from(i32::MAX));
     }
     if let Some(context) = &spec.security_context {
-        pod_security(errors, &path.child("securityContext"), context);
-    }
-}
-
-fn pod_security(errors: &mut Errors, path: &Path, context: &PodSecurityContext) {
-    let ids = [
-        ("runAsUser", context.run_as_user),
-        ("runAsGroup", context.run_as_group),
-        ("fsGroup", context.fs_group),
-    ];
-    for (field, id) in ids {
-        if let Some(id) = id {
-            errors.within(&path.child(field), id, IDS);
-        }
-    }
-    errors.one_of(
-        &path.child("fsGroupChangePolicy"),
-        context.fs_group_change_policy.as_deref(),
-        &["Always", "OnRootMismatch"],
-    );
-    let groups = context.supplemental_groups.iter().flatten();
-    for (index, group) in groups.enumerate() {
-        errors.within(&path.child("supplementalGroups").index(index), *group, IDS);
+        security::pod(errors, &path.child("securityContext"), context);
     }
 }
 

@@ -28,15 +28,16 @@ fn errors(metadata: &str, spec: &str, container: &str) -> Vec<String> {
         "spec": merge(base, spec),
     });
     let pod: Pod = serde_json::from_value(json).unwrap();
-    let Some(error) = validate(&pod) else {
-        return Vec::new();
-    };
-    let error = error.to_string();
-    let text = error.split_once(" is invalid: ").unwrap().1;
-    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-        Some(many) => many.split(", spec.").map(str::to_owned).collect(),
-        None => vec![text.to_owned()],
-    }
+    let errors = validate(&pod);
+    // All are in `spec`, or all in `metadata`: the first one shows in which.
+    let mut errors = errors.iter().enumerate();
+    let errors = errors
+        .by_ref()
+        .map(|(index, text)| match text.strip_prefix("spec.") {
+            Some(rest) if index > 0 => rest.to_owned(),
+            _ => text.clone(),
+        });
+    errors.collect()
 }
 
 fn check(table: &[(&str, &str)], of: impl Fn(&str) -> Vec<String>) {
@@ -46,7 +47,7 @@ fn check(table: &[(&str, &str)], of: impl Fn(&str) -> Vec<String>) {
 }
 
 #[test]
-fn all_errors_are_told_at_once_in_the_form_of_the_api_server() {
+fn all_errors_are_told_at_once_in_the_order_of_the_api_server() {
     let pod: Pod = serde_json::from_str(
         r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
             "initContainers": [{"name": "a", "image": "i", "livenessProbe": {}}, {"name": "a", "image": "i"}],
@@ -54,11 +55,13 @@ fn all_errors_are_told_at_once_in_the_form_of_the_api_server() {
     )
     .unwrap();
     assert_eq!(
-        validate(&pod).unwrap().to_string(),
-        "The Pod \"p\" is invalid: [spec.containers[0].volumeMounts[0].name: Not found: \"data\", \
-         spec.initContainers[0].name: Duplicate value: \"a\", \
-         spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always, \
-         spec.initContainers[1].name: Duplicate value: \"a\"]"
+        validate(&pod),
+        [
+            "spec.containers[0].volumeMounts[0].name: Not found: \"data\"",
+            "spec.initContainers[0].name: Duplicate value: \"a\"",
+            "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+            "spec.initContainers[1].name: Duplicate value: \"a\"",
+        ]
     );
 }
 
@@ -570,5 +573,143 @@ fn env_from_and_its_keys_follow_the_rules() {
             ),
         ],
         |container| errors("", "", container),
+    );
+}
+
+#[test]
+fn names_and_name_servers_follow_the_rules() {
+    let address = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+    check(
+        &[
+            (
+                r#""subdomain": "s", "hostAliases": [{"ip": "::1", "hostnames": ["a.b"]}], "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["a_b.c.", "."], "options": [{"name": "ndots"}]}"#,
+                "",
+            ),
+            (
+                r#""subdomain": "a.b""#,
+                "spec.subdomain: Invalid value: \"a.b\": must not contain dots",
+            ),
+            (
+                r#""hostAliases": [{"ip": "1.2", "hostnames": ["A"]}]"#,
+                &format!(
+                    "spec.hostAliases[0].ip: Invalid value: \"1.2\": {address}\nhostAliases[0].hostnames[0]: Invalid value: \"A\": {SUBDOMAIN}"
+                ),
+            ),
+            (
+                r#""dnsPolicy": "None", "dnsConfig": {}"#,
+                "spec.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
+            ),
+            (
+                r#""dnsConfig": {"nameservers": ["x"], "options": [{"value": "1"}]}"#,
+                &format!(
+                    "spec.dnsConfig.nameservers[0]: Invalid value: \"x\": {address}\ndnsConfig.options[0]: Required value: must not be empty"
+                ),
+            ),
+            (
+                r#""dnsConfig": {"nameservers": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}"#,
+                "spec.dnsConfig.nameservers: Invalid value: [\"1.1.1.1\",\"1.1.1.2\",\"1.1.1.3\",\"1.1.1.4\"]: must not have more than 3 nameservers",
+            ),
+            (
+                r#""hostnameOverride": "o", "setHostnameAsFQDN": true, "hostNetwork": true"#,
+                "spec.hostnameOverride: Forbidden: may not be set when `setHostnameAsFQDN` is true\nhostnameOverride: Forbidden: may not be set when `hostNetwork` is true",
+            ),
+        ],
+        |spec| errors("", spec, ""),
+    );
+}
+
+#[test]
+fn profiles_and_sysctls_follow_the_rules() {
+    let at = "spec.containers[0].securityContext";
+    check(
+        &[
+            (
+                r#""seccompProfile": {"type": "Localhost", "localhostProfile": "a/b.json"}"#,
+                "",
+            ),
+            (
+                r#""appArmorProfile": {"type": "Localhost", "localhostProfile": "x"}, "procMount": "Default""#,
+                "",
+            ),
+            (
+                r#""seccompProfile": {"type": "Localhost"}"#,
+                &format!(
+                    "{at}.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost"
+                ),
+            ),
+            (
+                r#""seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}"#,
+                &format!(
+                    "{at}.seccompProfile.localhostProfile: Invalid value: \"../x\": must not contain '..'"
+                ),
+            ),
+            (
+                r#""seccompProfile": {"type": "RuntimeDefault", "localhostProfile": "x"}"#,
+                &format!(
+                    "{at}.seccompProfile.localhostProfile: Invalid value: \"x\": can only be set when seccomp type is Localhost"
+                ),
+            ),
+            (
+                r#""appArmorProfile": {"type": "Other"}"#,
+                &format!(
+                    "{at}.appArmorProfile.type: Unsupported value: \"Other\": supported values: \"Localhost\", \"RuntimeDefault\", \"Unconfined\""
+                ),
+            ),
+            (
+                r#""procMount": "Unmasked""#,
+                &format!(
+                    "{at}.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`"
+                ),
+            ),
+        ],
+        |context| errors("", "", &format!(r#""securityContext": {{{context}}}"#)),
+    );
+    check(
+        &[
+            (
+                r#""sysctls": [{"name": "net.a", "value": "1"}, {"name": "net/a", "value": "1"}, {"name": "", "value": "1"}]"#,
+                "spec.securityContext.sysctls[1].name: Duplicate value: \"net/a\"\nsecurityContext.sysctls[2].name: Required value",
+            ),
+            (
+                r#""supplementalGroupsPolicy": "All""#,
+                "spec.securityContext.supplementalGroupsPolicy: Unsupported value: \"All\": supported values: \"Merge\", \"Strict\"",
+            ),
+        ],
+        |context| errors("", &format!(r#""securityContext": {{{context}}}"#), ""),
+    );
+}
+
+#[test]
+fn the_pods_own_resources_follow_the_rules() {
+    let container =
+        r#""resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "64Mi"}}"#;
+    check(
+        &[
+            (
+                r#""requests": {"memory": "64Mi"}, "limits": {"memory": "1Gi", "cpu": "1"}"#,
+                "",
+            ),
+            (
+                r#""requests": {"memory": "32Mi"}"#,
+                "spec.resources.requests[memory]: Invalid value: \"32Mi\": must be greater than or equal to aggregate container requests",
+            ),
+            (
+                r#""limits": {"memory": "32Mi"}"#,
+                "spec.resources.limits[memory]: Invalid value: \"32Mi\": must be greater than or equal to the limit of container c",
+            ),
+            (
+                r#""limits": {"ephemeral-storage": "1"}"#,
+                "spec.resources.limits[ephemeral-storage]: Unsupported value: \"ephemeral-storage\": supported values: \"cpu\", \"hugepages-\", \"memory\"",
+            ),
+            (
+                r#""limits": {"hugepages-2Mi": "2Mi"}"#,
+                "spec.resources: Forbidden: HugePages require cpu or memory",
+            ),
+            (
+                r#""requests": {"hugepages-2Mi": "2Mi", "memory": "64Mi"}"#,
+                "spec.resources.limits[hugepages-2Mi]: Required value: Limit must be set for non overcommitable resources",
+            ),
+        ],
+        |resources| errors("", &format!(r#""resources": {{{resources}}}"#), container),
     );
 }

@@ -10,7 +10,7 @@ pub mod payload;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -25,6 +25,7 @@ use rustix::mount::{
 use super::plan::{FsGroup, HostPathKind, Propagation, VolumeMountPlan, VolumePlan, VolumeSource};
 use super::tree;
 use crate::error::{Context, Error, Result};
+use crate::rootfs;
 use crate::sys::mount::{Change, mount_setattr};
 use crate::sys::path::{self, open_beneath};
 
@@ -101,6 +102,14 @@ impl Volumes {
                 true
             }
             VolumeSource::Image { .. } => false,
+            VolumeSource::Etc(files) => {
+                self.make_directory(name, 0o755)?;
+                let volume = self.open_volume(plan, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                for (name, text) in files {
+                    write_file(&volume, name, text).context(|| format!("write {name}"))?;
+                }
+                false
+            }
             VolumeSource::Missing(why) => return Err(Error::new(why.clone())),
         };
         match plan.fs_group {
@@ -194,8 +203,13 @@ impl Volumes {
     /// It is made here because a handle to the host's mounts is of no use in the container's mount namespace.
     ///
     /// # Errors
-    /// As [`Self::source`], and open_tree(2); when mounts cannot propagate as asked for.
-    pub fn mount(&self, plan: &VolumePlan, mount: &VolumeMountPlan) -> Result<OwnedFd> {
+    /// As [`Self::source`], and open_tree(2); `users` are those of a user namespace, whose the files then are; when mounts cannot propagate as asked for.
+    pub fn mount(
+        &self,
+        plan: &VolumePlan,
+        mount: &VolumeMountPlan,
+        users: Option<BorrowedFd<'_>>,
+    ) -> Result<OwnedFd> {
         let source = self.source(plan, mount.sub_path.as_deref())?;
         check_propagation(&source, mount.propagation)
             .context(|| format!("volume {:?}", plan.name))?;
@@ -203,7 +217,12 @@ impl Volumes {
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH
             | OpenTreeFlags::AT_RECURSIVE;
-        open_tree(&source, "", flags).context(|| format!("volume {:?}: open_tree", plan.name))
+        match users {
+            // Just the volume: what is mounted below it may not be such that it can be.
+            Some(users) => rootfs::mapped(&source, users),
+            None => open_tree(&source, "", flags).context(|| "open_tree"),
+        }
+        .context(|| format!("volume {:?}", plan.name))
     }
 
     /// A handle (`O_PATH`) to what a container mounts: the volume, or what `sub_path` names in it, which is made as a
@@ -365,6 +384,19 @@ fn make_claim(path: &Path) -> Result<()> {
         Err(Errno::EXIST) => Ok(()),
         Err(e) => Err(Error::sys(step(), e)),
     }
+}
+
+/// In place: containers that have it mounted go on seeing it.
+fn write_file(dir: &OwnedFd, name: &str, text: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+    let file = open_beneath(dir, name.as_ref(), flags)?;
+    // Whatever the umask is.
+    fchmod(&file, Mode::from_raw_mode(0o644))?;
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&file, rest)?..];
+    }
+    Ok(())
 }
 
 fn open_sub_path(volume: OwnedFd, sub_path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -41,12 +41,14 @@ impl Place {
                 rootfs: rootfs.collect(),
                 uid: "the-uid".into(),
                 claims: "/claims".into(),
+                ids: 0x7000_0000,
                 node: Node {
                     hostname: "machine".into(),
                     memory: 1 << 30,
                     cpus: 4,
                     disk: 1 << 40,
                     addresses: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+                    ..Node::default()
                 },
             },
         )
@@ -387,11 +389,11 @@ fn the_text_says_what_happens_in_which_order() {
     let text = render_text(&plan);
     for part in [
         "pod p\n  restart policy  Always\n  grace period    30 s\n  QoS class       Burstable\n",
-        "  pause holds     network, ipc, uts\n  of the host     none\n  per container   mount, cgroup, pid\n  cgroup          /runp/pod@p\n",
+        "  pause holds     network, ipc, uts\n  of the host     user\n  per container   mount, cgroup, pid\n  cgroup          /runp/pod@p\n",
         "\nvolumes\n  v        emptyDir on disk, mode 0777\n  dev-shm  emptyDir in memory, mode 1777, at most 64 MiB\n",
         "\norder\n  1.  volumes\n  2.  sandbox: pause with its namespaces\n  3.  init i, to its end with success\n  4.  apps c, together\n",
         "\ninit container i\n  runs        sh -c 'echo > /opt/x'\n",
-        "\n    /opt/data       <volumes>/v  rbind,rprivate,rw\n",
+        "\n    /opt/data         <volumes>/v  rbind,rprivate,rw\n",
         "  resources   cpu shares 1024, cpu quota 100000/100000 us, memory 32 MiB\n",
         "\nwarnings\n  no meaning on one machine, ignored: spec.nodeName\n  container \"i\" writes /opt/x, which is beside",
     ] {

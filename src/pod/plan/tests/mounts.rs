@@ -12,7 +12,7 @@ fn volumes_are_bound_outer_before_inner() {
     - {name: a, mountPath: /sys}",
     );
     let names: Vec<&str> = plan.volumes.iter().map(|v| v.name.as_str()).collect();
-    assert_eq!(names, ["a", "b", "dev-shm"]);
+    assert_eq!(names, ["a", "b", "dev-shm", "etc"]);
     assert!(matches!(
         plan.volumes[0].source,
         VolumeSource::EmptyDir {
@@ -51,6 +51,9 @@ fn volumes_are_bound_outer_before_inner() {
             "/x",
             "/sys",
             "/dev/shm",
+            "/etc/hostname",
+            "/etc/hosts",
+            "/etc/resolv.conf",
             "/x/y/z"
         ]
     );
@@ -73,18 +76,22 @@ fn volumes_are_bound_outer_before_inner() {
             ("/x", "a", None),
             ("/sys", "a", None),
             ("/dev/shm", "dev-shm", None),
+            ("/etc/hostname", "etc", Some("hostname".into())),
+            ("/etc/hosts", "etc", Some("hosts".into())),
+            ("/etc/resolv.conf", "etc", Some("resolv.conf".into())),
             ("/x/y/z", "b", Some("d/e".into())),
         ]
     );
-    let options = mounts[8].options().as_ref().unwrap();
+    let options = mounts[11].options().as_ref().unwrap();
     assert_eq!(options, &["rbind", "rprivate", "ro"]);
 }
 
 #[test]
 fn dev_shm_is_the_pods_the_hosts_or_a_volume() {
     let host = planned("  hostIPC: true", "");
-    assert!(host.volumes.is_empty());
-    assert!(host.containers[0].volume_mounts.is_empty());
+    let names: Vec<&str> = host.volumes.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(names, ["etc"]);
+    assert_eq!(host.containers[0].volume_mounts.len(), 3);
     assert_eq!(config(&host, "/mounts/6/source"), json(r#""/dev/shm""#));
 
     let clash = planned(
@@ -92,11 +99,11 @@ fn dev_shm_is_the_pods_the_hosts_or_a_volume() {
         "    volumeMounts: [{name: dev-shm, mountPath: /dev/shm}]",
     );
     let names: Vec<&str> = clash.volumes.iter().map(|v| v.name.as_str()).collect();
-    assert_eq!(names, ["dev-shm", "dev--shm"]);
+    assert_eq!(names, ["dev-shm", "-dev-shm", "etc"]);
     let mounts: Vec<_> = clash.containers[0]
         .volume_mounts
         .iter()
         .map(|m| m.volume)
         .collect();
-    assert_eq!(mounts, [0]);
+    assert_eq!(mounts, [0, 2, 2, 2]);
 }

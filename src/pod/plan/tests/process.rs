@@ -152,3 +152,164 @@ fn escalation_and_root_follow_the_security_context() {
     assert_eq!(config(&plan, "/process/noNewPrivileges"), json("true"));
     assert_eq!(config(&plan, "/root/readonly"), json("true"));
 }
+
+fn with_users(spec: &str, container: &str) -> serde_json::Value {
+    let place = Place::new(&pod(spec, container));
+    let etc = place.path().join("images/busybox/etc");
+    fs::create_dir(&etc).unwrap();
+    fs::write(
+        etc.join("passwd"),
+        "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:\n",
+    )
+    .unwrap();
+    fs::write(
+        etc.join("group"),
+        "root:x:0:root\nadm:x:4:root,web\nweb:x:34:web\n",
+    )
+    .unwrap();
+    config(&place.plan(), "/process/user")
+}
+
+#[test]
+fn groups_come_from_the_image_unless_told_otherwise() {
+    for (spec, container, expected) in [
+        ("", "", r#"{"uid": 0, "gid": 0, "additionalGids": [4]}"#),
+        (
+            "  securityContext: {runAsUser: 33}",
+            "",
+            r#"{"uid": 33, "gid": 34, "additionalGids": [4]}"#,
+        ),
+        (
+            "  securityContext: {runAsUser: 33, runAsGroup: 7}",
+            "",
+            r#"{"uid": 33, "gid": 7, "additionalGids": [4]}"#,
+        ),
+        (
+            "  securityContext: {runAsUser: 1000, supplementalGroups: [9]}",
+            "",
+            r#"{"uid": 1000, "gid": 0, "additionalGids": [9]}"#,
+        ),
+        (
+            "  securityContext: {supplementalGroupsPolicy: Strict, supplementalGroups: [9]}",
+            "    securityContext: {runAsUser: 33}",
+            r#"{"uid": 33, "gid": 34, "additionalGids": [9]}"#,
+        ),
+    ] {
+        assert_eq!(
+            with_users(spec, container),
+            json(expected),
+            "{spec} {container}"
+        );
+    }
+}
+
+#[test]
+fn a_profile_is_the_containers_or_the_pods_and_none_for_the_privileged() {
+    let action = |spec: &str, container: &str| {
+        config(&planned(spec, container), "/linux/seccomp/defaultAction")
+    };
+    let default = "seccompProfile: {type: RuntimeDefault}";
+    let none = "seccompProfile: {type: Unconfined}";
+    let of_pod = |profile: &str| format!("  securityContext: {{{profile}}}");
+    let own = |profile: &str| format!("    securityContext: {{{profile}}}");
+    assert_eq!(action("", ""), json("null"));
+    assert_eq!(action(&of_pod(default), ""), json(r#""SCMP_ACT_ERRNO""#));
+    assert_eq!(action(&of_pod(default), &own(none)), json("null"));
+    assert_eq!(
+        action(&of_pod(none), &own(default)),
+        json(r#""SCMP_ACT_ERRNO""#)
+    );
+    assert_eq!(
+        action(&of_pod(default), &own("privileged: true")),
+        json("null")
+    );
+}
+
+#[test]
+fn what_the_machine_does_not_have_is_told() {
+    let local = "    securityContext: {appArmorProfile: {type: Localhost, localhostProfile: x}}";
+    let error = Place::new(&pod("", local))
+        .try_plan(&[])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("spec.containers[0].securityContext.appArmorProfile: Localhost: AppArmor is not enabled on the host"), "{error}");
+    let default = planned(
+        "",
+        "    securityContext: {appArmorProfile: {type: RuntimeDefault}}",
+    );
+    assert_eq!(config(&default, "/process/apparmorProfile"), json("null"));
+    let selinux = planned("", "    securityContext: {seLinuxOptions: {level: s0}}");
+    assert_eq!(
+        selinux.warnings,
+        [
+            "SELinux is off on this machine, no effect: spec.containers[0].securityContext.seLinuxOptions"
+        ]
+    );
+}
+
+#[test]
+fn sysctls_are_those_of_the_pods_namespaces() {
+    let sysctls = |list: &str, more: &str| {
+        let spec = format!("  securityContext: {{sysctls: [{list}]}}\n{more}");
+        Place::new(&pod(&spec, ""))
+            .try_plan(&[])
+            .map(|plan| plan.sandbox.sysctls)
+    };
+    let good = "{name: net.core.somaxconn, value: '7'}, {name: kernel/shmmni, value: '8'}";
+    assert_eq!(
+        sysctls(good, "").unwrap(),
+        [
+            ("net/core/somaxconn".to_owned(), "7".to_owned()),
+            ("kernel/shmmni".into(), "8".into())
+        ]
+    );
+    for (list, more, why) in [
+        (
+            good,
+            "  hostNetwork: true",
+            "sysctls[0].name: Invalid value: \"net.core.somaxconn\": not allowed with host net enabled",
+        ),
+        (
+            good,
+            "  hostIPC: true",
+            "sysctls[1].name: Invalid value: \"kernel/shmmni\": not allowed with host ipc enabled",
+        ),
+        (
+            "{name: kernel.core_pattern, value: '|/x'}",
+            "",
+            "belongs to the machine",
+        ),
+        ("{name: ../../x, value: '1'}", "", "is no name of a sysctl"),
+    ] {
+        let error = sysctls(list, more).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn a_pod_with_users_of_its_own_holds_a_user_namespace_and_has_no_ids_above_it() {
+    let plan = planned(
+        "  hostUsers: false",
+        "    securityContext: {procMount: Unmasked}",
+    );
+    assert_eq!(plan.sandbox.users, Some(0x7000_0000));
+    let namespaces = config(&plan, "/linux/namespaces");
+    let user = json(r#"{"type": "user", "path": "/proc/<pause>/ns/user"}"#);
+    assert!(
+        namespaces.as_array().unwrap().contains(&user),
+        "{namespaces}"
+    );
+    assert_eq!(config(&plan, "/linux/maskedPaths"), json("null"));
+    assert_eq!(planned("  hostUsers: true", "").sandbox.users, None);
+    for (context, fits) in [
+        ("runAsUser: 65535", true),
+        ("runAsUser: 65536", false),
+        ("runAsGroup: 70000", false),
+    ] {
+        let plan = planned(
+            "  hostUsers: false",
+            &format!("    securityContext: {{{context}}}"),
+        );
+        assert_eq!(plan.containers[0].config_error.is_none(), fits, "{context}");
+    }
+}
