@@ -500,3 +500,76 @@ fn top_and_cp_and_port_forward_reach_into_a_pod() {
     pod.delete_force().ok();
     case.assert_nothing_left();
 }
+
+#[test]
+fn debug_shows_what_a_failed_init_container_left_behind() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut init = sh(
+        "init",
+        "echo clue > /opt/clue; echo shared > /v/file; exit 3",
+    );
+    init["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    init["env"] = json!([{"name": "WHERE", "value": "here"}]);
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "initContainers": [init],
+            "containers": [sh("app", "true")],
+        }),
+    );
+    pod.run_detached();
+    pod.until("it waits", |pod| {
+        container_status(pod, "init")["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    });
+    let debug = |container: &str, script: &str| {
+        case.pod([
+            "debug", &pod.name, "-c", container, "--", "sh", "-c", script,
+        ])
+    };
+    let seen = debug("init", "cat /opt/clue /v/file; echo $WHERE; exit 7")
+        .code(7)
+        .stdout;
+    assert_eq!(seen, "clue\nshared\nhere\n");
+    let again = debug("init", "cat /opt/clue").ok().stdout;
+    assert_eq!(again, "clue\n");
+    assert!(debug("app", "true").fails().contains("has never run"));
+    pod.stop(&[]).ok();
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn a_pod_without_probes_wakes_nobody_up() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut side = sh("side", "exec sleep 1000");
+    side["restartPolicy"] = json!("Always");
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "initContainers": [side],
+            "containers": [sh("app", "exec sleep 1000")],
+        }),
+    );
+    pod.run_detached();
+    pod.until_running("app");
+    let supervisor = pod.supervisor();
+    let woken = || crate::support::process::status(supervisor, "voluntary_ctxt_switches");
+    // It makes the next root and the like after its answer.
+    let quiet = eventually("it rests", || {
+        let before = woken();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        (woken() == before).then_some(before)
+    });
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(woken(), quiet, "it woke up for nothing");
+    pod.delete_force().ok();
+}

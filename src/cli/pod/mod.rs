@@ -2,6 +2,7 @@
 
 mod attach;
 mod cp;
+mod debug;
 mod exec;
 mod logs;
 mod manage;
@@ -54,6 +55,8 @@ enum Verb {
     Attach(attach::Attach),
     /// Run another program in a container of a pod
     Exec(exec::Exec),
+    /// Run a shell in the place of a container that has ended
+    Debug(debug::Debug),
     /// Show what has happened to a pod
     Events(watch::Events),
     /// Wait until a pod is in some state
@@ -107,6 +110,7 @@ impl Pod {
             Verb::Logs(logs) => logs.run(&places),
             Verb::Attach(attach) => attach.run(&places),
             Verb::Exec(exec) => exec.run(&places),
+            Verb::Debug(debug) => debug.run(&places),
             Verb::Events(events) => events.run(&places),
             Verb::Wait(wait) => wait.run(&places),
             Verb::Why(why) => why.run(&places),
