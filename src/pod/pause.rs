@@ -76,7 +76,7 @@ pub fn start(
     name: &str,
     holds: Holds<'_>,
     cgroup: &Cgroup,
-    keeps: [BorrowedFd<'_>; 2],
+    keeps: &[BorrowedFd<'_>],
     meanwhile: impl FnOnce(),
 ) -> Result<Child> {
     let program = program_in_memory().context(|| "put the pause program into memory")?;
@@ -161,13 +161,13 @@ fn report(socket: &OwnedFd, error: &Error) -> Infallible {
 fn prepare(
     holds: Holds<'_>,
     cgroup: &Cgroup,
-    keeps: [BorrowedFd<'_>; 2],
+    keeps: &[BorrowedFd<'_>],
     socket: &OwnedFd,
     program: &OwnedFd,
 ) -> Result<()> {
     cgroup.join()?;
-    let [first, second] = keeps.map(|fd| fd.as_raw_fd());
-    let mut keep = [socket.as_raw_fd(), program.as_raw_fd(), first, second];
+    let mut keep = vec![socket.as_raw_fd(), program.as_raw_fd()];
+    keep.extend(keeps.iter().map(AsRawFd::as_raw_fd));
     keep.sort_unstable();
     close_all_but(&keep).context(|| "close_range")?;
     // Ctrl-C at the terminal of `pod run` is for the supervisor.

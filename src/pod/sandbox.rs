@@ -51,7 +51,7 @@ fn start_pause(
         users: plan.users,
         sysctls: &plan.sysctls,
     };
-    pause::start(pod, holds, &cgroup, kept.ends(), meanwhile)
+    pause::start(pod, holds, &cgroup, &kept.ends(), meanwhile)
 }
 
 /// `_` is in no container's name, so that this is never a container's cgroup.

@@ -5,7 +5,7 @@ use prost::Message;
 use super::arguments::Arguments;
 use super::process::Ended;
 use super::proto::task::DeleteResponse;
-use super::{bundle, rootfs, start};
+use super::{bundle, rootfs, sandbox, start};
 use crate::container;
 use crate::error::{Context, Result};
 use crate::state::{ContainerId, Store};
@@ -25,6 +25,7 @@ pub(super) fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
     let init = record.ok().and_then(|record| record.init);
     container::delete(&store, &id, true)?;
     rootfs::unmount_at(&bundle.join("rootfs"));
+    sandbox::remove(&bundle)?;
     if let Some(socket) = bundle::socket(&bundle)
         && !start::is_served(&socket).unwrap_or(true)
     {

@@ -11,9 +11,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::ioctl_fionread;
 
+use super::logger;
 use super::terminal::Terminal;
 use crate::container::Stdio;
 use crate::error::{Context, Error, Result};
+
+/// Begins the URI of a program that takes the output.
+const BINARY: &str = "binary://";
+
+/// Whose they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner<'a> {
+    /// containerd's.
+    pub(super) namespace: &'a str,
+    /// Of the container, or of the exec.
+    pub(super) id: &'a str,
+    /// Root of the container's user namespace: user and group on the host.
+    pub(super) root: (u32, u32),
+}
 
 /// What was asked for: paths, empty for nothing.
 #[derive(Debug, Clone, Default)]
@@ -69,43 +84,48 @@ impl Io {
         }
     }
 
-    /// Opens everything. `owner` is who the process will be on the host, as far as the caller knows.
+    /// Opens everything.
     ///
     /// # Errors
-    /// A fifo that is not there, or something that is none.
-    pub(super) fn open(&mut self, owner: (u32, u32)) -> Result<Stdio> {
+    /// A fifo that is not there, something that is none, a logger that does not start.
+    pub(super) fn open(&mut self, owner: Owner<'_>) -> Result<Stdio> {
         let asked = &self.asked;
         if asked.terminal {
-            self.open = Open::Ends {
-                input: open_input(&asked.stdin)?,
-                output: match open_output(&asked.stdout, owner)? {
+            let output = match asked.stdout.starts_with(BINARY) {
+                true => {
+                    let [writer, _] = logger::start(&asked.stdout, owner.namespace, owner.id)?;
+                    Some(not_read_here(not_blocking(writer)?))
+                }
+                false => match open_output(&asked.stdout, owner.root)? {
                     (_, Some(output)) => Some(output),
-                    (file, None) => file.map(|writer| Output {
-                        reader: None,
-                        writer,
-                    }),
+                    (file, None) => file.map(not_read_here),
                 },
             };
+            let input = open_input(&asked.stdin)?;
+            self.open = Open::Ends { input, output };
             return Ok(Stdio::Terminal);
         }
-        let input = open_input(&asked.stdin)?;
-        let (stdin, input) = match input {
+        let (stdin, input) = match open_input(&asked.stdin)? {
             Some(Input { reader, writer }) => {
-                give(&reader, owner)?;
+                give(&reader, owner.root)?;
                 (blocking(reader)?, Some(writer))
             }
             None => (null()?, None),
         };
-        let (stdout, first) = open_output(&asked.stdout, owner)?;
-        let (stderr, second) = open_output(&asked.stderr, owner)?;
-        let files = [
-            stdin,
-            stdout.map_or_else(null, Ok)?,
-            stderr.map_or_else(null, Ok)?,
-        ];
-        let outputs = [first, second].into_iter().flatten().collect();
+        let mut outputs = Vec::new();
+        let [stdout, stderr] = match asked.stdout.starts_with(BINARY) {
+            true => logger::start(&asked.stdout, owner.namespace, owner.id)?,
+            false => {
+                let mut opened = |path: &str| {
+                    let (file, output) = open_output(path, owner.root)?;
+                    outputs.extend(output);
+                    file.map_or_else(null, Ok)
+                };
+                [opened(&asked.stdout)?, opened(&asked.stderr)?]
+            }
+        };
         self.open = Open::Fifos { input, outputs };
-        Ok(Stdio::Files(files))
+        Ok(Stdio::Files([stdin, stdout, stderr]))
     }
 
     /// The process has made its terminal.
@@ -201,6 +221,14 @@ impl Io {
     }
 }
 
+/// Of the other end of this one somebody else takes care.
+fn not_read_here(writer: OwnedFd) -> Output {
+    Output {
+        reader: None,
+        writer,
+    }
+}
+
 /// A fifo's writing end is in error while there is no reader.
 fn has_reader(writer: &OwnedFd) -> bool {
     let mut files = [PollFd::new(writer, PollFlags::empty())];
@@ -241,7 +269,7 @@ fn open_output(path: &str, owner: (u32, u32)) -> Result<(Option<OwnedFd>, Option
     }
     if path.contains("://") {
         return Err(Error::new(format!("write output to {path:?}"))
-            .hint("a fifo's path and file://PATH are known"));
+            .hint("a fifo's path, file:///PATH and binary:///PATH are known"));
     }
     if !is_fifo(path)? {
         return open(path, OFlags::WRONLY | OFlags::APPEND).map(|file| (Some(file), None));
@@ -286,6 +314,12 @@ fn give(fifo: &OwnedFd, (uid, gid): (u32, u32)) -> Result<()> {
     rustix::fs::fchown(fifo, Some(uid), Some(gid)).context(|| "give a fifo to the container's root")
 }
 
+fn not_blocking(file: OwnedFd) -> Result<OwnedFd> {
+    let flags = rustix::fs::fcntl_getfl(&file).context(|| "fcntl")?;
+    rustix::fs::fcntl_setfl(file.as_fd(), flags | OFlags::NONBLOCK).context(|| "fcntl")?;
+    Ok(file)
+}
+
 /// Programs do not expect that their standard files do not block.
 fn blocking(file: OwnedFd) -> Result<OwnedFd> {
     let flags = rustix::fs::fcntl_getfl(&file).context(|| "fcntl")?;
@@ -309,7 +343,14 @@ mod tests {
 
     fn opened(asked: Asked) -> (Io, [OwnedFd; 3]) {
         let mut io = Io::new(asked);
-        let Stdio::Files(files) = io.open((0, 0)).unwrap() else {
+        let Stdio::Files(files) = io
+            .open(Owner {
+                namespace: "n",
+                id: "c",
+                root: (0, 0),
+            })
+            .unwrap()
+        else {
             panic!("a terminal");
         };
         (io, files)
@@ -360,7 +401,7 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_refused() {
-        for path in ["binary:///x", "npipe://x", "file://relative"] {
+        for path in ["npipe://x", "file://relative"] {
             assert!(open_output(path, (0, 0)).is_err(), "{path}");
         }
     }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | containerd executes `start`: the pod's shim is found or made, and told where it listens | `start` |
 //! | the shim: one thread and one loop over sockets, signals and terminals | `server` |
-//! | frames arrive, calls are carried out | `ttrpc`, `connection`, `task` |
+//! | frames arrive, calls are carried out | `ttrpc`, `connection`, `pod`, `task`, `sandbox` |
 //! | processes get their fifos; terminals are copied | `io`, `terminal` |
 //! | what happens is told to containerd, in order | `publisher` |
 //! | containerd executes `delete` when the shim is gone | `delete` |
@@ -13,17 +13,22 @@
 //! sealed like `runp` itself (see [`crate::container::self_exe`]).
 
 mod arguments;
+mod bootstrap;
 mod bundle;
 mod connection;
 mod delete;
+mod ends;
 mod info;
 mod io;
 mod journal;
+mod logger;
 mod options;
+mod pod;
 mod process;
 mod proto;
 mod publisher;
 mod rootfs;
+mod sandbox;
 mod server;
 mod start;
 mod stats;

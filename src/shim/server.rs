@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -11,15 +11,18 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use super::connection::{Closed, Connection};
+use super::pod::{Answer, Pod};
 use super::process::Caller;
 use super::publisher::Publisher;
 use super::start::Settings;
-use super::task::{Answer, Tasks, unimplemented};
 use super::ttrpc::{self, Code, Frame, Request, Status};
 use crate::error::{Context, Result};
 
 /// After the last call events may still be on their way to containerd: for so long they are waited for.
-const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(2);
+/// So long a shim with nothing in it waits for somebody to ask: who has made it may have been killed, or containerd may be
+/// starting again, and then nobody ever tells it to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until containerd has no use for it any more.
 ///
@@ -34,13 +37,19 @@ pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
         listener,
         connections: BTreeMap::new(),
         next: 0,
-        tasks: Tasks::new(
+        pod: Pod::new(
             &settings.namespace,
+            settings.options,
             Publisher::new(&settings.containerd, &settings.namespace),
         ),
     };
-    while !server.tasks.is_over() {
-        server.step(None)?;
+    while !server.pod.is_over {
+        let deserted = server.is_deserted().then(|| Instant::now() + PATIENCE);
+        server.step(deserted)?;
+        if server.is_deserted() && deserted.is_some_and(|end| Instant::now() >= end) {
+            log::warn!("nobody asks for anything");
+            break;
+        }
     }
     let deadline = Instant::now() + FAREWELL;
     while !server.is_quiet() && Instant::now() < deadline {
@@ -66,7 +75,7 @@ struct Server {
     listener: OwnedFd,
     connections: BTreeMap<u32, Connection>,
     next: u32,
-    tasks: Tasks,
+    pod: Pod,
 }
 
 impl Server {
@@ -75,15 +84,15 @@ impl Server {
         self.wait(until)?;
         self.take_signals();
         self.accept();
-        self.tasks.serve();
+        self.pod.serve();
         let numbers: Vec<u32> = self.connections.keys().copied().collect();
         for number in numbers {
             if self.serve(number).is_err() {
                 self.connections.remove(&number);
-                self.tasks.forget(number);
+                self.pod.forget(number);
             }
         }
-        for (caller, answer) in self.tasks.take_answers() {
+        for (caller, answer) in self.pod.take_answers() {
             self.answer(caller, answer);
         }
         Ok(())
@@ -95,12 +104,12 @@ impl Server {
             (self.listener.as_fd(), PollFlags::IN),
         ];
         files.extend(self.connections.values().map(Connection::poll_for));
-        self.tasks.poll_for(&mut files);
+        self.pod.poll_for(&mut files);
         let mut files: Vec<PollFd<'_>> = files
             .into_iter()
             .map(|(file, flags)| PollFd::from_borrowed_fd(file, flags))
             .collect();
-        let deadline = [until, self.tasks.events.deadline()]
+        let deadline = [until, self.pod.events.deadline()]
             .into_iter()
             .flatten()
             .min();
@@ -118,7 +127,7 @@ impl Server {
             happened = true;
         }
         if happened {
-            self.tasks.reap();
+            self.pod.reap();
         }
     }
 
@@ -162,18 +171,9 @@ impl Server {
     }
 
     fn call(&mut self, request: &Request, caller: Caller) -> Option<Answer> {
-        let Request {
-            service,
-            method,
-            payload,
-        } = request;
+        let (service, method) = (&request.service, &request.method);
         log::debug!("{service}/{method}");
-        let answer = match service.as_str() {
-            "containerd.task.v2.Task" | "containerd.task.v3.Task" => {
-                self.tasks.call(method, payload, caller)
-            }
-            other => Some(Err(unimplemented(other, method))),
-        };
+        let answer = self.pod.call(request, caller);
         if let Some(Err(Status { message, .. })) = &answer {
             log::debug!("{service}/{method}: {message}");
         }
@@ -188,11 +188,16 @@ impl Server {
         let frame = ttrpc::response(caller.stream, answer);
         if connection.send(&frame).is_err() {
             self.connections.remove(&number);
-            self.tasks.forget(number);
+            self.pod.forget(number);
         }
     }
 
+    /// Without anything in it, and without anybody who could ask.
+    fn is_deserted(&self) -> bool {
+        self.connections.is_empty() && self.pod.containers.is_empty() && self.pod.sandbox.is_none()
+    }
+
     fn is_quiet(&self) -> bool {
-        self.tasks.events.is_done() && self.connections.values().all(Connection::is_quiet)
+        self.pod.events.is_done() && self.connections.values().all(Connection::is_quiet)
     }
 }

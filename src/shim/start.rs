@@ -6,21 +6,22 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use prost::Message;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
-use serde::Serialize;
 
 use super::arguments::Arguments;
+use super::bootstrap::Greeting;
 use super::options::{Options, ROOT};
-use super::proto::Any;
 use super::{bundle, journal, print, server};
 use crate::container::socket_address;
 use crate::error::{Context, Error, Result};
+use crate::state::Identity;
 use crate::sys::process;
 
 /// In bytes: what containerd may send on standard input.
 const MAX_INPUT: u64 = 10 << 20;
+/// How many may connect at the same time before they have to wait.
+const BACKLOG: i32 = 128;
 
 /// Makes sure that there is a shim, and prints its address.
 ///
@@ -32,32 +33,36 @@ pub(super) fn start(arguments: &Arguments) -> Result<()> {
         None => std::env::current_dir(),
     };
     let bundle = bundle.context(|| "find the bundle")?;
-    let options = read_options()?;
+    let input = read_input()?;
+    let mut greeting = Greeting::new(&input, arguments, |name| std::env::var(name).ok());
     let group = bundle::group(&bundle, &arguments.id)?;
     let path = socket_path(arguments, &group);
     let address = format!("unix://{}", path.display());
     // Two tasks of one pod may come at once.
     let _lock = lock_directory()?;
+    // First, so that `delete` finds whatever is left if this process is killed.
+    bundle::note_address(&bundle, &address)?;
     if !is_served(&path)? {
         let listener = listen_at(&path)?;
         let parent = rustix::process::getppid();
         let settings = Settings {
             bundle: bundle.clone(),
             namespace: arguments.namespace.clone(),
-            containerd: events_address(&arguments.address),
+            containerd: greeting.events.clone(),
             socket: path.clone(),
             debug: arguments.debug,
+            options: std::mem::take(&mut greeting.options),
         };
+        let shim_cgroup = settings.options.shim_cgroup.clone();
         let child = process::fork(|| become_server(listener, settings)).context(|| "fork")?;
-        let settled = join_cgroup(&options, child.pid).and_then(|()| {
+        let settled = join_cgroup(&shim_cgroup, child.pid).and_then(|()| {
             adjust_oom_score(child.pid, parent.map(|pid| pid.as_raw_nonzero().get()))
         });
         if let Err(e) = settled {
             return Err(crate::container::end(&child.pidfd, e));
         }
     }
-    bundle::note_address(&bundle, &address)?;
-    print(answer(&address)?.as_bytes())
+    print(greeting.answer(&address)?.as_bytes())
 }
 
 /// What the server is told.
@@ -70,21 +75,18 @@ pub(super) struct Settings {
     /// Its own.
     pub(super) socket: PathBuf,
     pub(super) debug: bool,
+    /// As far as containerd has told them already.
+    pub(super) options: Options,
 }
 
-/// containerd sends options as an `Any`, since 2.3 in a larger message, 1.x nothing.
-fn read_options() -> Result<Options> {
+fn read_input() -> Result<Vec<u8>> {
     let mut input = Vec::new();
     std::io::stdin()
         .lock()
         .take(MAX_INPUT)
         .read_to_end(&mut input)
         .context(|| "read standard input")?;
-    let Ok(any) = Any::decode(&*input) else {
-        return Ok(Options::default());
-    };
-    // Those of the task itself come with Create, and are refused there if need be.
-    Ok(Options::read(Some(&any)).unwrap_or_default())
+    Ok(input)
 }
 
 /// The path of a pod's socket: the same for all of its tasks, another one for another containerd or namespace.
@@ -124,14 +126,22 @@ fn socket() -> Result<OwnedFd> {
 
 /// Whether a shim lives behind a socket.
 ///
+/// That somebody listens says little: the first process of a container that was just being made has the socket open, too, and
+/// ends only a moment after a shim that was killed. So it is asked who has called listen(2).
+///
 /// # Errors
 /// When there can be no socket.
 pub(super) fn is_served(path: &Path) -> Result<bool> {
     let socket = socket()?;
     let (_dir, address) = socket_address(path)?;
     match connect(&socket, &address) {
+        Ok(()) => {
+            let peer = rustix::net::sockopt::socket_peercred(&socket).context(|| "SO_PEERCRED")?;
+            let shim = Identity::of(peer.pid.as_raw_nonzero().get());
+            Ok(shim.is_ok_and(|shim| shim.is_alive()))
+        }
         // So many ask that there is no place in the queue.
-        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(rustix::io::Errno::AGAIN) => Ok(true),
         Err(_) => Ok(false),
     }
 }
@@ -144,16 +154,8 @@ fn listen_at(path: &Path) -> Result<OwnedFd> {
     let (_dir, address) = socket_address(path)?;
     bind(&listener, &address).context(step)?;
     rustix::fs::chmod(path, Mode::from_raw_mode(0o600)).context(step)?;
-    listen(&listener, 128).context(step)?;
+    listen(&listener, BACKLOG).context(step)?;
     Ok(listener)
-}
-
-/// containerd says where; and if not, it is beside its own socket.
-fn events_address(containerd: &str) -> PathBuf {
-    match std::env::var_os("TTRPC_ADDRESS") {
-        Some(address) if !address.is_empty() => address.into(),
-        _ => format!("{containerd}.ttrpc").into(),
-    }
 }
 
 /// In the copy of this process that stays.
@@ -172,6 +174,8 @@ fn become_server(listener: OwnedFd, settings: Settings) -> Infallible {
 fn detach(listener: &OwnedFd) -> Result<()> {
     let step = || "leave containerd's session";
     rustix::process::setsid().context(step)?;
+    // Once more: whoever connects sees who has done it last. Before the lock is let go of.
+    listen(listener, BACKLOG).context(step)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context(|| "open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).context(step)?;
@@ -185,23 +189,26 @@ fn detach(listener: &OwnedFd) -> Result<()> {
 }
 
 /// The runtime's option `ShimCgroup`.
-fn join_cgroup(options: &Options, pid: i32) -> Result<()> {
-    if options.shim_cgroup.is_empty() {
+fn join_cgroup(path: &str, pid: i32) -> Result<()> {
+    if path.is_empty() {
         return Ok(());
     }
-    let path = Path::new(&options.shim_cgroup);
-    crate::cgroup::Layout::detect()?
-        .create(&crate::cgroup::Plan::around(
-            path,
-            crate::cgroup::Limits::default(),
-        ))
-        .and_then(|cgroup| {
-            cgroup.adopt(
-                &crate::cgroup::Plan::around(path, crate::cgroup::Limits::default()),
-                pid,
-            )
-        })
-        .context(|| format!("move the shim to cgroup {}", path.display()))
+    let step = || format!("move the shim to cgroup {path}");
+    let root = Path::new("/sys/fs/cgroup");
+    let is_v2 = root.join("cgroup.procs").exists();
+    let hierarchies = match is_v2 {
+        true => vec![root.to_owned()],
+        false => {
+            let entries = std::fs::read_dir(root).context(step)?.flatten();
+            entries.map(|entry| entry.path()).collect()
+        }
+    };
+    for hierarchy in hierarchies {
+        let dir = hierarchy.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(&dir).context(step)?;
+        std::fs::write(dir.join("cgroup.procs"), pid.to_string()).context(step)?;
+    }
+    Ok(())
 }
 
 /// One more than containerd's: rather the shim of one pod than what holds all of them.
@@ -220,26 +227,6 @@ fn adjust_oom_score(pid: i32, containerd: Option<i32>) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => Err(Error::sys(path, e)),
         _ => Ok(()),
     }
-}
-
-/// containerd 1.6 wants the bare address. Later ones say up to which version they understand.
-fn answer(address: &str) -> Result<String> {
-    #[derive(Serialize)]
-    struct Bootstrap<'a> {
-        version: u32,
-        address: &'a str,
-        protocol: &'static str,
-    }
-    let max = std::env::var("MAX_SHIM_VERSION").ok();
-    let Some(max) = max.and_then(|max| max.parse::<u32>().ok()) else {
-        return Ok(address.to_owned());
-    };
-    let bootstrap = Bootstrap {
-        version: max.min(3),
-        address,
-        protocol: "ttrpc",
-    };
-    serde_json::to_string(&bootstrap).map_err(|e| Error::new(format!("write as JSON: {e}")))
 }
 
 #[cfg(test)]

@@ -32,9 +32,10 @@ mod unsupported;
 pub mod validate;
 
 pub use features::features;
+pub(crate) use field::Field;
 pub use hooks::{plan_recorded_hooks, recorded_hooks};
 pub use mounts::over_proc;
 pub use namespaces::KINDS as NAMESPACES;
 pub use process::plan_process;
-pub(crate) use sysctl::sysctl_of;
+pub(crate) use sysctl::{plan_sysctl, sysctl_of};
 pub use validate::{VERSION, plan};

@@ -3,16 +3,18 @@
 //! Each test is alone in pid and mount namespaces, and has a `/run/containerd` of its own, where the shim keeps its sockets
 //! and containers.
 
+mod kubelet;
 mod protocol;
 mod robust;
 mod tasks;
+mod wire;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::callers::{Daemon, busybox, remove_parent_cgroups};
-use crate::support::{Case, Done, eventually, process};
+use crate::support::{Case, Done, eventually, eventually_or, process};
 
 const RUNTIME: &str = "io.containerd.runp.v2";
 /// Where the shim keeps sockets and containers.
@@ -59,10 +61,14 @@ impl<'a> Containerd<'a> {
     }
 
     fn start(&mut self) {
+        self.start_as(Command::new("containerd"));
+    }
+
+    /// By another command, to which the arguments are added.
+    fn start_as(&mut self, mut command: Command) {
         let dir = self.case.dir().join("containerd");
         let path = std::env::var("PATH").unwrap();
         let ours = binary().parent().unwrap().display();
-        let mut command = Command::new("containerd");
         command
             .arg("--config")
             .arg(dir.join("config.toml"))
@@ -147,7 +153,7 @@ impl<'a> Containerd<'a> {
     /// The end of a test: the shims have gone, and have left nothing.
     #[track_caller]
     fn leaves_nothing(mut self) {
-        eventually("all shims end", || shims().is_empty().then_some(()));
+        eventually_or(|| shims().is_empty().then_some(()), report);
         assert_eq!(left_in_root(), Vec::<String>::new());
         self.daemon.take();
         remove_parent_cgroups(self.case);
@@ -195,6 +201,16 @@ impl Drop for Events {
         self.listener.kill().unwrap();
         self.listener.wait().unwrap();
     }
+}
+
+/// All processes, and what the shims keep.
+fn report() -> String {
+    let processes = process::all().filter(|pid| process::runs(*pid)).map(|pid| {
+        let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        format!("{pid} {}", words.replace('\0', " "))
+    });
+    let lines: Vec<_> = processes.chain(left_in_root()).collect();
+    lines.join("\n")
 }
 
 /// The pids of all shims.

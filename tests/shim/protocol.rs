@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
+use super::wire::{Value, decode, field, number, number_of};
 use super::{binary, private_run_dir, shims};
 use crate::support::alone::alone;
 use crate::support::{Bundle, Case, Need, PATIENCE, eventually};
@@ -14,76 +15,6 @@ const ALREADY_EXISTS: u64 = 6;
 const RESOURCE_EXHAUSTED: u64 = 8;
 const FAILED_PRECONDITION: u64 = 9;
 const UNIMPLEMENTED: u64 = 12;
-
-/// A field of a protobuf message: bytes, or a string, or a message.
-fn field(number: u8, bytes: impl AsRef<[u8]>) -> Vec<u8> {
-    let bytes = bytes.as_ref();
-    let mut field = vec![number << 3 | 2];
-    field.extend(varint(bytes.len() as u64));
-    field.extend(bytes);
-    field
-}
-
-fn number(field: u8, value: u64) -> Vec<u8> {
-    [vec![field << 3], varint(value)].concat()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-/// What a message's field holds.
-#[derive(Debug, Clone, PartialEq)]
-enum Value {
-    Number(u64),
-    Bytes(Vec<u8>),
-}
-
-fn decode(mut bytes: &[u8]) -> Vec<(u64, Value)> {
-    let mut fields = Vec::new();
-    while !bytes.is_empty() {
-        let key = take_varint(&mut bytes);
-        let value = match key & 7 {
-            0 => Value::Number(take_varint(&mut bytes)),
-            2 => {
-                let length = take_varint(&mut bytes) as usize;
-                let (value, rest) = bytes.split_at(length);
-                bytes = rest;
-                Value::Bytes(value.to_vec())
-            }
-            other => panic!("wire type {other}"),
-        };
-        fields.push((key >> 3, value));
-    }
-    fields
-}
-
-fn take_varint(bytes: &mut &[u8]) -> u64 {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = bytes[0];
-        *bytes = &bytes[1..];
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    value
-}
-
-fn number_of(fields: &[(u64, Value)], wanted: u64) -> u64 {
-    let found = fields.iter().find(|(field, _)| *field == wanted);
-    match found {
-        Some((_, Value::Number(number))) => *number,
-        _ => 0,
-    }
-}
 
 /// What a call gives: a payload, or a status' code and message.
 type Reply = Result<Vec<(u64, Value)>, (u64, String)>;
@@ -391,5 +322,123 @@ fn an_end_is_told_to_all_who_wait_and_whoever_asks_later() {
     assert_eq!(number_of(&client.ok("Wait", &about), 1), 7);
     client.ok("Delete", &about);
     client.ok("Shutdown", &about);
+    eventually("it ends", || shims().is_empty().then_some(()));
+}
+
+/// Exec's message: a shell script.
+fn exec_of(id: &str, exec_id: &str, script: &str) -> Vec<u8> {
+    let process = serde_json::json!({
+        "args": ["/bin/sh", "-c", script],
+        "cwd": "/",
+        "user": {"uid": 0, "gid": 0},
+    });
+    let any = [
+        field(
+            1,
+            "types.containerd.io/opencontainers/runtime-spec/1/Process",
+        ),
+        field(2, process.to_string()),
+    ];
+    [field(1, id), field(2, exec_id), field(7, any.concat())].concat()
+}
+
+#[test]
+fn no_end_is_lost_and_nothing_grows() {
+    let Some(case) = world("no_end_is_lost_and_nothing_grows") else {
+        return;
+    };
+    let runs = std::env::var("RUNP_TEST_CYCLES").map_or(300, |runs| runs.parse().unwrap());
+    let stays = case.bundle("stays").sh("sleep 1000");
+    let ends = case.bundle("ends").sh("exit 7");
+    let shim = Shim::new(&case, &stays);
+    let client = &mut shim.client();
+    let (stay, end) = (&*case.id("stay"), &*case.id("end"));
+    client.ok("Create", &create(stay, &stays));
+    client.ok("Start", &field(1, stay));
+    let mut sizes = Vec::new();
+    for run in 0..runs {
+        // A container, whose end comes before, while or after it is waited for.
+        let about = field(1, end);
+        client.ok("Create", &create(end, &ends));
+        let mut waits = shim.client();
+        let waited = |client: &mut Client| match run % 2 {
+            0 => client.send("containerd.task.v2.Task", "Wait", &field(1, end)),
+            _ => 0,
+        };
+        let stream = waited(&mut waits);
+        client.ok("Start", &about);
+        let code = match stream {
+            0 => client.ok("Wait", &about),
+            _ => waits.receive().1.unwrap(),
+        };
+        assert_eq!(number_of(&code, 1), 7);
+        assert_eq!(number_of(&client.ok("Delete", &about), 2), 7);
+        // And an exec.
+        let exec = [field(1, stay), field(2, "e")].concat();
+        client.ok("Exec", &exec_of(stay, "e", "exit 9"));
+        client.ok("Start", &exec);
+        assert_eq!(number_of(&client.ok("Wait", &exec), 1), 9);
+        client.ok("Delete", &exec);
+        if run == 50 || run + 1 == runs {
+            sizes.push(size(shims()[0]));
+        }
+    }
+    let [(memory, files), (memory_then, files_then)] = sizes[..] else {
+        panic!("{sizes:?}");
+    };
+    assert_eq!(files, files_then, "descriptors");
+    // Events are kept for a containerd that never comes: half a kilobyte for each.
+    let kept = (runs - 50) * 8 * 512 / 1024;
+    assert!(
+        memory_then <= memory + kept + 64,
+        "{memory} kB, then {memory_then} kB"
+    );
+    client.ok("Kill", &[field(1, stay), number(3, 9)].concat());
+    client.ok("Wait", &field(1, stay));
+    client.ok("Delete", &field(1, stay));
+    client.ok("Shutdown", &[]);
+    eventually("it ends", || shims().is_empty().then_some(()));
+}
+
+/// A process's own memory in kB, and its open files.
+fn size(pid: i32) -> (usize, usize) {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"));
+    let memory = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count();
+    (memory, files)
+}
+
+#[test]
+fn an_idle_shim_sleeps_and_is_small() {
+    let Some(case) = world("an_idle_shim_sleeps_and_is_small") else {
+        return;
+    };
+    let bundle = case.bundle("b").sh("sleep 1000");
+    let id = &*case.id("c");
+    let shim = Shim::new(&case, &bundle);
+    let client = &mut shim.client();
+    client.ok("Create", &create(id, &bundle));
+    client.ok("Start", &field(1, id));
+    let [pid] = shims()[..] else {
+        panic!("{:?}", shims());
+    };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("Threads:\t1\n"), "{status}");
+    let (memory, _) = size(pid);
+    assert!(memory <= 1024, "{memory} kB of its own");
+    client.ok("Kill", &[field(1, id), number(3, 9)].concat());
+    client.ok("Wait", &field(1, id));
+    client.ok("Delete", &field(1, id));
+    client.ok("Shutdown", &[]);
     eventually("it ends", || shims().is_empty().then_some(()));
 }

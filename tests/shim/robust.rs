@@ -1,10 +1,12 @@
 //! containerd and shims are killed, and nothing is lost.
 
+use std::time::Duration;
+
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Containerd, Events, shims};
+use super::{Containerd, Events, left_in_root, report, shims};
 use crate::support::alone::alone;
-use crate::support::{Case, Need, eventually, process};
+use crate::support::{Case, Need, eventually, eventually_or, process};
 
 #[test]
 fn a_task_outlives_containerd_and_its_exit_is_kept() {
@@ -89,7 +91,100 @@ fn what_a_killed_shim_leaves_is_deleted() {
     containerd.leaves_nothing();
 }
 
+fn remove_sockets() {
+    for left in left_in_root().iter().filter(|left| left.ends_with(".sock")) {
+        std::fs::remove_file(left).unwrap();
+    }
+}
+
 fn name(pid: i32) -> String {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim().to_owned()
+}
+
+/// `RUNP_TEST_KILLS` sets how many times (8).
+#[test]
+fn containerd_is_killed_at_any_moment() {
+    if !alone("shim::robust::containerd_is_killed_at_any_moment") {
+        return;
+    }
+    let Some(case) = Case::new(&[Need::Program("containerd"), Need::Runp]) else {
+        return;
+    };
+    let kills = std::env::var("RUNP_TEST_KILLS").map_or(8, |kills| kills.parse().unwrap());
+    let mut containerd = Containerd::new(&case);
+    for round in 0..kills {
+        let tasks: Vec<_> = (0..5)
+            .map(|n| (format!("t{round}x{n}"), 10 + n))
+            .map(|(id, code)| {
+                let script = format!("sleep 0.{code}; exit {code}");
+                let run = containerd.run(&["--detach"], &id, &["sh", "-c", &script]);
+                (case.begin(run), id, code)
+            })
+            .collect();
+        // Another moment in each round, from the first call to after the last exit.
+        std::thread::sleep(Duration::from_millis(round * 397 % 400));
+        containerd.kill();
+        let tasks: Vec<_> = tasks
+            .into_iter()
+            .map(|(begun, id, code)| (begun.end().status.success(), id, code))
+            .collect();
+        containerd.start();
+        for (started, id, code) in tasks {
+            if started {
+                containerd.wait_for_status(&id, "STOPPED");
+                let deleted = containerd.ctr(&["task", "delete", &id]).ok();
+                let expected = format!("exit code {code}");
+                assert!(deleted.stderr.contains(&expected), "{deleted:?}");
+            } else {
+                // Cut short anywhere.
+                eventually("it can be deleted", || {
+                    let deleted = containerd.ctr(&["task", "delete", "--force", &id]);
+                    (containerd.status(&id) == "none").then_some(deleted)
+                });
+            }
+            containerd.ctr(&["container", "delete", &id]);
+        }
+    }
+    containerd.leaves_nothing();
+}
+
+/// `RUNP_TEST_KILLS` sets how many times (8).
+#[test]
+fn a_shim_is_killed_at_any_moment() {
+    if !alone("shim::robust::a_shim_is_killed_at_any_moment") {
+        return;
+    }
+    let Some(case) = Case::new(&[Need::Program("containerd"), Need::Runp]) else {
+        return;
+    };
+    let kills = std::env::var("RUNP_TEST_KILLS").map_or(8, |kills| kills.parse().unwrap());
+    let containerd = Containerd::new(&case);
+    for round in 0..kills {
+        let id = format!("t{round}");
+        let script = "sleep 54321 & sleep 54321";
+        let begun = case.begin(containerd.run(&["--detach"], &id, &["sh", "-c", script]));
+        eventually("there is a shim", || shims().first().copied());
+        // From its first moment to when everything runs.
+        std::thread::sleep(Duration::from_micros(round * 7919 % 40_000));
+        // What containerd has executed, or what that has made: which then has nobody who asks it for anything, and ends.
+        eventually("it is killed", || {
+            let shim = shims().first().copied()?;
+            kill_process(Pid::from_raw(shim).unwrap(), Signal::KILL).ok()
+        });
+        if begun.end().stderr.contains("failed to start shim") {
+            // Then containerd does not execute `delete`: what stays is a name that nobody listens to.
+            remove_sockets();
+        }
+        let is_gone = || {
+            let sleeps = process::all().filter(|pid| process::runs(*pid) && name(*pid) == "sleep");
+            let is_gone = sleeps.count() == 0 && containerd.status(&id) == "none";
+            (is_gone && shims().is_empty()).then_some(())
+        };
+        eventually_or(is_gone, || {
+            format!("{round}: {}\n{}", containerd.status(&id), report())
+        });
+        containerd.ctr(&["container", "delete", &id]);
+    }
+    containerd.leaves_nothing();
 }

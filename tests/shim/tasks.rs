@@ -1,12 +1,15 @@
 //! The life of tasks, with containerd 1.6 and its client `ctr`.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use super::{Containerd, Events, shims};
+use super::kubelet::{IMAGE, image};
+use super::{Containerd, Events, RUNTIME, shims};
 use crate::callers::under_a_terminal;
 use crate::support::alone::alone;
-use crate::support::{Case, Need};
+use crate::support::{Case, Need, eventually};
 
 /// A world with containerd, for a test that is alone.
 macro_rules! world {
@@ -196,5 +199,80 @@ fn a_task_without_a_pid_namespace_leaves_no_process() {
         &["sh", "-c", script],
     );
     case.finish(run).code(7);
+    containerd.leaves_nothing();
+}
+
+#[test]
+fn output_goes_to_files_and_programs() {
+    world!(case, containerd, "output_goes_to_files_and_programs");
+    let script = ["sh", "-c", "echo out; echo err >&2"];
+    let file = case.dir().join("logs/file");
+    let uri = format!("file://{}", file.display());
+    containerd.detached(&["--log-uri", &uri], "file", &script);
+    containerd.wait_for_status("file", "STOPPED");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "out\nerr\n");
+    containerd.remove("file");
+
+    let logger = case.dir().join("logger");
+    let program = "#!/bin/sh\nexec 5>&-\n(cat <&3; cat <&4) > $2.part\n\
+                   echo $CONTAINER_NAMESPACE/$CONTAINER_ID $1 >> $2.part; mv $2.part $2\n";
+    fs::write(&logger, program).unwrap();
+    fs::set_permissions(&logger, fs::Permissions::from_mode(0o755)).unwrap();
+    let log = case.dir().join("logs/program");
+    let uri = format!("binary://{}?to={}", logger.display(), log.display());
+    containerd.detached(&["--log-uri", &uri], "program", &script);
+    containerd.wait_for_status("program", "STOPPED");
+    let text = eventually("the logger ends", || fs::read_to_string(&log).ok());
+    assert_eq!(text, "out\nerr\ntest/program to\n");
+    containerd.remove("program");
+
+    let run = containerd.run(
+        &["--detach", "--log-uri", "binary:///nosuch"],
+        "none",
+        &script,
+    );
+    let failed = case.finish(run).fails();
+    assert!(failed.contains("/nosuch"), "{failed}");
+    containerd.ctr(&["container", "delete", "none"]);
+    containerd.leaves_nothing();
+}
+
+#[test]
+fn an_image_is_unpacked_and_written_to() {
+    world!(case, containerd, "an_image_is_unpacked_and_written_to");
+    let archive = image(&case);
+    containerd
+        .ctr(&["image", "import", archive.to_str().unwrap()])
+        .ok();
+    let cgroup = format!("/{}/image", case.token);
+    let run = ["run", "--runtime", RUNTIME, "--cgroup", &cgroup, "--rm"];
+    let script = "echo new > /bin/new && cat /bin/new; grep -c ' / overlay ' /proc/mounts";
+    let container = [IMAGE, "image", "/bin/sh", "-c", script];
+    let done = containerd.ctr(&[&run[..], &container].concat()).ok();
+    assert_eq!(done.stdout, "new\n1\n");
+    // Nobody on the host sees that mount.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("rootfs"), "{mounts}");
+    let run = [&run[..], &["--read-only"]].concat();
+    let container = [IMAGE, "image", "/bin/sh", "-c", "touch /bin/x"];
+    containerd.ctr(&[&run[..], &container].concat()).fails();
+    containerd.leaves_nothing();
+}
+
+#[test]
+fn memory_that_runs_out_is_told() {
+    world!(_case, containerd, "memory_that_runs_out_is_told");
+    let events = Events::new(&containerd);
+    let script = "x=a; while :; do x=$x$x; done";
+    containerd.detached(
+        &["--memory-limit", "16777216"],
+        "greedy",
+        &["sh", "-c", script],
+    );
+    containerd.wait_for_status("greedy", "STOPPED");
+    let text = events.wait_for("/tasks/oom");
+    assert!(text.contains("\"exit_status\":137"), "{text}");
+    drop(events);
+    containerd.remove("greedy");
     containerd.leaves_nothing();
 }

@@ -91,11 +91,11 @@ impl Pod {
         if self.finished() || !self.happens(event, now) {
             return actions;
         }
-        if self.ending.is_none() && self.again.is_none() && self.completed() {
-            self.end(Cause::Completed, now.after(self.spec.grace));
-        }
         if self.active_deadline().is_some_and(|end| now >= end) {
             self.fail(Cause::DeadlineExceeded, now.after(self.spec.grace));
+        }
+        if self.ending.is_none() && self.again.is_none() && self.completed() {
+            self.end(Cause::Completed, now.after(self.spec.grace));
         }
         if self.ending.is_none() && self.sandbox == Sandbox::Lost {
             self.clear_away(now, &mut actions);

@@ -3,9 +3,12 @@
 //! Written down here instead of generated: so no compiler of protocols is needed to build, and nothing is linked that nobody
 //! calls. Unknown fields are skipped when a message is read.
 
+pub(super) mod bootstrap;
+pub(super) mod cri;
 pub(super) mod events;
 pub(super) mod metrics;
 pub(super) mod options;
+pub(super) mod sandbox;
 pub(super) mod task;
 
 use prost::Message;

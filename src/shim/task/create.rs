@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use super::{Container, Reply, Tasks};
 use crate::container::{self, Launch, Request};
 use crate::error::{Error, Result};
-use crate::shim::io::Asked;
+use crate::shim::io::{Asked, Owner};
 use crate::shim::options::Options;
+use crate::shim::pod::{Container, Pod, Reply, unimplemented};
 use crate::shim::process::{Process, State};
 use crate::shim::proto::events::{TaskCreate, TaskIo};
 use crate::shim::proto::task::{CreateRequest, PidResponse};
+use crate::shim::sandbox::Sandbox;
 use crate::shim::ttrpc::{Code, Status};
 use crate::shim::{bundle, rootfs};
 use crate::spec::load;
 use crate::state::{ContainerId, Store};
 
-impl Tasks {
+impl Pod {
     pub(super) fn create(&mut self, request: CreateRequest) -> Reply<PidResponse> {
         let bad = |e: Error| Status::invalid(e.to_string());
         let id: ContainerId = request.id.parse().map_err(bad)?;
@@ -31,10 +32,17 @@ impl Tasks {
             return Err(Status::invalid(why));
         }
         if !request.checkpoint.is_empty() {
-            return Err(super::unimplemented("Task", "Create from a checkpoint"));
+            return Err(unimplemented("Task", "Create from a checkpoint"));
         }
         let options = Options::read(request.options.as_ref())?;
-        let container = make(id, &request, &options, &self.namespace).map_err(|e| {
+        let made = make(
+            id,
+            &request,
+            &options,
+            &self.namespace,
+            self.sandbox.as_ref(),
+        );
+        let container = made.map_err(|e| {
             // Docker and others look for these words.
             Status::new(Code::Unknown, format!("OCI runtime create failed: {e}"))
         })?;
@@ -62,9 +70,14 @@ fn make(
     request: &CreateRequest,
     options: &Options,
     namespace: &str,
+    sandbox: Option<&Sandbox>,
 ) -> Result<Container> {
     let bundle = PathBuf::from(&request.bundle);
-    let spec = load::load(&bundle)?;
+    let mut spec = load::load(&bundle)?;
+    let sources = match sandbox {
+        Some(sandbox) => sandbox.complete(&mut spec)?,
+        None => BTreeMap::new(),
+    };
     check_terminal(&spec, request.terminal)?;
     let root = options.root(namespace);
     bundle::note_root(&bundle, &root)?;
@@ -75,6 +88,11 @@ fn make(
         stderr: request.stderr.clone(),
         terminal: request.terminal,
     });
+    let owner = Owner {
+        namespace,
+        id: id.as_str(),
+        root: options.io_owner,
+    };
     let made = container::create(
         &store,
         &Request {
@@ -82,8 +100,8 @@ fn make(
             bundle: bundle.clone(),
             spec: &spec,
             root: rootfs::mount(&request.rootfs)?,
-            sources: BTreeMap::new(),
-            stdio: init.io.open(options.io_owner)?,
+            sources,
+            stdio: init.io.open(owner)?,
             options: options.for_container(),
         },
         Launch::AtGate,

@@ -1,10 +1,10 @@
 //! Exec: another process in a container, added first and started later.
 
 use super::lifecycle::not_startable;
-use super::{Reply, Tasks};
 use crate::container;
 use crate::error::Error;
-use crate::shim::io::Asked;
+use crate::shim::io::{Asked, Owner};
+use crate::shim::pod::{Pod, Reply};
 use crate::shim::process::{Ended, Process, State};
 use crate::shim::proto::Empty;
 use crate::shim::proto::events::TaskExecAdded;
@@ -12,7 +12,7 @@ use crate::shim::proto::task::ExecRequest;
 use crate::shim::ttrpc::{Code, Status};
 use crate::spec::{load, plan_process};
 
-impl Tasks {
+impl Pod {
     pub(super) fn exec(&mut self, request: ExecRequest) -> Reply<Empty> {
         let container = self.container(&request.id)?;
         if request.exec_id.is_empty() {
@@ -56,12 +56,18 @@ impl Tasks {
 
     /// Runs its program. One that cannot be run has ended.
     pub(super) fn start_exec(&mut self, id: &str, exec_id: &str) -> Reply<u32> {
+        let namespace = self.namespace.clone();
         let container = self.container(id)?;
-        let (store, owner) = (container.store.clone(), container.io_owner);
+        let (store, root) = (container.store.clone(), container.io_owner);
         let container_id = container.id.clone();
         let exec = container.process(exec_id)?;
         let Some(plan) = exec.plan.take() else {
             return Err(not_startable(exec));
+        };
+        let owner = Owner {
+            namespace: &namespace,
+            id: exec_id,
+            root,
         };
         let started = exec.io.open(owner).and_then(|stdio| {
             let request = container::ExecRequest {

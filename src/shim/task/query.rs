@@ -2,8 +2,8 @@
 
 use prost::Message;
 
-use super::{Answer, Reply, Tasks};
 use crate::container;
+use crate::shim::pod::{Answer, Pod, Reply};
 use crate::shim::process::{Caller, Process};
 use crate::shim::proto::Any;
 use crate::shim::proto::options::ProcessDetails;
@@ -15,7 +15,7 @@ use crate::shim::stats;
 use crate::shim::ttrpc::Status;
 use crate::state;
 
-impl Tasks {
+impl Pod {
     pub(super) fn state(&mut self, request: ProcessRequest) -> Reply<StateResponse> {
         self.reap();
         let container = self.container(&request.id)?;

@@ -1,11 +1,11 @@
 //! ResizePty and CloseIO: what a client does to the standard files of a process.
 
-use super::{Reply, Tasks};
+use crate::shim::pod::{Pod, Reply};
 use crate::shim::proto::Empty;
 use crate::shim::proto::task::{CloseIoRequest, ResizePtyRequest};
 use crate::shim::ttrpc::Status;
 
-impl Tasks {
+impl Pod {
     pub(super) fn resize_pty(&mut self, request: ResizePtyRequest) -> Reply<Empty> {
         let process = self.container(&request.id)?.process(&request.exec_id)?;
         let size = |value: u32, name: &str| {

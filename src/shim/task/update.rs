@@ -1,12 +1,12 @@
 //! Update: other limits for a container that runs.
 
-use super::{Reply, Tasks};
 use crate::container;
+use crate::shim::pod::{Pod, Reply};
 use crate::shim::proto::Empty;
 use crate::shim::proto::task::UpdateRequest;
 use crate::shim::ttrpc::Status;
 
-impl Tasks {
+impl Pod {
     pub(super) fn update(&mut self, request: UpdateRequest) -> Reply<Empty> {
         let container = self.container(&request.id)?;
         super::lifecycle::must_live(container)?;

@@ -1,0 +1,78 @@
+//! The namespaces of a sandbox: the shim itself, which has one thread, enters them, makes pause, and comes back.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use super::plan::{Network, Plan};
+use crate::error::{Context, Error, Result};
+use crate::sys::{net, ns, process};
+
+/// Does something where pause is to be: in its network, IPC and UTS namespaces, which are made before.
+///
+/// # Errors
+/// What the kernel refuses, and what `act` returns.
+pub(super) fn within<T>(plan: &Plan, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _back = Back::remember()?;
+    enter(plan)?;
+    act()
+}
+
+fn enter(plan: &Plan) -> Result<()> {
+    let mut new = UnshareFlags::empty();
+    new.set(UnshareFlags::NEWIPC, plan.ipc);
+    new.set(UnshareFlags::NEWUTS, plan.network != Network::Host);
+    new.set(UnshareFlags::NEWNET, plan.network == Network::New);
+    ns::unshare(new).context(|| "make namespaces")?;
+    match &plan.network {
+        Network::Host => return Ok(()),
+        Network::New => net::loopback_up().context(|| "bring lo up")?,
+        Network::Join(path) => {
+            let step = || format!("join network namespace {}", path.display());
+            let file = open(path).context(step)?;
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(
+                |e| Error::sys(step(), e).hint("netns_path names a file like /run/netns/NAME"),
+            )?;
+        }
+    }
+    let name = &plan.hostname;
+    rustix::system::sethostname(name.as_bytes()).context(|| format!("sethostname {name:?}"))
+}
+
+/// The way back. It is taken whatever happens.
+struct Back([(LinkNameSpaceType, OwnedFd); 3]);
+
+impl Back {
+    fn remember() -> Result<Self> {
+        let own = |name: &str, kind| {
+            let path = format!("/proc/self/ns/{name}");
+            let file = open(path.as_ref()).context(|| format!("open {path}"))?;
+            Ok::<_, Error>((kind, file))
+        };
+        Ok(Self([
+            own("net", LinkNameSpaceType::Network)?,
+            own("ipc", LinkNameSpaceType::InterProcessCommunication)?,
+            own("uts", LinkNameSpaceType::HostNameAndNISDomainName)?,
+        ]))
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        for (kind, file) in &self.0 {
+            if let Err(e) = move_into_link_name_space(file.as_fd(), Some(*kind)) {
+                // Nothing that it did from there would be right.
+                log::error!(
+                    "go back to the own {} namespace: {e}",
+                    ns::name(*kind as u32)
+                );
+                process::exit(1);
+            }
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}

@@ -1,0 +1,512 @@
+//! Pods as the kubelet makes them, by containerd's CRI: with 1.6, whose sandbox is a container with a pause image, and with
+//! Debian forky's 2.1 (`scripts/peers` unpacks it), whose sandbox is our own pause process.
+//!
+//! The client is curl: a gRPC call is an HTTP/2 request.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wire::{Value, bytes_of, decode, field, number, number_of};
+use super::{Containerd, private_run_dir, shims};
+use crate::callers::busybox;
+use crate::support::alone::alone;
+use crate::support::{Case, Need, eventually, process};
+
+pub(super) const IMAGE: &str = "docker.io/library/box:1";
+/// `NamespaceMode`.
+const POD: u64 = 0;
+const CONTAINER: u64 = 1;
+const NODE: u64 = 2;
+/// `ContainerState`.
+const RUNNING: u64 = 1;
+const EXITED: u64 = 2;
+
+type Fields = Vec<(u64, Value)>;
+
+/// A containerd with its CRI.
+struct Cri<'a> {
+    containerd: Containerd<'a>,
+}
+
+/// Which containerd, and who makes the sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// Debian bookworm's 1.6: a container with a pause image.
+    Bookworm,
+    /// Debian forky's 2.1, its own controller: the same.
+    ForkyPodsandbox,
+    /// Debian forky's 2.1: the shim.
+    ForkyShim,
+}
+
+/// Which network a pod has.
+#[derive(Debug, Clone, Copy)]
+enum Network {
+    Bridge,
+    Node,
+}
+
+fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers")
+}
+
+impl Kind {
+    fn is_there(self) -> bool {
+        self == Self::Bookworm || peers().join("usr/bin/containerd").exists()
+    }
+
+    /// In a network of its own, where the pods' bridge is; forky's by its own libraries, which are newer than the machine's.
+    fn command(self) -> Command {
+        let mut command = Command::new("unshare");
+        command.arg("--net");
+        if self == Self::Bookworm {
+            command.arg("containerd");
+            return command;
+        }
+        let root = peers();
+        command
+            .arg(root.join("lib64/ld-linux-x86-64.so.2"))
+            .arg("--library-path")
+            .arg(root.join("usr/lib/x86_64-linux-gnu"))
+            .arg(root.join("usr/bin/containerd"));
+        command
+    }
+
+    fn configuration(self, cni: &str) -> String {
+        // Where root lacks CAP_SYS_RESOURCE, containers cannot get what Kubernetes gives them.
+        match self {
+            Self::Bookworm => format!(
+                r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{IMAGE}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "runp"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runp]
+    runtime_type = "io.containerd.runp.v2"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{cni}"
+"#
+            ),
+            Self::ForkyShim | Self::ForkyPodsandbox => {
+                let sandboxer = match self {
+                    Self::ForkyShim => "shim",
+                    _ => "podsandbox",
+                };
+                format!(
+                    r#"version = 3
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{IMAGE}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runp]
+    runtime_type = "io.containerd.runp.v2"
+    sandboxer = "{sandboxer}"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
+    conf_dir = "{cni}"
+"#
+                )
+            }
+        }
+    }
+}
+
+impl<'a> Cri<'a> {
+    fn new(case: &'a Case, kind: Kind) -> Self {
+        private_run_dir();
+        let dir = case.dir().join("containerd");
+        fs::create_dir(&dir).unwrap();
+        let cni = bridge(case);
+        let configuration = kind.configuration(cni.to_str().unwrap());
+        fs::write(dir.join("config.toml"), configuration).unwrap();
+        let mut containerd = Containerd { case, daemon: None };
+        containerd.start_as(kind.command());
+        let cri = Self { containerd };
+        let archive = image(case);
+        let import = ["--namespace", "k8s.io", "image", "import"];
+        let import = [&import[..], &[archive.to_str().unwrap()]].concat();
+        cri.containerd.ctr(&import).ok();
+        cri
+    }
+
+    /// A call of the runtime service; an error is its message.
+    fn try_call(&self, method: &str, request: &[u8]) -> Result<Fields, String> {
+        let dir = self.containerd.case.dir();
+        let url = format!("http://localhost/runtime.v1.RuntimeService/{method}");
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--http2-prior-knowledge",
+            "--max-time",
+            "60",
+        ])
+        .arg("--unix-socket")
+        .arg(self.containerd.socket())
+        .args([
+            "--header",
+            "content-type: application/grpc",
+            "--header",
+            "te: trailers",
+        ])
+        .args(["--data-binary", "@-", "--dump-header"])
+        .arg(dir.join("headers"))
+        .arg(url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+        let mut curl = curl.spawn().unwrap();
+        let mut frame = vec![0];
+        frame.extend((request.len() as u32).to_be_bytes());
+        frame.extend(request);
+        curl.stdin.take().unwrap().write_all(&frame).unwrap();
+        let output = curl.wait_with_output().unwrap();
+        assert!(output.status.success(), "{method}: {output:?}");
+        let headers = fs::read_to_string(dir.join("headers")).unwrap();
+        let header = |name: &str| {
+            let mut lines = headers.lines().filter_map(|line| line.strip_prefix(name));
+            lines.next().map(|value| value.trim().to_owned())
+        };
+        match header("grpc-status:").as_deref() {
+            Some("0") => Ok(decode(output.stdout.get(5..).unwrap_or_default())),
+            _ => Err(format!("{method}: {headers}")),
+        }
+    }
+
+    #[track_caller]
+    fn call(&self, method: &str, request: &[u8]) -> Fields {
+        match self.try_call(method, request) {
+            Ok(answer) => answer,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    /// RunPodSandbox: its id.
+    #[track_caller]
+    fn run_pod(&self, config: &[u8]) -> String {
+        let request = [field(1, config), field(2, "runp")].concat();
+        string(&self.call("RunPodSandbox", &request), 1)
+    }
+
+    /// CreateContainer: its id.
+    #[track_caller]
+    fn create(&self, pod: &str, config: &[u8], name: &str, script: &str) -> String {
+        let container = [
+            field(1, field(1, name)),
+            field(2, field(1, IMAGE)),
+            field(3, "/bin/sh"),
+            field(3, "-c"),
+            field(3, script),
+            field(6, [field(1, "PATH"), field(2, "/bin")].concat()),
+            field(11, format!("{name}.log")),
+        ];
+        let request = [
+            field(1, pod),
+            field(2, container.concat()),
+            field(3, config),
+        ];
+        string(&self.call("CreateContainer", &request.concat()), 1)
+    }
+
+    fn start(&self, container: &str) {
+        self.call("StartContainer", &field(1, container));
+    }
+
+    /// Its state and exit code.
+    fn status(&self, container: &str) -> (u64, u64) {
+        let answer = self.call("ContainerStatus", &field(1, container));
+        let status = decode(&bytes_of(&answer, 1));
+        (number_of(&status, 3), number_of(&status, 7))
+    }
+
+    fn wait_for_exit(&self, container: &str) -> u64 {
+        eventually("the container ends", || {
+            let (state, code) = self.status(container);
+            (state == EXITED).then_some(code)
+        })
+    }
+
+    /// ExecSync: standard output and exit code.
+    fn exec(&self, container: &str, command: &[&str]) -> (String, u64) {
+        let words = command.iter().flat_map(|word| field(2, word));
+        let request = [field(1, container), words.collect(), number(3, 10)].concat();
+        let answer = self.call("ExecSync", &request);
+        (string(&answer, 1), number_of(&answer, 3))
+    }
+
+    /// Whether its sandbox is ready.
+    fn is_ready(&self, pod: &str) -> bool {
+        let status = self.call("PodSandboxStatus", &field(1, pod));
+        // SANDBOX_READY is 0, which is not written.
+        number_of(&decode(&bytes_of(&status, 1)), 3) == 0
+    }
+
+    /// As the kubelet ends a pod.
+    fn remove_pod(&self, pod: &str) {
+        self.call("StopPodSandbox", &field(1, pod));
+        self.call("RemovePodSandbox", &field(1, pod));
+    }
+
+    fn leaves_nothing(self) {
+        self.containerd.leaves_nothing();
+    }
+}
+
+fn string(fields: &Fields, wanted: u64) -> String {
+    String::from_utf8(bytes_of(fields, wanted)).unwrap()
+}
+
+/// The busybox image as an archive that containerd imports; it is a pause image, too.
+pub(super) fn image(case: &Case) -> PathBuf {
+    let dir = case.dir().join("image");
+    fs::create_dir(&dir).unwrap();
+    let run = |command: &mut Command| {
+        case.finish(std::mem::replace(command, Command::new("true")))
+            .ok()
+    };
+    run(Command::new("tar")
+        .arg("--create")
+        .arg("--file")
+        .arg(dir.join("layer.tar"))
+        .arg("--directory")
+        .arg(busybox())
+        .arg("."));
+    let sum = run(Command::new("sha256sum").arg(dir.join("layer.tar"))).stdout;
+    let sum = sum.split_whitespace().next().unwrap();
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        _ => "arm64",
+    };
+    let config = serde_json::json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": {"Entrypoint": ["/bin/sleep", "1000000"], "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]},
+    });
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let manifest = serde_json::json!([
+        {"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]},
+    ]);
+    fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+    let archive = case.dir().join("image.tar");
+    run(Command::new("tar")
+        .arg("--create")
+        .arg("--file")
+        .arg(&archive)
+        .arg("--directory")
+        .arg(&dir)
+        .args(["manifest.json", "config.json", "layer.tar"]));
+    archive
+}
+
+/// The configuration of a bridge, which is in containerd's own network only.
+fn bridge(case: &Case) -> PathBuf {
+    let dir = case.dir().join("cni");
+    fs::create_dir(&dir).unwrap();
+    let bridge = serde_json::json!({
+        "cniVersion": "0.4.0",
+        "name": "test",
+        "plugins": [{
+            "type": "bridge",
+            "bridge": "test0",
+            "isGateway": true,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": case.dir().join("addresses"),
+                "ranges": [[{"subnet": "10.99.0.0/24"}]],
+            },
+        }],
+    });
+    fs::write(dir.join("bridge.conflist"), bridge.to_string()).unwrap();
+    dir
+}
+
+/// A pod on the bridge, or on the node's network.
+fn pod_config(case: &Case, network: Network, pids: u64) -> Vec<u8> {
+    let logs = case.dir().join("logs");
+    fs::create_dir_all(&logs).unwrap();
+    let metadata = [field(1, "pod"), field(2, &case.token), field(3, "default")];
+    let (network, hostname) = match network {
+        Network::Bridge => (Vec::new(), field(2, "web-0")),
+        Network::Node => (number(1, NODE), Vec::new()),
+    };
+    let namespaces = [network, number(2, pids)];
+    let security = field(1, namespaces.concat());
+    let linux = [field(1, format!("/{}", case.token)), field(2, security)];
+    let config = [
+        field(1, metadata.concat()),
+        hostname,
+        field(3, logs.to_str().unwrap()),
+        field(
+            4,
+            [field(1, "10.0.0.10"), field(2, "svc.cluster.local")].concat(),
+        ),
+        field(8, linux.concat()),
+    ];
+    config.concat()
+}
+
+/// The life of a pod: two init containers, one of which is tried again, then an app.
+fn a_pods_life(case: &Case, kind: Kind) {
+    let cri = Cri::new(case, kind);
+    // Before 2.3 containerd panics with a pod on the node's network and the shim's sandbox (containerd issue 12983).
+    if kind != Kind::ForkyShim {
+        one_pod(&cri, case, kind, Network::Node);
+    }
+    one_pod(&cri, case, kind, Network::Bridge);
+    cri.leaves_nothing();
+}
+
+fn one_pod(cri: &Cri<'_>, case: &Case, kind: Kind, network: Network) {
+    let config = pod_config(case, network, CONTAINER);
+    let pod = cri.run_pod(&config);
+    assert_eq!(
+        processes("pause").len(),
+        usize::from(kind == Kind::ForkyShim)
+    );
+    assert!(cri.is_ready(&pod));
+
+    for (name, script, code) in [
+        ("first", "echo one; exit 1", 1),
+        ("again", "echo two; exit 0", 0),
+    ] {
+        let init = cri.create(&pod, &config, name, script);
+        cri.start(&init);
+        assert_eq!(cri.wait_for_exit(&init), code);
+        cri.call("RemoveContainer", &field(1, &init));
+    }
+    let log = fs::read_to_string(case.dir().join("logs/first.log")).unwrap();
+    assert!(log.contains("stdout F one"), "{log}");
+
+    let script = "echo started; trap 'exit 5' TERM; while :; do sleep 0.1; done";
+    let app = cri.create(&pod, &config, "app", script);
+    cri.start(&app);
+    assert_eq!(cri.status(&app).0, RUNNING);
+    let (output, code) = cri.exec(&app, &["sh", "-c", "cat /etc/resolv.conf; exit 3"]);
+    assert_eq!(output, "search svc.cluster.local\nnameserver 10.0.0.10\n");
+    assert_eq!(code, 3);
+    let (output, _) = cri.exec(
+        &app,
+        &["sh", "-c", "grep ' /dev/shm ' /proc/mounts | wc -l"],
+    );
+    assert_eq!(output.trim(), "1");
+    // /dev/shm is the pod's: another container finds what this one puts there.
+    cri.exec(&app, &["sh", "-c", "echo hello > /dev/shm/x"]);
+    let other = cri.create(&pod, &config, "other", "test $(cat /dev/shm/x) = hello");
+    cri.start(&other);
+    assert_eq!(cri.wait_for_exit(&other), 0);
+    assert_eq!(shims().len(), 1, "one for the whole pod");
+    let stats = cri.call("ContainerStats", &field(1, &app));
+    assert!(!bytes_of(&stats, 1).is_empty());
+
+    cri.call("StopContainer", &[field(1, &app), number(2, 10)].concat());
+    assert_eq!(cri.wait_for_exit(&app), 5);
+    cri.call("StopPodSandbox", &field(1, &pod));
+    cri.call("StopPodSandbox", &field(1, &pod));
+    assert!(!cri.is_ready(&pod));
+    cri.call("RemovePodSandbox", &field(1, &pod));
+}
+
+/// A pod with one pid namespace for all, whose pause is killed, and then its shim.
+fn a_pods_deaths(case: &Case, kind: Kind) {
+    let cri = Cri::new(case, kind);
+    let config = pod_config(case, Network::Bridge, POD);
+    let pod = cri.run_pod(&config);
+    let app = cri.create(&pod, &config, "app", "sleep 12345");
+    cri.start(&app);
+    let (output, _) = cri.exec(&app, &["sh", "-c", "cat /proc/1/comm; echo $$"]);
+    assert!(
+        output.starts_with("pause\n") && output.trim() != "pause\n1",
+        "{output}"
+    );
+    let stats = cri.call("PodSandboxStats", &field(1, &pod));
+    assert!(!bytes_of(&stats, 1).is_empty());
+    let [pause] = processes("pause")[..] else {
+        panic!("{:?}", processes("pause"));
+    };
+    kill(pause);
+    assert_eq!(cri.wait_for_exit(&app), 137);
+    eventually("the sandbox is not ready", || {
+        (!cri.is_ready(&pod)).then_some(())
+    });
+    cri.remove_pod(&pod);
+    eventually("the shim ends", || shims().is_empty().then_some(()));
+
+    let pod = cri.run_pod(&config);
+    let app = cri.create(&pod, &config, "app", "sleep 54321");
+    cri.start(&app);
+    let [shim] = shims()[..] else {
+        panic!("{:?}", shims());
+    };
+    kill(shim);
+    // 137 is what `delete` says; containerd may not wait for that, and then it does not know.
+    let code = cri.wait_for_exit(&app);
+    assert!([137, 255].contains(&code), "{code}");
+    eventually("the sandbox is not ready", || {
+        (!cri.is_ready(&pod)).then_some(())
+    });
+    cri.remove_pod(&pod);
+    assert_eq!(processes("pause").len() + processes("sleep").len(), 0);
+    cri.leaves_nothing();
+}
+
+/// The pids of those that run by this name.
+fn processes(name: &str) -> Vec<i32> {
+    let is_it = |pid: &i32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        comm.trim() == name && process::runs(*pid)
+    };
+    process::all().filter(is_it).collect()
+}
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+fn test(name: &str, kind: Kind, run: impl FnOnce(&Case, Kind)) {
+    if !alone(&format!("shim::kubelet::{name}")) {
+        return;
+    }
+    let needs = [
+        Need::Program("containerd"),
+        Need::Program("curl"),
+        Need::Runp,
+    ];
+    let Some(case) = Case::new(&needs) else {
+        return;
+    };
+    if !kind.is_there() {
+        eprintln!("skipped: needs scripts/peers");
+        return;
+    }
+    run(&case, kind);
+}
+
+#[test]
+fn a_pod_with_a_pause_image_on_containerd_1_6() {
+    let name = "a_pod_with_a_pause_image_on_containerd_1_6";
+    test(name, Kind::Bookworm, a_pods_life);
+}
+
+#[test]
+fn a_pod_with_a_pause_image_on_containerd_2_1() {
+    let name = "a_pod_with_a_pause_image_on_containerd_2_1";
+    test(name, Kind::ForkyPodsandbox, a_pods_life);
+}
+
+#[test]
+fn a_pod_without_a_pause_image_on_containerd_2_1() {
+    let name = "a_pod_without_a_pause_image_on_containerd_2_1";
+    test(name, Kind::ForkyShim, a_pods_life);
+}
+
+#[test]
+fn a_pod_whose_pause_and_whose_shim_are_killed() {
+    let name = "a_pod_whose_pause_and_whose_shim_are_killed";
+    test(name, Kind::ForkyShim, a_pods_deaths);
+}
