@@ -139,3 +139,19 @@ impl Drop for Service {
         self.0.wait().unwrap();
     }
 }
+
+#[test]
+fn configured() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::from_file(&case, "configured", &sample("configured/pod.yaml"));
+    // The last thing that the app does is to look for the key, which is not there.
+    pod.run().code(1);
+    let log = pod.log("app");
+    let greeting = format!("Hello from configured, signed {}-28\n", pod.name);
+    assert!(log.starts_with(&greeting), "{log}");
+    assert!(log.contains("Be kind to your pods.\n"), "{log}");
+    assert!(log.contains("/key: No such file or directory"), "{log}");
+    pod.delete().ok();
+}

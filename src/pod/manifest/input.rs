@@ -29,7 +29,14 @@ pub(super) struct Owner {
     pub(super) kind: &'static str,
     pub(super) name: Option<String>,
     pub(super) namespace: Option<String>,
+    /// A StatefulSet's `volumeClaimTemplates`, by name.
+    pub(super) claims: Vec<String>,
+    /// A StatefulSet's `serviceName`.
+    pub(super) service: Option<String>,
 }
+
+/// What a StatefulSet has besides its template that is done.
+const STATEFUL: [&str; 2] = ["spec.serviceName", "spec.volumeClaimTemplates"];
 
 /// What a document is to a pod.
 #[derive(Clone, Copy)]
@@ -235,13 +242,31 @@ impl Sorting {
     fn owner(&mut self, file: String, node: Node, kind: &'static str, path: &[&str]) {
         let metadata = node.get("metadata");
         let name = metadata.and_then(|m| m.get("name")).and_then(Node::as_str);
+        let of_set = |field: &str| match kind {
+            "StatefulSet" => node.get("spec").and_then(|spec| spec.get(field)),
+            _ => None,
+        };
+        let claims = match of_set("volumeClaimTemplates").map(|list| &list.value) {
+            Some(Value::List(list)) => list.as_slice(),
+            _ => &[],
+        };
+        let claims = claims
+            .iter()
+            .filter_map(|claim| claim.get("metadata")?.get("name"));
         let owner = Owner {
             kind,
+            claims: claims.map(|name| text_of(Some(name))).collect(),
+            service: of_set("serviceName")
+                .and_then(Node::as_str)
+                .map(str::to_owned),
             name: name.map(str::to_owned),
             namespace: namespace(&node).map(str::to_owned),
         };
         let mut ignored = Vec::new();
         beside(&node, path, "", &mut ignored);
+        if kind == "StatefulSet" {
+            ignored.retain(|field| !STATEFUL.contains(&field.as_str()));
+        }
         if !ignored.is_empty() {
             self.warnings.push(format!(
                 "{kind} {:?}: one pod of its template is run, ignored: {}",

@@ -21,7 +21,7 @@ mod tree;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, Volume};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
@@ -183,7 +183,7 @@ fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
     let Input {
         pod: Document { file, node },
         owner,
-        objects,
+        mut objects,
         mut warnings,
     } = input::sort(name, all)?;
     let mut pod: Pod = decode::decode(&node).or_else(|problems| {
@@ -191,7 +191,7 @@ fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
         Error::all("manifest", errors.collect()).map(|()| Pod::default())
     })?;
     if let Some(owner) = owner {
-        own(&mut pod, &node, &file, owner)?;
+        own(&mut pod, &mut objects, &node, &file, owner)?;
     }
     defaults::fill_in(&mut pod);
     let support = support::check(&pod);
@@ -204,6 +204,34 @@ fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
         directory,
         warnings,
     })
+}
+
+/// The first pod of a StatefulSet: with claims of its own, which are kept for the next one of that name.
+fn first_of_set(
+    pod: &mut Pod,
+    objects: &mut Objects,
+    claims: Vec<String>,
+    service: Option<String>,
+) {
+    let name = format!("{}-0", pod.metadata.name.as_deref().unwrap_or_default());
+    let spec = pod.spec.get_or_insert_default();
+    spec.hostname = Some(name.clone());
+    spec.subdomain = service;
+    let volumes = spec.volumes.get_or_insert_default();
+    for template in claims {
+        let claim_name = format!("{template}-{name}");
+        objects.claims.entry(claim_name.clone()).or_default();
+        volumes.retain(|volume| volume.name != template);
+        volumes.push(Volume {
+            name: template,
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name,
+                read_only: None,
+            }),
+            ..Volume::default()
+        });
+    }
+    pod.metadata.name = Some(name);
 }
 
 /// Everything that is wrong with a pod, and everything that is not done, in the order of the file.
@@ -235,11 +263,17 @@ fn check(pod: &Pod, node: &Node, file: &str, refused: &[String]) -> Result<()> {
 }
 
 /// What a pod has from the workload that its template stands in.
-fn own(pod: &mut Pod, template: &Node, file: &str, owner: Owner) -> Result<()> {
-    pod.metadata.name = match (owner.kind, owner.name) {
-        ("StatefulSet", Some(name)) => Some(format!("{name}-0")),
-        (_, name) => name,
-    };
+fn own(
+    pod: &mut Pod,
+    objects: &mut Objects,
+    template: &Node,
+    file: &str,
+    owner: Owner,
+) -> Result<()> {
+    pod.metadata.name = owner.name;
+    if owner.kind == "StatefulSet" {
+        first_of_set(pod, objects, owner.claims, owner.service);
+    }
     pod.metadata.namespace = owner.namespace.or(pod.metadata.namespace.take());
     let policy = pod
         .spec

@@ -389,6 +389,28 @@ fn the_template_of_a_workload_is_a_pod() {
 }
 
 #[test]
+fn the_first_pod_of_a_stateful_set_has_claims_of_its_own() {
+    let manifest = manifest(
+        "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  serviceName: dbs\n  replicas: 3\n  volumeClaimTemplates:\n  - metadata: {name: data}\n    spec: {resources: {requests: {storage: 1Gi}}}\n  template:\n    spec:\n      containers: [{name: c, image: i, volumeMounts: [{name: data, mountPath: /data}]}]\n",
+    );
+    let spec = manifest.pod.spec.unwrap();
+    assert_eq!(spec.hostname.as_deref(), Some("db-0"));
+    assert_eq!(spec.subdomain.as_deref(), Some("dbs"));
+    let claim = spec.volumes.unwrap()[0]
+        .persistent_volume_claim
+        .as_ref()
+        .unwrap()
+        .claim_name
+        .clone();
+    assert_eq!(claim, "data-db-0");
+    assert_eq!(manifest.objects.claims[&claim], None);
+    assert_eq!(
+        manifest.warnings,
+        ["StatefulSet \"db\": one pod of its template is run, ignored: spec.replicas"]
+    );
+}
+
+#[test]
 fn objects_are_found_beside_the_pod_in_lists_and_in_other_files() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();

@@ -31,13 +31,13 @@ use crate::sys::process::{self, Child, End};
 /// How long the making of a container takes at most that goes on without anybody who makes it.
 const EXECUTED: Duration = Duration::from_secs(2);
 
-/// The plan of a pod that exists, made again from its record, which is left without objects; `claims` is where PersistentVolumeClaims are.
+/// The plan of a pod that exists, made again from its record; `claims` is where PersistentVolumeClaims are.
 ///
 /// # Errors
 /// When its images are not there any more.
 pub fn plan_of(record: &mut Record, journal: &journal::Record, claims: PathBuf) -> Result<PodPlan> {
     let manifest = Manifest {
-        pod: record.manifest.clone(),
+        pod: std::mem::take(&mut record.manifest),
         objects: std::mem::take(&mut record.objects),
         directory: record.manifest_directory.clone(),
         warnings: Vec::new(),
@@ -54,7 +54,10 @@ pub fn plan_of(record: &mut Record, journal: &journal::Record, claims: PathBuf) 
         node: Node::this_machine(),
         back_off: journal.pod.spec.back_off,
     };
-    let mut plan = plan::plan(&manifest, &options)?;
+    let plan = plan::plan(&manifest, &options);
+    // Lent, not copied: the code that copies a Pod is large.
+    (record.manifest, record.objects) = (manifest.pod, manifest.objects);
+    let mut plan = plan?;
     plan.lifecycle = journal.pod.spec.clone();
     Ok(plan)
 }
@@ -207,14 +210,15 @@ impl<'a> Supervisor<'a> {
                 false => Vec::new(),
             });
         };
-        let child = Child {
-            pid: pid.unwrap_or(0),
-            pidfd,
+        // One that is not recorded has executed nothing, and will not: it waits for that.
+        let Some(pid) = pid.or(running.then_some(0)) else {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            return Ok(Vec::new());
         };
+        let child = Child { pid, pidfd };
         if !running && !was_executed(&child)? {
             return Ok(Vec::new());
         }
-        let pid = child.pid;
         let logs = self.dir.logs(self.name(container));
         self.containers[container.0] = Slot {
             process: Some(child),
