@@ -20,7 +20,7 @@ use super::store::PodDir;
 use super::volumes::Volumes;
 use super::{termination, tree};
 use crate::cgroup::{Cgroup, Layout};
-use crate::container::{self, Created, Launch, Request, Stdio};
+use crate::container::{self, Created, Launch, Made, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
 use crate::state::{ContainerId, Store};
@@ -149,6 +149,66 @@ impl Pod<'_> {
         })
     }
 
+    /// A program in the place of a container that has ended: its root as it left it, its volumes, namespaces, user and
+    /// limits. When the container is started again, that root is replaced.
+    ///
+    /// # Errors
+    /// When the container has never run, or the program cannot be started.
+    pub fn debug(
+        &self,
+        plan: &ContainerPlan,
+        pause: i32,
+        command: Vec<String>,
+        terminal: bool,
+    ) -> Result<Made> {
+        let id = debug_id(&self.plan.name)?;
+        container::delete(self.store, &id, true)?;
+        let mut spec = with_pause(&plan.spec, pause);
+        if let Some(process) = spec.process_mut() {
+            if let Some(late) = &plan.late {
+                late.set(process, &mut |file| self.variable(file))
+                    .map_err(Error::new)?;
+            }
+            process.set_args(Some(command)).set_terminal(Some(terminal));
+        }
+        if let Some(linux) = spec.linux_mut() {
+            let cgroup = format!("{}/_debug", self.plan.sandbox.cgroup);
+            linux.set_cgroups_path(Some(cgroup.into()));
+        }
+        let request = Request {
+            id: &id,
+            bundle: plan.bundle.clone(),
+            spec: &spec,
+            root: Some(self.last_root(plan, pause)?),
+            sources: self.sources(plan, pause)?,
+            stdio: match terminal {
+                true => Stdio::Terminal,
+                false => Stdio::Inherit,
+            },
+            options: container::Options::default(),
+        };
+        container::create(self.store, &request, Launch::Now)
+    }
+
+    /// The root of a container that has ended, as it left it.
+    fn last_root(&self, plan: &ContainerPlan, pause: i32) -> Result<OwnedFd> {
+        let dir = self.data.containers().join(&plan.name);
+        let (upper, work) = (dir.join("upper"), dir.join("debug"));
+        if !upper.is_dir() {
+            return Err(Error::new(format!(
+                "container {:?} has never run",
+                plan.name
+            )));
+        }
+        // Not the one that it had itself: overlayfs takes that for torn, which it is not.
+        let containers = fs::File::open(&dir).context(|| format!("open {}", dir.display()))?;
+        tree::remove(containers, "debug".as_ref())?;
+        fs::create_dir(&work).context(|| format!("make directory {}", work.display()))?;
+        let users = self.users(Some(pause))?;
+        let users = users.as_ref().map(|(_, file)| file.as_fd());
+        rootfs::overlay(&root(plan), &upper, &work, users)
+    }
+
     /// A variable in a file that another container has written to a volume of the pod.
     fn variable(&self, file: &FileKey) -> std::result::Result<Option<String>, String> {
         let FileKey {
@@ -256,6 +316,14 @@ impl Pod<'_> {
 /// Never for names that were validated.
 pub fn container_id(pod: &str, container: &str) -> Result<ContainerId> {
     format!("{pod}.{container}").parse()
+}
+
+/// The id of what looks at a pod's container that has ended. No container has a name with `_` in it.
+///
+/// # Errors
+/// Never for names that were validated.
+pub fn debug_id(pod: &str) -> Result<ContainerId> {
+    container_id(pod, "_debug")
 }
 
 /// The container's cgroup.

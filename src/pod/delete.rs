@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::container::container_id;
+use super::container::{container_id, debug_id};
 use super::control::{self, Request};
 use super::data::Data;
 use super::lifecycle::{Event, Phase};
@@ -150,6 +150,7 @@ pub fn remove_all<'a>(
     for name in containers {
         container::delete(store, &container_id(pod, name)?, true)?;
     }
+    container::delete(store, &debug_id(pod)?, true)?;
     sandbox::remove_cgroup(cgroup)?;
     data.remove()
 }

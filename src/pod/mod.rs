@@ -20,6 +20,7 @@ pub mod observe;
 pub mod pause;
 pub mod plan;
 pub mod progress;
+pub mod prove;
 pub mod quantity;
 pub mod sandbox;
 pub mod status;

@@ -115,6 +115,21 @@ fn wait_for_service() {
     pod.delete().ok();
 }
 
+#[test]
+fn sidecar() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::from_file(&case, "sidecar", &sample("sidecar/pod.yaml"));
+    pod.run().ok();
+    for name in ["fetch", "app"] {
+        assert_eq!(pod.log(name), "pong\n");
+    }
+    assert_eq!(pod.log("proxy"), "the apps are done\n");
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
 /// What answers; ended whatever happens.
 struct Service(Child);
 

@@ -364,3 +364,212 @@ fn the_timeline_is_a_page_of_its_own_and_a_trace() {
     pod.delete().ok();
     case.assert_nothing_left();
 }
+
+#[test]
+fn prove_agrees_with_the_plan_and_tells_what_was_slipped_in() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut init = sh("init", "echo secret > /s/secret");
+    init["volumeMounts"] = json!([{"name": "s", "mountPath": "/s"}]);
+    let mut app = sh("app", "exec sleep 1000");
+    app["volumeMounts"] = json!([{"name": "d", "mountPath": "/d"}]);
+    app["securityContext"] = json!({"runAsUser": 1000, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": "s", "emptyDir": {"medium": "Memory"}}, {"name": "d", "emptyDir": {}}],
+            "initContainers": [init],
+            "containers": [app, sh("other", "exec sleep 1000")],
+        }),
+    );
+    pod.run_detached();
+    let pid = pod.until_running("app");
+    pod.until_running("other");
+    let proof = case.pod(["prove", "-o", "json", &pod.name]).ok().stdout;
+    let proof: Value = serde_json::from_str(&proof).unwrap();
+    let of = |name: &str| {
+        let mut all = proof["processes"].as_array().unwrap().iter();
+        all.find(|p| p["name"] == name).unwrap()
+    };
+    assert_eq!(of("app")["uid"], 1000);
+    assert_eq!(of("app")["bounding"], json!([]));
+    assert_eq!(of("app")["volumes"]["d"], json!(["/d"]));
+    assert!(of("app")["volumes"]["s"].is_null() && of("other")["volumes"]["s"].is_null());
+    assert_eq!(
+        of("app")["namespaces"]["net"],
+        of("pause")["namespaces"]["net"]
+    );
+    assert_eq!(proof["notRunning"], json!(["init"]));
+    let table = case.pod(["prove", &pod.name]).ok().stdout;
+    assert!(table.ends_with("all as planned\n"), "{table}");
+
+    // Somebody binds the secret volume into the app's mount namespace.
+    let secret = case
+        .data_root()
+        .join("pods")
+        .join(&pod.name)
+        .join("volumes/s");
+    crate::support::process::bind_into(pid, &secret, "/opt");
+    let done = case.pod(["prove", &pod.name]).code(1);
+    let contradiction = "app: it reaches volume \"s\" at [\"/opt\"], which was not planned";
+    assert!(done.stdout.contains(contradiction), "{}", done.stdout);
+    pod.delete_force().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn top_and_cp_and_port_forward_reach_into_a_pod() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let serve = "while :; do nc -l -p 80 -e sh -c 'read x; echo pong'; done";
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "containers": [sh("app", &format!("mkdir /tmp/d; echo inside > /tmp/d/f; ln -s /etc/passwd /tmp/d/l; {serve}"))],
+        }),
+    );
+    pod.run_detached();
+    pod.until_running("app");
+    let top = case
+        .pod(["top", "--interval", "0.1", "-o", "json", &pod.name])
+        .ok()
+        .stdout;
+    let top: Value = serde_json::from_str(&top).unwrap();
+    assert!(
+        top["containers"][0]["memory"].as_u64().unwrap() > 0,
+        "{top:#}"
+    );
+
+    let here = case.dir().join("here");
+    std::fs::create_dir(&here).unwrap();
+    let there = |path: &str| format!("{}:{path}", pod.name);
+    eventually("the files are there", || {
+        pod.exec("app", &["ls", "/tmp/d/l"])
+            .status
+            .success()
+            .then_some(())
+    });
+    case.pod(["cp", &there("/tmp/d"), here.to_str().unwrap()])
+        .ok();
+    assert_eq!(
+        std::fs::read_to_string(here.join("d/f")).unwrap(),
+        "inside\n"
+    );
+    let link = std::fs::read_link(here.join("d/l")).unwrap();
+    assert_eq!(link.to_str(), Some("/etc/passwd"), "copied as a link");
+    std::fs::write(here.join("out"), "outside\n").unwrap();
+    let out = here.join("out");
+    // A link in the container leads nowhere but into the container.
+    pod.exec("app", &["ln", "-s", here.to_str().unwrap(), "/trap"])
+        .ok();
+    case.pod(["cp", out.to_str().unwrap(), &there("/trap/x")])
+        .fails();
+    assert!(!here.join("x").exists());
+    case.pod(["cp", out.to_str().unwrap(), &there("/tmp/")])
+        .ok();
+    assert_eq!(
+        pod.exec("app", &["cat", "/tmp/out"]).ok().stdout,
+        "outside\n"
+    );
+
+    let mut command = case.pod_runtime();
+    command
+        .args(["port-forward", &pod.name, ":80"])
+        .stdout(std::process::Stdio::piped());
+    let mut forward = command.spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(forward.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    let address = line.split(' ').nth(2).unwrap().to_owned();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stream, b"ping\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert_eq!(answer, "pong\n");
+    crate::support::process::kill(forward.id() as i32);
+    forward.wait().unwrap();
+    pod.delete_force().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn debug_shows_what_a_failed_init_container_left_behind() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut init = sh(
+        "init",
+        "echo clue > /opt/clue; echo shared > /v/file; exit 3",
+    );
+    init["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    init["env"] = json!([{"name": "WHERE", "value": "here"}]);
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "initContainers": [init],
+            "containers": [sh("app", "true")],
+        }),
+    );
+    pod.run_detached();
+    pod.until("it waits", |pod| {
+        container_status(pod, "init")["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    });
+    let debug = |container: &str, script: &str| {
+        case.pod([
+            "debug", &pod.name, "-c", container, "--", "sh", "-c", script,
+        ])
+    };
+    let seen = debug("init", "cat /opt/clue /v/file; echo $WHERE; exit 7")
+        .code(7)
+        .stdout;
+    assert_eq!(seen, "clue\nshared\nhere\n");
+    let again = debug("init", "cat /opt/clue").ok().stdout;
+    assert_eq!(again, "clue\n");
+    assert!(debug("app", "true").fails().contains("has never run"));
+    pod.stop(&[]).ok();
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn a_pod_without_probes_wakes_nobody_up() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut side = sh("side", "exec sleep 1000");
+    side["restartPolicy"] = json!("Always");
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "initContainers": [side],
+            "containers": [sh("app", "exec sleep 1000")],
+        }),
+    );
+    pod.run_detached();
+    pod.until_running("app");
+    let supervisor = pod.supervisor();
+    let woken = || crate::support::process::status(supervisor, "voluntary_ctxt_switches");
+    // It makes the next root and the like after its answer.
+    let quiet = eventually("it rests", || {
+        let before = woken();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        (woken() == before).then_some(before)
+    });
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(woken(), quiet, "it woke up for nothing");
+    pod.delete_force().ok();
+}

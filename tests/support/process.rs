@@ -158,3 +158,25 @@ pub(crate) fn parse_mountinfo(text: &str) -> Vec<Mount> {
         })
         .collect()
 }
+
+/// Binds a directory of the host into the mount namespace of a process, as somebody with the rights to do so could.
+pub(crate) fn bind_into(pid: i32, source: &Path, target: &str) {
+    use rustix::fs::CWD;
+    use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+    use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, source, flags).unwrap();
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).unwrap();
+    std::thread::scope(|scope| {
+        let join = || {
+            // Whoever shares its root and working directory with others cannot go elsewhere.
+            #[allow(deprecated)] // sound for this flag
+            rustix::thread::unshare(UnshareFlags::FS).unwrap();
+            let namespace = std::os::fd::AsFd::as_fd(&namespace);
+            move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount)).unwrap();
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(&tree, "", CWD, target, flags).unwrap();
+        };
+        scope.spawn(join).join().unwrap();
+    });
+}

@@ -1,10 +1,15 @@
 //! `runp pod`: Kubernetes pods without Kubernetes.
 
 mod attach;
+mod cp;
+mod debug;
 mod exec;
 mod logs;
 mod manage;
+mod port_forward;
+mod prove;
 mod run;
+mod top;
 mod view;
 mod watch;
 mod why;
@@ -50,12 +55,22 @@ enum Verb {
     Attach(attach::Attach),
     /// Run another program in a container of a pod
     Exec(exec::Exec),
+    /// Run a shell in the place of a container that has ended
+    Debug(debug::Debug),
     /// Show what has happened to a pod
     Events(watch::Events),
     /// Wait until a pod is in some state
     Wait(watch::Wait),
     /// Tell what is wrong with a pod, what shows it, and what to do
     Why(why::Why),
+    /// Show what the kernel says of a pod's processes, against what was planned
+    Prove(prove::Prove),
+    /// Show what a pod's containers use
+    Top(top::Top),
+    /// Copy files and directories from a container, or into it
+    Cp(cp::Cp),
+    /// Forward ports of this machine into a pod's network
+    PortForward(port_forward::PortForward),
     /// Run a pod's containers again, init containers first, in the same sandbox
     Restart(manage::Restart),
     /// Run a part of a pod's containers again, in the same sandbox
@@ -95,9 +110,14 @@ impl Pod {
             Verb::Logs(logs) => logs.run(&places),
             Verb::Attach(attach) => attach.run(&places),
             Verb::Exec(exec) => exec.run(&places),
+            Verb::Debug(debug) => debug.run(&places),
             Verb::Events(events) => events.run(&places),
             Verb::Wait(wait) => wait.run(&places),
             Verb::Why(why) => why.run(&places),
+            Verb::Prove(prove) => prove.run(&places),
+            Verb::Top(top) => top.run(&places),
+            Verb::Cp(cp) => cp.run(&places),
+            Verb::PortForward(forward) => forward.run(&places),
             Verb::Restart(restart) => restart.run(&places),
             Verb::Rerun(rerun) => rerun.run(&places),
             Verb::Stop(stop) => stop.run(&places),

@@ -217,7 +217,7 @@ fn new_socket(address: SocketAddr) -> Result<OwnedFd> {
 /// A socket stays in the network namespace that it was made in.
 fn socket_inside(address: SocketAddr, process: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let path = "/proc/self/ns/net";
+    let path = "/proc/thread-self/ns/net";
     let own = rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {path}"))?;
     move_into_thread_name_spaces(process, ThreadNameSpaceType::NETWORK)
         .map_err(|e| Error::new(format!("join the pod's network namespace: {e}")))?;

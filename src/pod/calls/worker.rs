@@ -13,14 +13,19 @@ pub struct Worker {
     in_a_row: u32,
     /// What counts now; a startup probe begins with neither.
     result: Option<bool>,
+    /// What the failures of this row have said so far.
+    said: Vec<String>,
 }
+
+/// So many different complaints are told of one row of failures: some say something new every time.
+const COMPLAINTS: usize = 10;
 
 /// What is to be told after a probe.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Told {
     /// Nothing new.
     Nothing,
-    /// It has begun to fail.
+    /// It has begun to fail, or fails for another reason.
     Unhealthy(String),
     /// Another result counts now, and what the last probe said.
     Result(bool, String),
@@ -34,6 +39,7 @@ impl Worker {
             next: Some(started.after(plan.initial_delay).max(now)),
             last: None,
             in_a_row: 0,
+            said: Vec::new(),
             result: match plan.kind {
                 ProbeKind::Startup => None,
                 ProbeKind::Liveness => Some(true),
@@ -60,11 +66,14 @@ impl Worker {
             Outcome::Success => (true, String::new()),
             Outcome::Failure(message) => (false, message),
             // That says nothing about the container.
-            Outcome::Unknown(_) => return Told::Nothing,
+            Outcome::Unknown(message) => return self.complain(format!("errored: {message}")),
         };
         let first = self.last != Some(healthy);
         self.in_a_row = if first { 1 } else { self.in_a_row + 1 };
         self.last = Some(healthy);
+        if first {
+            self.said.clear();
+        }
         let threshold = match healthy {
             true => plan.success_threshold,
             false => plan.failure_threshold,
@@ -77,10 +86,18 @@ impl Worker {
             }
             return Told::Result(healthy, message);
         }
-        match first && !healthy {
-            true => Told::Unhealthy(message),
-            false => Told::Nothing,
+        match healthy {
+            true => Told::Nothing,
+            false => self.complain(message),
         }
+    }
+
+    fn complain(&mut self, message: String) -> Told {
+        if self.said.len() >= COMPLAINTS || self.said.contains(&message) {
+            return Told::Nothing;
+        }
+        self.said.push(message.clone());
+        Told::Unhealthy(message)
     }
 }
 
@@ -136,10 +153,27 @@ mod tests {
         assert_eq!(end(no()), Told::Nothing);
         assert_eq!(end(Outcome::Success), Told::Nothing, "counted anew");
         assert_eq!(end(no()), Told::Unhealthy("no".into()));
-        assert_eq!(end(Outcome::Unknown("?".into())), Told::Nothing);
+        assert_eq!(
+            end(Outcome::Unknown("?".into())),
+            Told::Unhealthy("errored: ?".into()),
+            "it does not count"
+        );
         assert_eq!(end(no()), Told::Nothing);
         assert_eq!(end(no()), Told::Result(false, "no".into()));
         assert_eq!(worker.due(), None, "the container is being killed");
+    }
+
+    #[test]
+    fn another_complaint_is_told_but_not_without_end() {
+        let plan = plan(ProbeKind::Readiness);
+        let mut worker = Worker::new(&plan, at(0), at(0));
+        let mut end = |why: String| worker.end(&plan, Outcome::Failure(why), at(0), at(0));
+        assert_eq!(end("refused".into()), Told::Unhealthy("refused".into()));
+        assert_eq!(end("refused".into()), Told::Nothing);
+        assert_eq!(end("500".into()), Told::Unhealthy("500".into()));
+        assert_eq!(end("refused".into()), Told::Nothing);
+        let told = (0..100).filter(|n| end(n.to_string()) != Told::Nothing);
+        assert_eq!(told.count(), COMPLAINTS - 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod examples;
 mod random;
+mod rules;
 
 use std::time::Duration;
 

@@ -322,9 +322,6 @@ impl World {
                 self.sandboxes.end(now);
                 self.lost = self.stop.is_none();
                 self.answered(Action::StopSandbox);
-                for process in &mut self.processes {
-                    process.succeeded = false;
-                }
             }
             Event::Started { container, .. } => {
                 self.start_answered(*container);
@@ -362,7 +359,7 @@ impl World {
                 let i = container.0;
                 let well = match self.spec.containers[i].kind {
                     Kind::Sidecar => self.processes[i].succeeded,
-                    _ => code == 0 && !oom_killed && self.sandbox,
+                    _ => code == 0 && !oom_killed,
                 };
                 self.processes[i].oom = *oom_killed;
                 self.processes[i].end(now, Some(code), well);
