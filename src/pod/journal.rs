@@ -238,17 +238,13 @@ fn description(line: &[u8]) -> Result<(Time, Description)> {
         ))
         .hint("use the runp that made the pod"));
     }
-    let description = serde_path_to_error::deserialize(pod.description)
-        .map_err(|e| Error::new(format!("pod.{e}")))?;
+    let description =
+        serde_json::from_value(pod.description).map_err(|e| Error::new(format!("pod: {e}")))?;
     Ok((time, description))
 }
 
 fn entry<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T> {
-    let json = &mut serde_json::Deserializer::from_slice(line);
-    let entry =
-        serde_path_to_error::deserialize(&mut *json).map_err(|e| Error::new(e.to_string()))?;
-    json.end().map_err(|e| Error::new(e.to_string()))?;
-    Ok(entry)
+    serde_json::from_slice(line).map_err(|e| Error::new(e.to_string()))
 }
 
 /// How many bytes the lines have that end as they should.
@@ -417,7 +413,10 @@ mod tests {
         let error = spoilt("\"pid\":2", "\"pid\":true");
         assert!(error.starts_with("line 6: "), "{error}");
         let error = spoilt("\"uid\"", "\"vid\"");
-        assert!(error.starts_with("line 1: pod.vid: "), "{error}");
+        assert!(
+            error.starts_with("line 1: pod: unknown field `vid`"),
+            "{error}"
+        );
         let error = spoilt("{\"time\":2,\"supervisor\"", "\n{\"time\":2,\"supervisor\"");
         assert!(error.starts_with("line 2: "), "{error}");
         let error = spoilt("\"version\":1", "\"version\":2");

@@ -14,6 +14,7 @@
 mod decode;
 mod defaults;
 mod input;
+mod object;
 mod objects;
 mod support;
 mod tree;
@@ -21,7 +22,7 @@ mod tree;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodSpec, Volume};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
@@ -29,6 +30,7 @@ use serde_saphyr::Spanned;
 use super::validate;
 use crate::error::{Context, Error, Result};
 use input::{Document, Input, Owner};
+use object::Object;
 use tree::Node;
 
 pub use objects::{Config, Keys, Objects, Service, ServicePort};
@@ -186,7 +188,7 @@ fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
         mut objects,
         mut warnings,
     } = input::sort(name, all)?;
-    let mut pod: Pod = decode::decode(&node).or_else(|problems| {
+    let mut pod = decode_pod(&node).or_else(|problems| {
         let errors = problems.into_iter().map(|p| input::told(&file, p));
         Error::all("manifest", errors.collect()).map(|()| Pod::default())
     })?;
@@ -293,6 +295,10 @@ fn own(
     Err(input::located(file, template.place_of(path), path, why).step("manifest"))
 }
 
+fn decode_pod(node: &Node) -> std::result::Result<Pod, Vec<decode::Problem>> {
+    decode::decode::<Object<PodSpec>>(node).map(Pod::from)
+}
+
 /// Reads back what was made of a manifest before.
 ///
 /// # Errors
@@ -302,7 +308,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(
 ) -> std::result::Result<Pod, D::Error> {
     // By the decoder that there is: the code for Kubernetes' types is large, and made anew for every format.
     let value = serde_json::Value::deserialize(deserializer)?;
-    decode::decode(&value.into()).map_err(|problems| {
+    decode_pod(&value.into()).map_err(|problems| {
         let first = problems
             .first()
             .map(|p| format!("{}: {}", p.path, p.message));

@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, Service as K8sService,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde::{Deserialize, Serialize};
 
+use super::object::{self, PersistentVolume, PersistentVolumeClaim};
 use crate::pod::validate::names;
 
 /// Keys with their values; in a record they are written as base64.
@@ -107,8 +106,8 @@ impl Objects {
         wrong
     }
 
-    pub(super) fn add_claim(&mut self, object: PersistentVolumeClaim) -> Vec<Wrong> {
-        let name = object.metadata.name.unwrap_or_default();
+    pub(super) fn add_claim(&mut self, mut object: PersistentVolumeClaim) -> Vec<Wrong> {
+        let name = object.name();
         let mut wrong = named(
             "persistentvolumeclaims",
             &name,
@@ -124,8 +123,8 @@ impl Objects {
         wrong
     }
 
-    pub(super) fn add_volume(&mut self, object: PersistentVolume) -> Vec<Wrong> {
-        let name = object.metadata.name.unwrap_or_default();
+    pub(super) fn add_volume(&mut self, mut object: PersistentVolume) -> Vec<Wrong> {
+        let name = object.name();
         let mut wrong = named("persistentvolumes", &name, self.volumes.contains_key(&name));
         let spec = object.spec.unwrap_or_default();
         let local = spec.local.map(|local| local.path);
@@ -145,8 +144,8 @@ impl Objects {
         wrong
     }
 
-    pub(super) fn add_service(&mut self, object: K8sService) -> Vec<Wrong> {
-        let name = object.metadata.name.unwrap_or_default();
+    pub(super) fn add_service(&mut self, mut object: object::Service) -> Vec<Wrong> {
+        let name = object.name();
         let taken = self.services.iter().any(|service| service.name == name);
         let wrong = named("services", &name, taken);
         let spec = object.spec.unwrap_or_default();
