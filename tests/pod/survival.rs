@@ -16,7 +16,8 @@ fn attach(case: &Case, pod: &Pod<'_>) -> crate::support::Done {
 
 #[test]
 fn a_supervisor_may_be_killed_at_any_moment_and_no_init_runs_twice_after_its_success() {
-    let Some(case) = Case::new(&[Need::Runp]) else {
+    // Older kernels forget how a process ended that nobody waited for.
+    let Some(case) = Case::new(&[Need::Runp, Need::Kernel(6, 15)]) else {
         return;
     };
     let init = |name: &str| json!({"name": name, "command": ["/bin/sh", "-c", format!("echo {name} >> /log/log; echo {name} speaks")]});
@@ -124,8 +125,8 @@ fn what_happens_while_nobody_supervises_is_not_lost() {
         assert_eq!(terminated(&status, "code")["exitCode"], 7, "{status:#}");
         assert_eq!(terminated(&status, "code")["reason"], "Error");
         assert_eq!(pod.log("code"), "before\nafter\n");
+        assert_eq!(terminated(&status, "stays")["exitCode"], 0);
     }
-    assert_eq!(terminated(&status, "stays")["exitCode"], 0);
     pod.delete().ok();
     case.assert_nothing_left();
 }

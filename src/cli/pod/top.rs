@@ -74,15 +74,17 @@ impl Top {
             let inactive = inactive.iter().rev().find_map(|key| memory.raw.get(*key));
             // No limit is a number that no machine has.
             let limit = Some(memory.usage.limit).filter(|limit| (1..1 << 60).contains(limit));
+            let counted = memory.usage.usage;
+            let processes = container::processes(&places.store, &id).unwrap_or_default();
             all.push(Use {
                 name,
                 cpu: used as f64 / at.elapsed().as_nanos().max(1) as f64,
-                memory: memory
-                    .usage
-                    .usage
-                    .saturating_sub(inactive.copied().unwrap_or(0)),
+                memory: match counted {
+                    0 => processes.iter().map(|pid| proportional(*pid)).sum(),
+                    counted => counted.saturating_sub(inactive.copied().unwrap_or(0)),
+                },
                 limit,
-                pids: stats.pids.current,
+                pids: stats.pids.current.max(processes.len() as u64),
             });
         }
         match self.output {
@@ -109,6 +111,17 @@ impl Top {
         }
         Ok(0)
     }
+}
+
+/// The memory of a process in bytes, its share of what it has in common with others: for a cgroup of v2 whose memory nobody
+/// counts, because it has no limit.
+fn proportional(pid: i32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kibibytes = rollup.lines().find_map(|line| {
+        let words = line.strip_prefix("Pss:")?;
+        words.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    kibibytes.unwrap_or(0) * 1024
 }
 
 fn mebibytes(bytes: u64) -> String {
