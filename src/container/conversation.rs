@@ -124,7 +124,11 @@ impl<'a> Conversation<'a> {
                 return Ok(Report::End);
             }
         }
-        self.parent.receive()
+        match self.parent.receive() {
+            // Told once of one that has ended with a Go unread. What it said before that is still to come.
+            Err(e) if e.errno() == Some(libc::ECONNRESET) => self.parent.receive(),
+            report => report,
+        }
     }
 
     /// Goes on with the process that the present one has made, which ends.

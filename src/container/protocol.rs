@@ -25,6 +25,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
+
 use crate::error::{Context, Error, Result};
 use crate::sys::{process, socket};
 
@@ -83,7 +85,7 @@ impl ParentEnd {
         let message = [&[GO][..], &go.ignored.to_ne_bytes()].concat();
         match socket::send(&self.0, &message, None) {
             // The child died before it began; what it was killed by is told when it is waited for.
-            Err(rustix::io::Errno::PIPE) => Ok(()),
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             result => result.context(|| "send to the container's first process"),
         }
     }
