@@ -67,8 +67,7 @@ impl Holds<'_> {
 }
 
 /// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line. It holds the sockets `keeps`
-/// open, and no other file. `meanwhile` runs while it gets
-/// ready.
+/// open, and no other file. `meanwhile` runs while it gets ready.
 ///
 /// # Errors
 /// What the child could not do, with its step; then the process is gone and reaped.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Case, Done, Need, binary, is_runp};
+use crate::support::{Bundle, Case, Done, Need, binary, is_runp, kernel_at_least};
 
 fn bind(source: &Path, destination: &str, options: &[&str]) -> Value {
     json!({"destination": destination, "type": "bind", "source": source, "options": options})
@@ -159,17 +159,9 @@ fn what_is_mounted_can_be_mounted_again_with_other_options() {
 fn an_overlay_has_its_layers() {
     let Some(case) = Case::new(&[]) else { return };
     // Layers that are longer together than one parameter of fsconfig(2) need `lowerdir+`, Linux 6.7.
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
-    let mut numbers = release
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap_or(0));
-    let kernel = (numbers.next().unwrap(), numbers.next().unwrap());
     let long = case
         .dir()
-        .join("l".repeat(if kernel >= (6, 7) { 200 } else { 1 }));
+        .join("l".repeat(if kernel_at_least(6, 7) { 200 } else { 1 }));
     fs::create_dir(&long).unwrap();
     fs::write(long.join("second"), "").unwrap();
     let lower = case.dir().join("lower");
