@@ -41,17 +41,30 @@ impl Filter {
     /// # Errors
     /// When libseccomp refuses a rule, or the program is too large for the kernel.
     pub fn of(profile: &Seccomp, root: &Path) -> Result<Self> {
+        let program = cache::program(profile, root, bounded::compile)?;
+        Ok(Self::with(profile, program))
+    }
+
+    /// Compiles a profile that is trusted: in this process, however long it takes.
+    ///
+    /// # Errors
+    /// As [`Filter::of`].
+    pub fn new(profile: &Seccomp) -> Result<Self> {
+        Ok(Self::with(profile, compile::compile(profile)?))
+    }
+
+    fn with(profile: &Seccomp, program: Vec<u8>) -> Self {
         let mut flags = profile.flags;
         if profile.listener.is_some() {
             flags |= kernel::NEW_LISTENER;
         }
-        Ok(Self {
-            program: cache::program(profile, root, bounded::compile)?,
+        Self {
+            program,
             settings: Settings {
                 flags,
                 listener: profile.listener.clone(),
             },
-        })
+        }
     }
 
     /// Who is to be told of the descriptor that [`Filter::load`] returns.

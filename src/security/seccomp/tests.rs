@@ -244,13 +244,7 @@ fn the_kernel_agrees() {
         {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]);
     let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules});
     let plan = planned(&[("/linux/seccomp", profile)]);
-    let filter = Filter {
-        program: compile(&plan.seccomp.unwrap()).unwrap(),
-        settings: Settings {
-            flags: 0,
-            listener: None,
-        },
-    };
+    let filter = Filter::new(&plan.seccomp.unwrap()).unwrap();
     let seen = std::thread::spawn(move || {
         let before = rustix::process::getcwd(Vec::new()).is_ok();
         rustix::thread::set_no_new_privs(true).unwrap();
