@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod lint;
 pub mod logs;
 pub mod manifest;
+pub mod network;
 pub mod observe;
 pub mod pause;
 pub mod plan;

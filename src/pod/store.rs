@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{make_private_directories, open_directory};
 use super::manifest::Objects;
+use super::network::{Attachment, Network};
 use super::plan::IDS;
 use super::tree;
 use crate::error::{Context, Error, Result};
@@ -97,6 +98,12 @@ pub struct Record {
     /// With `hostUsers: false`: the first id of the host that is the pod's.
     #[serde(default)]
     pub ids: Option<u32>,
+    /// What its network is made by.
+    #[serde(default)]
+    pub network: Network,
+    /// What that has come to.
+    #[serde(default)]
+    pub attachment: Option<Attachment>,
     /// What the pod refers to. Secrets are among it: the directory is its owner's alone, and in memory.
     #[serde(default)]
     pub objects: Objects,
@@ -271,8 +278,16 @@ impl PodDir {
         self.dir.as_fd()
     }
 
-    /// Writes the record in one step.
-    fn write(&self, record: &Record) -> Result<()> {
+    /// Its own path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the record in one step: who does holds the lock.
+    ///
+    /// # Errors
+    /// The kernel's; then the old one stays.
+    pub fn write(&self, record: &Record) -> Result<()> {
         let step = || format!("write {}", self.path.join(RECORD).display());
         let json = serde_json::to_vec(record)
             .map_err(|e| Error::new(e.to_string()))
@@ -432,6 +447,8 @@ mod tests {
             manifest_directory: "/m".into(),
             images: BTreeMap::new(),
             ids: None,
+            network: Network::None,
+            attachment: None,
             objects: Objects::default(),
             manifest: Pod::default(),
         }

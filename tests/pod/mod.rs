@@ -8,6 +8,7 @@ mod hooks;
 mod host;
 mod input;
 mod isolation;
+mod network;
 mod order;
 mod pause;
 mod policies;

@@ -1,5 +1,6 @@
 //! Verbs that start from a manifest: plan, run, create.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::error::{Context, Result};
 use crate::pod::detach::{self, Begin};
 use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
 use crate::pod::manifest::{self, Manifest, Source};
+use crate::pod::network::{self, Asked, Network};
 use crate::pod::observe;
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::progress::Progress;
@@ -35,6 +37,17 @@ struct Given {
     /// images/ beside the manifest
     #[arg(long, value_name = "IMAGE=DIR", value_parser = mapping)]
     rootfs: Vec<(String, PathBuf)>,
+    /// What the pod's network is: none (just a loopback, the default), host, path:FILE (a network namespace, like those
+    /// of ip-netns(8)), cni:NAME or cni (a configuration of that name or the first one), or pasta (the host's own
+    /// addresses without any set-up, if pasta(1) is installed). hostPort takes cni with portmap, or pasta
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<Asked>,
+    /// Directories of CNI plugins, separated by colons [default: $CNI_PATH, else /opt/cni/bin:/usr/lib/cni:/usr/libexec/cni]
+    #[arg(long, value_name = "DIRS")]
+    cni_path: Option<OsString>,
+    /// Directory of CNI configurations [default: $NETCONFPATH, else /etc/cni/net.d]
+    #[arg(long, value_name = "DIR")]
+    cni_netconfpath: Option<OsString>,
     /// The longest back-off of a container that keeps failing, 1 to 300: a kubelet's crashLoopBackOff.maxContainerRestartPeriod
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
@@ -55,8 +68,31 @@ impl Given {
             })
     }
 
+    /// `None` if it is left to the manifest.
+    fn network(&self) -> Result<Option<Network>> {
+        let Some(asked) = &self.network else {
+            return Ok(None);
+        };
+        let given = |option: &Option<OsString>, variable: &str| {
+            let given = option.clone().or_else(|| std::env::var_os(variable));
+            given.filter(|value| !value.is_empty())
+        };
+        let plugins = given(&self.cni_path, "CNI_PATH");
+        let configurations = given(&self.cni_netconfpath, "NETCONFPATH");
+        let found = Network::find(
+            asked.clone(),
+            &network::Places {
+                plugins: std::env::split_paths(&plugins.unwrap_or_else(|| network::PLUGINS.into()))
+                    .collect(),
+                configurations: configurations
+                    .map_or_else(|| network::CONFIGURATIONS.into(), PathBuf::from),
+            },
+        )?;
+        Ok(Some(found))
+    }
+
     fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
-        let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
+        let mut manifest = manifest::load(&Source::from(self.file.as_str()), self.network()?)?;
         if let Some(name) = &self.name {
             manifest.pod.metadata.name = Some(name.to_string());
         }
@@ -70,6 +106,7 @@ impl Given {
                 _ => 0,
             },
             node: Node::this_machine(),
+            attachment: None,
             back_off: self.back_off(),
         };
         let plan = plan::plan(&manifest, &options)?;
@@ -91,6 +128,8 @@ impl Given {
             manifest_directory: manifest.directory,
             images: self.rootfs.iter().cloned().collect(),
             ids: plan.sandbox.users,
+            network: manifest.network,
+            attachment: None,
             objects: manifest.objects,
             manifest: manifest.pod,
         };

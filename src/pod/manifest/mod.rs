@@ -27,10 +27,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use super::network::Network;
 use super::validate;
 use crate::error::{Context, Error, Result};
 use input::{Document, Input, Owner};
 use object::Object;
+use support::Support;
 use tree::Node;
 
 pub use objects::{Config, Keys, Objects, Service, ServicePort};
@@ -64,6 +66,8 @@ pub struct Manifest {
     pub objects: Objects,
     /// Where `images/` and bundles are looked for. Absolute.
     pub directory: PathBuf,
+    /// What its network is made by: [`Network::Host`] with `hostNetwork`, and only then.
+    pub network: Network,
     /// What is accepted and has no effect here.
     pub warnings: Vec<String>,
 }
@@ -80,12 +84,12 @@ struct File {
     text: String,
 }
 
-/// Reads a manifest and makes sure that it can be done.
+/// Reads a manifest and makes sure that it can be done; with the network that is asked for, if one is.
 ///
 /// # Errors
 /// What cannot be read or is not YAML; not just one pod; every unknown field and every value of a wrong type with its
 /// line and column; every violation of Kubernetes' validation; every field that this version does not do.
-pub fn load(source: &Source) -> Result<Manifest> {
+pub fn load(source: &Source, network: Option<Network>) -> Result<Manifest> {
     let (name, files, directory) = read(source)?;
     let directory = match directory.as_os_str().is_empty() {
         true => PathBuf::from("."),
@@ -93,7 +97,7 @@ pub fn load(source: &Source) -> Result<Manifest> {
     };
     let directory = std::path::absolute(&directory)
         .context(|| format!("make {} absolute", directory.display()))?;
-    parse(&name, &files, directory)
+    parse(&name, &files, directory, network)
 }
 
 /// Gives the manifest's name for messages, its files, and its directory.
@@ -175,7 +179,12 @@ fn find(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Texts to a valid pod, with warnings.
-fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
+fn parse(
+    name: &str,
+    files: &[File],
+    directory: PathBuf,
+    network: Option<Network>,
+) -> Result<Manifest> {
     let mut all = Vec::new();
     for File { name, text } in files {
         let file = || name.clone();
@@ -195,17 +204,43 @@ fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
     if let Some(owner) = owner {
         own(&mut pod, &mut objects, &node, &file, owner)?;
     }
+    let network = network_of(&mut pod, network)
+        .map_err(|(path, why)| input::located(&file, node.place_of(path), path, &why))?;
     defaults::fill_in(&mut pod);
-    let support = support::check(&pod);
-    check(&pod, &node, &file, support.refused())?;
+    let support = support::check(&pod, &network);
+    check(&pod, &node, &file, &support)?;
     pod.status = None;
     warnings.extend(support.warnings());
     Ok(Manifest {
         pod,
         objects,
         directory,
+        network,
         warnings,
     })
+}
+
+/// The network that the manifest and `--network` agree on.
+fn network_of(
+    pod: &mut Pod,
+    asked: Option<Network>,
+) -> std::result::Result<Network, (&'static str, String)> {
+    let spec = pod.spec.get_or_insert_default();
+    match (spec.host_network, asked) {
+        (Some(true), None | Some(Network::Host)) => Ok(Network::Host),
+        (Some(true), Some(other)) => {
+            let what = other.describe();
+            Err((
+                "spec.hostNetwork",
+                format!("not together with another network: {what}"),
+            ))
+        }
+        (_, Some(Network::Host)) => {
+            spec.host_network = Some(true);
+            Ok(Network::Host)
+        }
+        (_, asked) => Ok(asked.unwrap_or_default()),
+    }
 }
 
 /// The first pod of a StatefulSet: with claims of its own, which are kept for the next one of that name.
@@ -237,7 +272,7 @@ fn first_of_set(
 }
 
 /// Everything that is wrong with a pod, and everything that is not done, in the order of the file.
-fn check(pod: &Pod, node: &Node, file: &str, refused: &[String]) -> Result<()> {
+fn check(pod: &Pod, node: &Node, file: &str, support: &Support) -> Result<()> {
     let located = |path: &str, why: &str| {
         let place = node.place_of(path);
         (place, input::located(file, place, path, why))
@@ -254,8 +289,11 @@ fn check(pod: &Pod, node: &Node, file: &str, refused: &[String]) -> Result<()> {
         located(path, why)
     });
     let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
+    let refused = support.refused();
     let unsupported = refused.iter().map(|path| located(path, not_yet));
-    let mut all: Vec<_> = invalid.chain(unsupported).collect();
+    let unfit = support.unfit().iter();
+    let unfit = unfit.map(|(path, why)| located(path, why));
+    let mut all: Vec<_> = invalid.chain(unsupported).chain(unfit).collect();
     all.sort_by_key(|(place, _)| *place);
     let all = all.into_iter().map(|(_, error)| error).collect();
     Error::all(what, all).map_err(|error| match refused.is_empty() {

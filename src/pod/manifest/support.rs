@@ -11,23 +11,29 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
+use crate::pod::network::Network;
 use crate::spec::tables;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Support {
     refused: Vec<String>,
+    /// What this machine or its network cannot do, and why.
+    unfit: Vec<(String, String)>,
     /// Fields whose business is to choose or reserve a machine.
     ignored: Vec<String>,
     warnings: Vec<String>,
-    /// `hostPort` means something else then: the container's own port.
-    host_network: bool,
 }
 
 impl Support {
     /// The fields that this version does not do.
     pub(super) fn refused(&self) -> &[String] {
         &self.refused
+    }
+
+    /// What cannot be done with this network, by field.
+    pub(super) fn unfit(&self) -> &[(String, String)] {
+        &self.unfit
     }
 
     /// What has no effect.
@@ -76,7 +82,7 @@ fn is_set(value: &Option<impl Serialize>) -> bool {
 }
 
 /// Walks through the whole pod.
-pub(super) fn check(pod: &Pod) -> Support {
+pub(super) fn check(pod: &Pod, network: &Network) -> Support {
     let mut support = Support::default();
     let Pod {
         metadata,
@@ -91,6 +97,7 @@ pub(super) fn check(pod: &Pod) -> Support {
     if let Some(spec) = spec {
         support.pod(spec);
         support.parts(spec);
+        support.ports(spec, network);
     }
     support
 }
@@ -141,7 +148,7 @@ impl Support {
             restart_policy: _,
             termination_grace_period_seconds: _,
             hostname: _,
-            host_network,
+            host_network: _,
             host_ipc: _,
             host_pid: _,
             share_process_namespace: _,
@@ -180,7 +187,6 @@ impl Support {
             topology_spread_constraints,
         } = spec;
         let path = "spec";
-        self.host_network = *host_network == Some(true);
         self.refuse(path, "readinessGates", readiness_gates);
         self.refuse(path, "resourceClaims", resource_claims);
 
@@ -333,7 +339,7 @@ impl Support {
             env_from: _,
             lifecycle,
             liveness_probe,
-            ports,
+            ports: _,
             readiness_probe,
             resize_policy,
             resources,
@@ -367,9 +373,6 @@ impl Support {
         self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));
         self.refuse(path, "volumeDevices", volume_devices);
-        for (index, port) in ports.iter().flatten().enumerate() {
-            self.port(&format!("{path}.ports[{index}]"), port);
-        }
         if let Some(resources) = resources {
             self.resources(&format!("{path}.resources"), resources);
         }
@@ -453,17 +456,43 @@ impl Support {
         self.refuse_unless(path, "host (names; addresses are done)", number);
     }
 
-    fn port(&mut self, path: &str, port: &ContainerPort) {
+    /// Ports of the host must lead somewhere, and are those of containers that stay.
+    fn ports(&mut self, spec: &PodSpec, network: &Network) {
+        let inits = spec.init_containers.iter().flatten().enumerate();
+        let inits = inits.map(|(i, c)| (format!("spec.initContainers[{i}]"), c));
+        let apps = spec.containers.iter().enumerate();
+        let apps = apps.map(|(i, c)| (format!("spec.containers[{i}]"), c));
+        for (path, container) in inits.chain(apps) {
+            let ends = path.starts_with("spec.init")
+                && container.restart_policy.as_deref() != Some("Always");
+            for (index, port) in container.ports.iter().flatten().enumerate() {
+                let path = format!("{path}.ports[{index}]");
+                self.port(&path, port, ends, network);
+            }
+        }
+    }
+
+    fn port(&mut self, path: &str, port: &ContainerPort, ends: bool, network: &Network) {
         let ContainerPort {
             container_port: _,
             host_ip,
             host_port,
             name: _,
-            protocol: _,
+            protocol,
         } = port;
-        self.refuse(path, "hostIP", host_ip);
-        let host_port = host_port.unwrap_or(0);
-        self.refuse_unless(path, "hostPort", host_port == 0 || self.host_network);
+        if host_port.unwrap_or(0) == 0 {
+            return;
+        }
+        if ends {
+            let why = "no effect in an init container, as with the kubelet";
+            self.warn(*network != Network::Host, path, "hostPort", why);
+            return;
+        }
+        if let Err(why) = network.check_ports(protocol.as_deref()) {
+            self.unfit.push((format!("{path}.hostPort"), why));
+        }
+        let is_host = *network == Network::Host && is_set(host_ip);
+        self.warn(is_host, path, "hostIP", "no effect with the host's network");
     }
 
     /// What only an API server can give.

@@ -44,7 +44,7 @@ fn pod(spec: &str, container: &str) -> String {
 fn parse(name: &str, text: &str) -> Result<(Pod, Vec<String>)> {
     let (name, text) = (name.to_owned(), text.to_owned());
     let file = File { name, text };
-    let manifest = super::parse(&file.name, std::slice::from_ref(&file), "/".into())?;
+    let manifest = super::parse(&file.name, std::slice::from_ref(&file), "/".into(), None)?;
     Ok((manifest.pod, manifest.warnings))
 }
 
@@ -315,23 +315,23 @@ fn a_manifest_is_found_in_its_directory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     let source = Source::Path(path.clone());
-    let empty = load(&source).unwrap_err().to_string();
+    let empty = load(&source, None).unwrap_err().to_string();
     assert!(
         empty.ends_with("holds no manifest (expected one of pod.yaml, pod.yml, pod.json, or any *.yaml, *.yml, *.json)"),
         "{empty}"
     );
     std::fs::write(path.join("pod.yml"), HELLO).unwrap();
-    let manifest = load(&source).unwrap();
+    let manifest = load(&source, None).unwrap();
     assert_eq!(manifest.directory, path);
-    let file = load(&Source::Path(path.join("pod.yml"))).unwrap();
+    let file = load(&Source::Path(path.join("pod.yml")), None).unwrap();
     assert_eq!(file.directory, path);
-    let missing = load(&Source::Path(path.join("no.yaml"))).unwrap_err();
+    let missing = load(&Source::Path(path.join("no.yaml")), None).unwrap_err();
     assert_eq!(missing.errno(), Some(libc::ENOENT));
     std::fs::write(path.join("pod.yml"), [0xff, 0xfe, 0]).unwrap();
-    let binary = load(&source).unwrap_err().to_string();
+    let binary = load(&source, None).unwrap_err().to_string();
     assert!(binary.contains("is not UTF-8 text"), "{binary}");
     std::fs::write(path.join("pod.yml"), vec![b' '; (SIZE + 1) as usize]).unwrap();
-    let large = load(&source).unwrap_err().to_string();
+    let large = load(&source, None).unwrap_err().to_string();
     assert!(large.ends_with("is larger than 3145728 bytes"), "{large}");
 }
 
@@ -341,7 +341,7 @@ fn manifest(text: &str) -> Manifest {
         name: "m.yaml".into(),
         text: text.into(),
     };
-    super::parse("m.yaml", &[file], "/".into()).unwrap()
+    super::parse("m.yaml", &[file], "/".into(), None).unwrap()
 }
 
 #[test]
@@ -428,7 +428,7 @@ fn objects_are_found_beside_the_pod_in_lists_and_in_other_files() {
         "apiVersion: v1\nkind: PersistentVolume\nmetadata: {name: v}\nspec: {hostPath: {path: /data}}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sa}\n",
     );
     write("notes.txt", "not a manifest");
-    let manifest = load(&Source::Path(directory.path().into())).unwrap();
+    let manifest = load(&Source::Path(directory.path().into()), None).unwrap();
     let Objects {
         config_maps,
         secrets,

@@ -27,6 +27,7 @@ use super::images::{self, Image};
 use super::lifecycle::{BackOffLimits, Kind, PodSpec};
 use super::lint;
 use super::manifest::Manifest;
+use super::network::{Attachment, Network};
 use super::termination::TerminationPlan;
 use super::volumes::payload::Payload;
 use crate::container::{Options, Request, Stdio};
@@ -34,6 +35,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::spec;
 use process::Process;
 
+pub use downward::addresses;
 pub use env::{Environment, FileKey};
 pub use node::Node;
 pub use render::{render_json, render_text};
@@ -100,6 +102,8 @@ pub struct SandboxPlan {
     pub resources: LinuxResources,
     /// Paths below `/proc/sys` and what is written to them.
     pub sysctls: Vec<(String, String)>,
+    /// What connects its network namespace.
+    pub connection: Network,
 }
 
 /// A volume of the pod.
@@ -252,6 +256,8 @@ pub struct PlanOptions {
     pub ids: u32,
     /// The machine.
     pub node: Node,
+    /// What its network has come to, if it has been made: a plan that is made before does not know the pod's addresses.
+    pub attachment: Option<Attachment>,
     /// How long the back-off of its containers may get.
     pub back_off: BackOffLimits,
 }
@@ -272,7 +278,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let names = host::names(&name, namespace, spec, &options.node)?;
-    let sandbox = sandbox(&name, spec, &names, options)?;
+    let sandbox = sandbox(&name, spec, &names, &manifest.network, options)?;
     let context = Context {
         base: serde_json::from_str(BASE)
             .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
@@ -367,6 +373,7 @@ fn sandbox(
     name: &str,
     spec: &k8s::PodSpec,
     names: &host::Names,
+    connection: &Network,
     options: &PlanOptions,
 ) -> Result<SandboxPlan> {
     let host = |flag: Option<bool>| match flag {
@@ -376,9 +383,14 @@ fn sandbox(
     let (network, ipc) = (host(spec.host_network), host(spec.host_ipc));
     let users = (spec.host_users == Some(false)).then_some(options.ids);
     let sysctls = sysctls(spec, network, ipc)?;
-    if users.is_some() && !sysctls.is_empty() {
-        let what = "spec.securityContext.sysctls: not supported yet with hostUsers: false";
-        return Err(Error::new(what));
+    if let (Network::Path(path), Some(_)) = (connection, users) {
+        let what = format!(
+            "spec.hostUsers: false, with --network path:{}",
+            path.display()
+        );
+        return Err(Error::new(what).hint(
+            "who has users of its own cannot join a network namespace that is somebody else's: choose another network",
+        ));
     }
     Ok(SandboxPlan {
         hostname: names.kernel.clone(),
@@ -393,6 +405,7 @@ fn sandbox(
         resources: resources::pod(spec),
         users,
         sysctls,
+        connection: connection.clone(),
     })
 }
 
@@ -495,7 +508,7 @@ impl Context<'_> {
             late,
             volume_mounts,
             config_error,
-            calls: calls::calls(container),
+            calls: calls::calls(container, self.own_address()),
             termination: calls::termination(container),
         })
     }

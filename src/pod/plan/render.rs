@@ -95,6 +95,7 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
         ),
         row("QoS class", format!("{:?}", plan.qos)),
         row("hostname", &sandbox.hostname),
+        row("network", sandbox.connection.describe()),
         row("pause holds", whose(Shared::Pod)),
         row("of the host", whose(Shared::Host)),
         row(

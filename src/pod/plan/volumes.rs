@@ -59,7 +59,12 @@ impl Context<'_> {
             ),
             (
                 "resolv.conf",
-                host::resolv_conf(self.spec, &self.options.node),
+                host::resolv_conf(
+                    self.spec,
+                    &self.options.node,
+                    &self.sandbox.connection,
+                    self.options.attachment.as_ref().map(|made| &made.dns),
+                ),
             ),
         ];
         volumes.push(VolumePlan {

@@ -57,8 +57,13 @@ impl Supervisor<'_> {
         match started {
             Ok(pause) => {
                 let pid = pause.pid;
-                self.pause = Some(pause);
-                Event::SandboxStarted { pid }
+                match self.connect(&pause) {
+                    Ok(()) => {
+                        self.pause = Some(pause);
+                        Event::SandboxStarted { pid }
+                    }
+                    Err(message) => Event::SandboxFailed { message },
+                }
             }
             Err(e) => Event::SandboxFailed {
                 message: e.to_string(),
@@ -131,7 +136,7 @@ impl Supervisor<'_> {
 
     fn pod(&self) -> container::Pod<'_> {
         container::Pod {
-            plan: self.plan,
+            plan: &self.plan,
             store: self.store,
             dir: &self.dir,
             data: &self.data,

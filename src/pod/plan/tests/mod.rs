@@ -30,7 +30,7 @@ impl Place {
     }
 
     pub(super) fn try_plan(&self, rootfs: &[(&str, &Path)]) -> Result<PodPlan> {
-        let manifest = load(&Source::Path(self.path().into()))?;
+        let manifest = load(&Source::Path(self.path().into()), None)?;
         let rootfs = rootfs
             .iter()
             .map(|(name, path)| ((*name).into(), (*path).into()));
@@ -41,6 +41,7 @@ impl Place {
                 rootfs: rootfs.collect(),
                 uid: "the-uid".into(),
                 claims: "/claims".into(),
+                attachment: None,
                 ids: 0x7000_0000,
                 node: Node {
                     hostname: "machine".into(),
