@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::net::{Cni, hear, ip, leave_the_host, server, try_hear};
-use crate::support::pod::{condition, container_status};
+use crate::support::pod::container_status;
 use crate::support::{Case, Need, Pod, eventually, process, sh};
 
 /// Where the plugins are that Debian has.
@@ -28,9 +28,9 @@ fn cni_plugins_give_a_pod_an_address_that_everything_knows() {
     leave_the_host();
     let cni = Cni::new(&case);
     cni.network("mine", "1.0.0", json!([cni.ptp()]));
-    // Only on the pod's own address: the probe must go there.
-    let mut app = knows("app", &server("-p 80 -s $IP", "pod speaks"));
-    app["readinessProbe"] = json!({"tcpSocket": {"port": 80}, "periodSeconds": 1});
+    let app = sh("app", &server("-p 80", "pod speaks"));
+    let mut mute = sh("mute", "exec sleep inf");
+    mute["readinessProbe"] = json!({"tcpSocket": {"port": 81}, "periodSeconds": 1});
     let pod = Pod::new(
         &case,
         "p",
@@ -39,7 +39,7 @@ fn cni_plugins_give_a_pod_an_address_that_everything_knows() {
             "terminationGracePeriodSeconds": 0,
             "dnsConfig": {"searches": ["more.example"]},
             "initContainers": [knows("init", "echo $IP; cat /etc/hosts /etc/resolv.conf; ip -4 addr show eth0")],
-            "containers": [app],
+            "containers": [app, mute],
         }),
     )
     .with(&cni.options("cni:mine"));
@@ -47,9 +47,8 @@ fn cni_plugins_give_a_pod_an_address_that_everything_knows() {
     assert!(plan.contains("network         cni:mine (ptp)"), "{plan}");
     assert!(!cni.addresses.exists(), "a plan does nothing");
     pod.run_detached();
-    let status = pod.until("it is ready", |pod| {
-        condition(pod, "Ready")["status"] == "True"
-    });
+    pod.until_running("mute");
+    let status = pod.status();
     let address = status["status"]["podIP"].as_str().unwrap();
     assert!(address.starts_with("10.98.0."), "{address}");
     assert_eq!(status["status"]["podIPs"], json!([{"ip": address}]));
@@ -64,6 +63,12 @@ fn cni_plugins_give_a_pod_an_address_that_everything_knows() {
         assert!(log.contains(&line), "{line:?} is not in {log}");
     }
     assert_eq!(hear(&format!("{address}:80")), "pod speaks\n");
+    // A probe goes to the pod's own address.
+    let dialled = format!("dial tcp {address}:81: connect: connection refused");
+    eventually("the probe", || {
+        let events = case.pod(["events", &pod.name]).ok().stdout;
+        events.contains(&dialled).then_some(())
+    });
     assert_eq!(cni.given(), 1);
     case.pod(["prove", &pod.name]).ok();
     // What a plugin has made is taken away: CHECK sees it.
