@@ -283,6 +283,11 @@ impl PodDir {
         &self.path
     }
 
+    /// Where this process puts an update for the pod's supervisor.
+    pub fn update(&self, by: u32) -> PathBuf {
+        self.path.join(format!("update.{by}"))
+    }
+
     /// Writes the record in one step: who does holds the lock.
     ///
     /// # Errors

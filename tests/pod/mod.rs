@@ -1,5 +1,6 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
+mod apply;
 mod bundles;
 mod environment;
 mod failures;

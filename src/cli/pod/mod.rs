@@ -1,5 +1,6 @@
 //! `runp pod`: Kubernetes pods without Kubernetes.
 
+mod apply;
 mod attach;
 mod cp;
 mod debug;
@@ -42,6 +43,8 @@ enum Verb {
     Run(run::Run),
     /// Create a pod: volumes and namespaces; its containers are started by `start`
     Create(run::Create),
+    /// Change what may change of pods that exist: ConfigMaps, Secrets, labels and annotations
+    Apply(apply::Apply),
     /// Start the containers of a created pod
     Start(manage::Start),
     /// Show a pod and its containers
@@ -104,6 +107,7 @@ impl Pod {
             Verb::Plan(plan) => plan.run(&places),
             Verb::Run(run) => run.run(&places),
             Verb::Create(create) => create.run(&places),
+            Verb::Apply(apply) => apply.run(&places),
             Verb::Start(start) => start.run(&places),
             Verb::Status(status) => status.run(&places),
             Verb::List(list) => list.run(&places),

@@ -33,6 +33,13 @@ struct Given {
     /// Name of the pod, instead of metadata.name
     #[arg(long, value_name = "NAME")]
     name: Option<PodName>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// How a manifest is to be understood.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Options {
     /// Directory with the root file system of an image; can be given again. Without it, images are looked for in
     /// images/ beside the manifest
     #[arg(long, value_name = "IMAGE=DIR", value_parser = mapping)]
@@ -54,13 +61,13 @@ struct Given {
 }
 
 /// A pod that can be made.
-struct Prepared {
+pub(super) struct Prepared {
     name: PodName,
     plan: PodPlan,
     record: Record,
 }
 
-impl Given {
+impl Options {
     fn back_off(&self) -> BackOffLimits {
         self.max_container_restart_period
             .map_or_else(BackOffLimits::default, |seconds| BackOffLimits {
@@ -69,7 +76,7 @@ impl Given {
     }
 
     /// `None` if it is left to the manifest.
-    fn network(&self) -> Result<Option<Network>> {
+    pub(super) fn network(&self) -> Result<Option<Network>> {
         let Some(asked) = &self.network else {
             return Ok(None);
         };
@@ -91,11 +98,8 @@ impl Given {
         Ok(Some(found))
     }
 
-    fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
-        let mut manifest = manifest::load(&Source::from(self.file.as_str()), self.network()?)?;
-        if let Some(name) = &self.name {
-            manifest.pod.metadata.name = Some(name.to_string());
-        }
+    /// The plan of a manifest's pod.
+    fn plan(&self, places: &Places, manifest: &Manifest) -> Result<PodPlan> {
         let spec = manifest.pod.spec.as_ref();
         let options = PlanOptions {
             rootfs: self.rootfs.clone(),
@@ -109,15 +113,16 @@ impl Given {
             attachment: None,
             back_off: self.back_off(),
         };
-        let plan = plan::plan(&manifest, &options)?;
+        let plan = plan::plan(manifest, &options)?;
         for warning in &plan.warnings {
             warn(warning);
         }
-        Ok((plan, manifest))
+        Ok(plan)
     }
 
-    fn prepare(&self, places: &Places) -> Result<Prepared> {
-        let (plan, manifest) = self.plan(places)?;
+    /// All that is needed to make it.
+    pub(super) fn prepare(&self, places: &Places, manifest: Manifest) -> Result<Prepared> {
+        let plan = self.plan(places, &manifest)?;
         let name: PodName = plan.name.parse()?;
         let record = Record {
             version: Record::VERSION,
@@ -134,6 +139,21 @@ impl Given {
             manifest: manifest.pod,
         };
         Ok(Prepared { name, plan, record })
+    }
+}
+
+impl Given {
+    fn load(&self) -> Result<Manifest> {
+        let source = Source::from(self.file.as_str());
+        let mut manifest = manifest::load(&source, self.options.network()?)?;
+        if let Some(name) = &self.name {
+            manifest.pod.metadata.name = Some(name.to_string());
+        }
+        Ok(manifest)
+    }
+
+    fn prepare(&self, places: &Places) -> Result<Prepared> {
+        self.options.prepare(places, self.load()?)
     }
 }
 
@@ -164,7 +184,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
-        let (plan, manifest) = self.given.plan(places)?;
+        let manifest = self.given.load()?;
+        let plan = self.given.options.plan(places, &manifest)?;
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
             PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,
@@ -250,7 +271,7 @@ impl Prepared {
             .context(|| format!("create pod {:?}", self.name.as_str()))
     }
 
-    fn supervise_detached(&self, places: &Places, begin: Begin) -> Result<i32> {
+    pub(super) fn supervise_detached(&self, places: &Places, begin: Begin) -> Result<i32> {
         if let Some(why) = detach::supervise(|| self.supervisor(places), begin)? {
             warn(format!("the pod waits, and tries again: {why}"));
         }

@@ -123,6 +123,42 @@ pub(super) fn sort(name: &str, documents: Vec<Document>) -> Result<Input> {
     }
 }
 
+/// Just objects, if there is no pod among the documents: those of one namespace, the first one's.
+///
+/// # Errors
+/// As [`sort`], but for the pod.
+pub(super) fn sort_objects(documents: Vec<Document>) -> Result<Option<Loose>> {
+    let mut sorting = Sorting::default();
+    for document in documents {
+        sorting.add(document);
+    }
+    if !sorting.pods.is_empty() {
+        return Ok(None);
+    }
+    let mut named = sorting.others.iter().map(|(_, node, _)| namespace(node));
+    let of_all = named.next().flatten().unwrap_or(NAMESPACE).to_owned();
+    for (file, node, role) in std::mem::take(&mut sorting.others) {
+        sorting.refer_to(&file, &node, role, &of_all);
+    }
+    Error::all("manifest", sorting.errors)?;
+    Ok(Some(Loose {
+        namespace: of_all,
+        objects: sorting.objects,
+        warnings: sorting.warnings,
+    }))
+}
+
+/// Objects without a pod.
+#[derive(Debug)]
+pub struct Loose {
+    /// Of all of them.
+    pub namespace: String,
+    /// What there is.
+    pub objects: Objects,
+    /// What was left out.
+    pub warnings: Vec<String>,
+}
+
 #[derive(Default)]
 struct Sorting {
     pods: Vec<(Document, Option<Owner>)>,
@@ -196,7 +232,7 @@ impl Sorting {
             let kind = text(node, "kind");
             let name = text_of(node.get("metadata").and_then(|m| m.get("name")));
             self.warnings.push(format!(
-                "kind {kind} {name:?} is in namespace {own:?} and the pod in {of_pod:?}: ignored"
+                "kind {kind} {name:?} is in namespace {own:?} and not in {of_pod:?}: ignored"
             ));
             return;
         }

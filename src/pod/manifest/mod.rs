@@ -35,6 +35,7 @@ use object::Object;
 use support::Support;
 use tree::Node;
 
+pub use input::Loose;
 pub use objects::{Config, Keys, Objects, Service, ServicePort};
 
 /// Where a manifest comes from.
@@ -98,6 +99,15 @@ pub fn load(source: &Source, network: Option<Network>) -> Result<Manifest> {
     let directory = std::path::absolute(&directory)
         .context(|| format!("make {} absolute", directory.display()))?;
     parse(&name, &files, directory, network)
+}
+
+/// Reads objects that are for pods that exist; `None` if there is a pod among the documents.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_objects(source: &Source) -> Result<Option<Loose>> {
+    let (_, files, _) = read(source)?;
+    input::sort_objects(all_documents(&files)?)
 }
 
 /// Gives the manifest's name for messages, its files, and its directory.
@@ -185,18 +195,12 @@ fn parse(
     directory: PathBuf,
     network: Option<Network>,
 ) -> Result<Manifest> {
-    let mut all = Vec::new();
-    for File { name, text } in files {
-        let file = || name.clone();
-        let nodes = documents(name, text)?.into_iter();
-        all.extend(nodes.map(|node| Document { file: file(), node }));
-    }
     let Input {
         pod: Document { file, node },
         owner,
         mut objects,
         mut warnings,
-    } = input::sort(name, all)?;
+    } = input::sort(name, all_documents(files)?)?;
     let mut pod = decode_pod(&node).or_else(|problems| {
         let errors = problems.into_iter().map(|p| input::told(&file, p));
         Error::all("manifest", errors.collect()).map(|()| Pod::default())
@@ -218,6 +222,16 @@ fn parse(
         network,
         warnings,
     })
+}
+
+fn all_documents(files: &[File]) -> Result<Vec<Document>> {
+    let mut all = Vec::new();
+    for File { name, text } in files {
+        let file = || name.clone();
+        let nodes = documents(name, text)?.into_iter();
+        all.extend(nodes.map(|node| Document { file: file(), node }));
+    }
+    Ok(all)
 }
 
 /// The network that the manifest and `--network` agree on.

@@ -439,6 +439,7 @@ fn objects_are_found_beside_the_pod_in_lists_and_in_other_files() {
         claims,
         volumes,
         services,
+        immutable: _,
     } = manifest.objects;
     assert_eq!(secrets["s"]["a"].0, b"b");
     assert_eq!(secrets["s"]["c"].0, b"d");

@@ -222,6 +222,13 @@ impl Supervisor<'_> {
             }
             Ok(Some(Request::Rerun { from })) => Event::RerunRequested { from: Index(from) },
             Ok(Some(Request::Retry)) => Event::RetryRequested,
+            Ok(Some(Request::Apply { by })) => {
+                let applied = self.apply(by);
+                if let Some(connection) = self.connections.get(&id) {
+                    control::answer(connection, &applied);
+                }
+                return;
+            }
             Ok(None) => {
                 self.connections.remove(&id);
                 return;

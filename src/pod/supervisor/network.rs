@@ -1,12 +1,9 @@
-//! What the sandbox is connected to, and the plan that knows it.
+//! What the sandbox is connected to.
 
-use std::borrow::Cow;
-
-use super::{Supervisor, plan_of};
+use super::Supervisor;
 use crate::container;
 use crate::error::Result;
 use crate::pod::plan::VolumeSource;
-use crate::pod::volumes::Volumes;
 use crate::pod::{network, sandbox};
 use crate::sys::process::Child;
 
@@ -29,11 +26,8 @@ impl Supervisor<'_> {
 
     fn try_connect(&mut self, pause: &Child) -> Result<()> {
         network::attach(&self.dir, pause.pid)?;
-        self.plan_anew()?;
-        let volumes = Volumes::open(self.data.volumes())?;
-        let files = self.plan.volumes.iter();
-        let mut files = files.filter(|plan| matches!(plan.source, VolumeSource::Etc(_)));
-        files.try_for_each(|plan| volumes.make(std::slice::from_ref(plan)))
+        self.plan_anew(&mut self.dir.record()?)?;
+        self.refresh(|source| matches!(source, VolumeSource::Etc(_)))
     }
 
     /// Undoes it.
@@ -54,16 +48,5 @@ impl Supervisor<'_> {
                 self.plan.name
             );
         }
-    }
-
-    /// Makes the plan anew from the pod's record.
-    ///
-    /// # Errors
-    /// When it cannot be done any more; then the plan is as before.
-    pub(super) fn plan_anew(&mut self) -> Result<()> {
-        let mut record = self.dir.record()?;
-        let plan = plan_of(&mut record, self.life.spec(), &self.claims)?;
-        self.plan = Cow::Owned(plan);
-        Ok(())
     }
 }

@@ -127,6 +127,8 @@ impl<'a> Supervisor<'a> {
             let watched = self.plan.volumes.iter().any(volumes::is_watched);
             self.next_check = watched.then(|| self.clock.now());
         }
+        // An update may have been cut short.
+        self.refresh_files()?;
         let mut kept = self.kept.take()?;
         for (key, file) in &kept {
             self.kept.keep(*key, file.as_fd());
