@@ -2,6 +2,7 @@
 
 mod bundle;
 mod checkpoint;
+mod deferred;
 mod events;
 mod exec;
 mod hand_over;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use self::deferred::Deferred;
 use crate::container::self_exe;
 use crate::error::{Context, Error, Result};
 use crate::spec;
@@ -136,39 +138,42 @@ fn default_root() -> PathBuf {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
-    Checkpoint(checkpoint::CheckpointArguments),
+    /// Write the processes of a container into files, with criu
+    Checkpoint(Deferred<checkpoint::CheckpointArguments>),
     /// Create a container; its program is executed by `start`
-    Create(bundle::Create),
+    Create(Deferred<bundle::Create>),
     /// Remove a container
-    Delete(lifecycle::Delete),
+    Delete(Deferred<lifecycle::Delete>),
     /// Print what a container uses and when it runs out of memory, a line of JSON each, until it ends
-    Events(events::Events),
+    Events(Deferred<events::Events>),
     /// Run another program in a running container
-    Exec(exec::Exec),
+    Exec(Deferred<exec::Exec>),
     /// Print what a config.json can ask for, as JSON
-    Features(query::Features),
+    Features(Deferred<query::Features>),
     /// Send a signal to a container
-    Kill(lifecycle::Kill),
+    Kill(Deferred<lifecycle::Kill>),
     /// List the containers
-    List(query::List),
+    List(Deferred<query::List>),
     /// Stop all processes of a container until it is resumed
-    Pause(lifecycle::Pause),
-    Pod(pod::Pod),
+    Pause(Deferred<lifecycle::Pause>),
+    /// Run Kubernetes pods without Kubernetes
+    Pod(Deferred<pod::Pod>),
     /// Show the processes of a container
-    Ps(query::Ps),
+    Ps(Deferred<query::Ps>),
     /// Let the processes of a paused container go on
-    Resume(lifecycle::Resume),
-    Restore(checkpoint::RestoreArguments),
+    Resume(Deferred<lifecycle::Resume>),
+    /// Make a container of a checkpoint, with criu
+    Restore(Deferred<checkpoint::RestoreArguments>),
     /// Create a container and start it
-    Run(bundle::Run),
+    Run(Deferred<bundle::Run>),
     /// Write a config.json to start from
-    Spec(bundle::SpecFile),
+    Spec(Deferred<bundle::SpecFile>),
     /// Execute the program of a created container
-    Start(lifecycle::Start),
+    Start(Deferred<lifecycle::Start>),
     /// Print the state of a container as JSON
-    State(query::State),
+    State(Deferred<query::State>),
     /// Change the limits of a container
-    Update(update::Update),
+    Update(Deferred<update::Update>),
 }
 
 /// The command line's definition, of which its documentation is made.
@@ -231,24 +236,24 @@ fn check(global: &Global, command: &Command) -> Result<()> {
 fn run(global: &Global, command: Command) -> Result<i32> {
     let store = Store::new(global.root()?);
     match command {
-        Command::Checkpoint(checkpoint) => checkpoint.run(&store, &global.criu),
-        Command::Create(create) => create.run(&store, global.cgroups()),
-        Command::Delete(delete) => delete.run(&store),
-        Command::Events(events) => events.run(&store),
-        Command::Exec(exec) => exec.run(&store),
-        Command::Features(features) => features.run(),
-        Command::Kill(kill) => kill.run(&store),
-        Command::List(list) => list.run(&store),
-        Command::Pause(pause) => pause.run(&store),
-        Command::Pod(pod) => pod.run(global),
-        Command::Ps(ps) => ps.run(&store),
-        Command::Resume(resume) => resume.run(&store),
-        Command::Restore(restore) => restore.run(&store, global),
-        Command::Run(run) => run.run(&store, global.cgroups()),
-        Command::Spec(spec) => spec.run(),
-        Command::Start(start) => start.run(&store),
-        Command::State(state) => state.run(&store),
-        Command::Update(update) => update.run(&store),
+        Command::Checkpoint(Deferred(checkpoint)) => checkpoint.run(&store, &global.criu),
+        Command::Create(Deferred(create)) => create.run(&store, global.cgroups()),
+        Command::Delete(Deferred(delete)) => delete.run(&store),
+        Command::Events(Deferred(events)) => events.run(&store),
+        Command::Exec(Deferred(exec)) => exec.run(&store),
+        Command::Features(Deferred(features)) => features.run(),
+        Command::Kill(Deferred(kill)) => kill.run(&store),
+        Command::List(Deferred(list)) => list.run(&store),
+        Command::Pause(Deferred(pause)) => pause.run(&store),
+        Command::Pod(Deferred(pod)) => pod.run(global),
+        Command::Ps(Deferred(ps)) => ps.run(&store),
+        Command::Resume(Deferred(resume)) => resume.run(&store),
+        Command::Restore(Deferred(restore)) => restore.run(&store, global),
+        Command::Run(Deferred(run)) => run.run(&store, global.cgroups()),
+        Command::Spec(Deferred(spec)) => spec.run(),
+        Command::Start(Deferred(start)) => start.run(&store),
+        Command::State(Deferred(state)) => state.run(&store),
+        Command::Update(Deferred(update)) => update.run(&store),
     }
 }
 

@@ -19,6 +19,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 
+use super::deferred::Deferred;
 use super::{Global, absolute};
 use crate::error::Result;
 use crate::pod::store::Pods;
@@ -37,51 +38,51 @@ pub(super) struct Pod {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Show what would be done for a pod, without doing it
-    Plan(run::Plan),
+    Plan(Deferred<run::Plan>),
     /// Create a pod, start it, and show how it comes along until it is over
-    Run(run::Run),
+    Run(Deferred<run::Run>),
     /// Create a pod: volumes and namespaces; its containers are started by `start`
-    Create(run::Create),
+    Create(Deferred<run::Create>),
     /// Start the containers of a created pod
-    Start(manage::Start),
+    Start(Deferred<manage::Start>),
     /// Show a pod and its containers
-    Status(view::Status),
+    Status(Deferred<view::Status>),
     /// List the pods
     #[command(alias = "ls")]
-    List(view::List),
+    List(Deferred<view::List>),
     /// Print what a container has written
-    Logs(logs::Logs),
+    Logs(Deferred<logs::Logs>),
     /// Show how a pod comes along until it is over
-    Attach(attach::Attach),
+    Attach(Deferred<attach::Attach>),
     /// Run another program in a container of a pod
-    Exec(exec::Exec),
+    Exec(Deferred<exec::Exec>),
     /// Run a shell in the place of a container that has ended
-    Debug(debug::Debug),
+    Debug(Deferred<debug::Debug>),
     /// Show what has happened to a pod
-    Events(watch::Events),
+    Events(Deferred<watch::Events>),
     /// Wait until a pod is in some state
-    Wait(watch::Wait),
+    Wait(Deferred<watch::Wait>),
     /// Tell what is wrong with a pod, what shows it, and what to do
-    Why(why::Why),
+    Why(Deferred<why::Why>),
     /// Show what the kernel says of a pod's processes, against what was planned
-    Prove(prove::Prove),
+    Prove(Deferred<prove::Prove>),
     /// Show what a pod's containers use
-    Top(top::Top),
+    Top(Deferred<top::Top>),
     /// Copy files and directories from a container, or into it
-    Cp(cp::Cp),
+    Cp(Deferred<cp::Cp>),
     /// Forward ports of this machine into a pod's network
-    PortForward(port_forward::PortForward),
+    PortForward(Deferred<port_forward::PortForward>),
     /// Run a pod's containers again, init containers first, in the same sandbox
-    Restart(manage::Restart),
+    Restart(Deferred<manage::Restart>),
     /// Run a part of a pod's containers again, in the same sandbox
-    Rerun(manage::Rerun),
+    Rerun(Deferred<manage::Rerun>),
     /// End a pod in order
-    Stop(manage::Stop),
+    Stop(Deferred<manage::Stop>),
     /// Remove a pod, its logs and its volumes
     #[command(alias = "rm")]
-    Delete(manage::Delete),
+    Delete(Deferred<manage::Delete>),
     /// Show the pod's life on a time axis
-    Timeline(view::Timeline),
+    Timeline(Deferred<view::Timeline>),
 }
 
 /// Where everything is.
@@ -101,28 +102,28 @@ impl Pod {
             store: Store::new(root),
         };
         match self.verb {
-            Verb::Plan(plan) => plan.run(&places),
-            Verb::Run(run) => run.run(&places),
-            Verb::Create(create) => create.run(&places),
-            Verb::Start(start) => start.run(&places),
-            Verb::Status(status) => status.run(&places),
-            Verb::List(list) => list.run(&places),
-            Verb::Logs(logs) => logs.run(&places),
-            Verb::Attach(attach) => attach.run(&places),
-            Verb::Exec(exec) => exec.run(&places),
-            Verb::Debug(debug) => debug.run(&places),
-            Verb::Events(events) => events.run(&places),
-            Verb::Wait(wait) => wait.run(&places),
-            Verb::Why(why) => why.run(&places),
-            Verb::Prove(prove) => prove.run(&places),
-            Verb::Top(top) => top.run(&places),
-            Verb::Cp(cp) => cp.run(&places),
-            Verb::PortForward(forward) => forward.run(&places),
-            Verb::Restart(restart) => restart.run(&places),
-            Verb::Rerun(rerun) => rerun.run(&places),
-            Verb::Stop(stop) => stop.run(&places),
-            Verb::Delete(delete) => delete.run(&places),
-            Verb::Timeline(timeline) => timeline.run(&places),
+            Verb::Plan(Deferred(plan)) => plan.run(&places),
+            Verb::Run(Deferred(run)) => run.run(&places),
+            Verb::Create(Deferred(create)) => create.run(&places),
+            Verb::Start(Deferred(start)) => start.run(&places),
+            Verb::Status(Deferred(status)) => status.run(&places),
+            Verb::List(Deferred(list)) => list.run(&places),
+            Verb::Logs(Deferred(logs)) => logs.run(&places),
+            Verb::Attach(Deferred(attach)) => attach.run(&places),
+            Verb::Exec(Deferred(exec)) => exec.run(&places),
+            Verb::Debug(Deferred(debug)) => debug.run(&places),
+            Verb::Events(Deferred(events)) => events.run(&places),
+            Verb::Wait(Deferred(wait)) => wait.run(&places),
+            Verb::Why(Deferred(why)) => why.run(&places),
+            Verb::Prove(Deferred(prove)) => prove.run(&places),
+            Verb::Top(Deferred(top)) => top.run(&places),
+            Verb::Cp(Deferred(cp)) => cp.run(&places),
+            Verb::PortForward(Deferred(forward)) => forward.run(&places),
+            Verb::Restart(Deferred(restart)) => restart.run(&places),
+            Verb::Rerun(Deferred(rerun)) => rerun.run(&places),
+            Verb::Stop(Deferred(stop)) => stop.run(&places),
+            Verb::Delete(Deferred(delete)) => delete.run(&places),
+            Verb::Timeline(Deferred(timeline)) => timeline.run(&places),
         }
     }
 }
