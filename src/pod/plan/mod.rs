@@ -188,6 +188,30 @@ pub enum HostPathKind {
     BlockDevice,
 }
 
+impl PodPlan {
+    /// Whether what a container mounts is the same whenever it is opened once the pod's volumes are made. Other containers can
+    /// replace a part of a volume, and mount something in one.
+    pub fn is_settled(&self, mount: &VolumeMountPlan) -> bool {
+        match self.volumes[mount.volume].source {
+            VolumeSource::Etc(_) => true,
+            VolumeSource::EmptyDir { .. } => {
+                mount.sub_path.is_none() && !self.is_mounted_in(mount.volume)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what a container mounts in a volume reaches the others.
+    fn is_mounted_in(&self, volume: usize) -> bool {
+        let mut mounts = self
+            .containers
+            .iter()
+            .flat_map(|container| &container.volume_mounts);
+        mounts
+            .any(|mount| mount.volume == volume && mount.propagation == Propagation::Bidirectional)
+    }
+}
+
 /// A container of the pod, ready to be started except for what only exists at run time.
 #[derive(Debug, Clone)]
 pub struct ContainerPlan {

@@ -1,14 +1,12 @@
 //! What the lifecycle asks for, done.
 
-use std::os::fd::OwnedFd;
-
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::events::CHECK_VOLUMES;
 use super::{Slot, Supervisor};
 use crate::error::{Error, Result};
-use crate::pod::container;
+use crate::pod::container::{self, Prepared};
 use crate::pod::lifecycle::{Action, Event, Index, Kind, StartFailure};
 use crate::pod::plan::Shared;
 use crate::pod::sandbox;
@@ -49,11 +47,11 @@ impl Supervisor<'_> {
     }
 
     fn start_sandbox(&mut self) -> Event {
-        let mut root = None;
+        let mut first = None;
         let started = sandbox::start(&self.plan.name, &self.plan.sandbox, &self.kept, || {
-            root = self.prepare_root(Index(0));
+            first = self.prepare(Index(0));
         });
-        self.next_root = root;
+        self.next = first;
         match started {
             Ok(pause) => {
                 let pid = pause.pid;
@@ -87,15 +85,11 @@ impl Supervisor<'_> {
         if let Some(output) = self.containers[container.0].output.take() {
             output.close(self.clock.now());
         }
-        // Of a container only the files of its last run are kept.
-        self.kept.retain(|key| key.container != container.0);
-        let root = match self.next_root.take() {
-            Some((index, root)) if index == container => Some(root),
-            other => {
-                self.next_root = other;
-                None
-            }
-        };
+        if restart > 0 {
+            // Of a container only the files of its last run are kept.
+            self.kept.retain(|key| key.container != container.0);
+        }
+        let prepared = self.next.take_if(|next| next.container == container);
         let started = match &self.pause {
             Some(pause) => {
                 let run = container::RunOf {
@@ -103,7 +97,7 @@ impl Supervisor<'_> {
                     restart,
                     pause: pause.pid,
                 };
-                self.pod().start(plan, run, root)
+                self.pod().start(plan, run, prepared)
             }
             None => Err((
                 StartFailure::CreateContainerError,
@@ -144,33 +138,23 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Makes the root of the container whose turn comes after this init container, which runs meanwhile: if it succeeds,
-    /// as most do, the next one starts the sooner.
+    /// Prepares the container whose turn comes after this init container, which runs meanwhile: if it succeeds, as most do, the
+    /// next one starts the sooner.
     pub(super) fn prepare_after(&mut self, container: Index) {
         let next = Index(container.0 + 1);
         let is_init = self.plan.containers[container.0].kind == Kind::Init;
-        let is_prepared = self
-            .next_root
-            .as_ref()
-            .is_some_and(|(index, _)| *index == next);
+        let is_prepared = self.next.as_ref().is_some_and(|it| it.container == next);
         if is_init && !is_prepared {
-            self.next_root = self.prepare_root(next);
+            self.next = self.prepare(next);
         }
     }
 
-    fn prepare_root(&self, container: Index) -> Option<(Index, OwnedFd)> {
-        let plan = self.plan.containers.get(container.0)?;
-        match self
-            .pod()
-            .fresh_root(plan, self.pause.as_ref().map(|pause| pause.pid))
-        {
-            Ok(root) => Some((container, root)),
-            Err(e) => {
-                // It is tried again, and told, when its turn comes.
-                log::debug!("{e}");
-                None
-            }
-        }
+    fn prepare(&self, container: Index) -> Option<Prepared> {
+        self.plan.containers.get(container.0)?;
+        let pause = self.pause.as_ref().map(|pause| pause.pid);
+        let prepared = self.pod().prepare(container, pause);
+        // It is tried again, and told, when its turn comes.
+        prepared.inspect_err(|e| log::debug!("{e}")).ok()
     }
 
     fn signal(&self, container: Index, signal: i32) -> Result<()> {

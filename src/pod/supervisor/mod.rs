@@ -31,7 +31,7 @@ pub use self::takeover::plan_of;
 
 use self::calls::Calls;
 use self::clock::Clock;
-use super::container::Output;
+use super::container::{Output, Prepared};
 use super::control::Listener;
 use super::data::Data;
 use super::journal::{self, Entry, Journal};
@@ -88,8 +88,8 @@ pub struct Supervisor<'a> {
     kept: Kept,
     containers: Vec<Slot>,
     calls: Calls,
-    /// The root of the container whose turn is next, made while pause or the container before it starts.
-    next_root: Option<(Index, OwnedFd)>,
+    /// What the container whose turn is next needs, made while pause or the container before it starts.
+    next: Option<Prepared>,
     next_check: Option<Time>,
 }
 
@@ -182,7 +182,7 @@ impl<'a> Supervisor<'a> {
             kept,
             containers: plan.containers.iter().map(|_| Slot::default()).collect(),
             calls: Calls::default(),
-            next_root: None,
+            next: None,
             next_check: None,
             dir,
             data,
@@ -257,7 +257,7 @@ impl<'a> Supervisor<'a> {
 
     /// Everything but the pod's directory goes.
     fn finish(mut self) -> Result<(PodDir, Life)> {
-        self.next_root = None;
+        self.next = None;
         let now = self.clock.now();
         for slot in &mut self.containers {
             if let Some(output) = slot.output.take() {
