@@ -137,7 +137,7 @@ fn set_from_outside(holds: &Holds<'_>, child: &Child) -> Result<()> {
         let kinds = ThreadNameSpaceType::NETWORK | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
         let set = move_into_thread_name_spaces(child.pidfd.as_fd(), kinds)
             .context(|| "enter the pod's namespaces")
-            .and_then(|()| sysctl::write(SYSCTLS, holds.sysctls));
+            .and_then(|()| sysctl::write(SYSCTLS, holds.sysctls, holds.users));
         if let Err(error) = set {
             report(&theirs, &error);
         }
@@ -227,7 +227,7 @@ fn prepare(
             .context(|| format!("sethostname {hostname:?}"))?;
     }
     if holds.users.is_none() {
-        sysctl::write(SYSCTLS, holds.sysctls)?;
+        sysctl::write(SYSCTLS, holds.sysctls, None)?;
     }
     enter_empty_root().context(|| "enter an empty root")?;
     drop_privileges()?;

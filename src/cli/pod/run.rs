@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::pod::detach::{self, Begin};
 use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
 use crate::pod::manifest::{self, Manifest, Source};
@@ -101,14 +101,15 @@ impl Options {
     /// The plan of a manifest's pod.
     fn plan(&self, places: &Places, manifest: &Manifest) -> Result<PodPlan> {
         let spec = manifest.pod.spec.as_ref();
+        let uid = uuid()?;
         let options = PlanOptions {
             rootfs: self.rootfs.clone(),
-            uid: uuid()?,
             claims: places.pods.claims(),
             ids: match spec.and_then(|spec| spec.host_users) {
-                Some(false) => places.pods.free_ids(),
+                Some(false) => places.pods.free_ids(&uid),
                 _ => 0,
             },
+            uid,
             node: Node::this_machine(),
             attachment: None,
             back_off: self.back_off(),
@@ -122,6 +123,11 @@ impl Options {
 
     /// All that is needed to make it.
     pub(super) fn prepare(&self, places: &Places, manifest: Manifest) -> Result<Prepared> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::new("pods need root: their cgroups, volumes and networks are the machine's").hint(
+                "as a plain user: `runp pod plan` shows what would be done, `runp run` runs a single container",
+            ));
+        }
         let plan = self.plan(places, &manifest)?;
         let name: PodName = plan.name.parse()?;
         let record = Record {

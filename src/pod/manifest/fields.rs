@@ -273,8 +273,12 @@ enum Treatment {
 }
 
 fn treatment(path: &str, given: Given) -> Treatment {
-    let support = support::check(&with(path, given), &Network::None);
-    if !support.unfit().is_empty() {
+    let pod = with(path, given);
+    let support = support::check(&pod, &Network::None);
+    let connected = Network::Pasta {
+        program: "pasta".into(),
+    };
+    if !support.refused().is_empty() && support::check(&pod, &connected).refused().is_empty() {
         Treatment::Network
     } else if !support.refused().is_empty() {
         Treatment::Refused

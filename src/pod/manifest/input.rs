@@ -22,6 +22,8 @@ pub(super) struct Input {
     pub(super) owner: Option<Owner>,
     pub(super) objects: Objects,
     pub(super) warnings: Vec<String>,
+    /// What is wrong with the others.
+    pub(super) errors: Vec<Error>,
 }
 
 /// A workload that has a pod's template.
@@ -81,7 +83,7 @@ const KINDS: [(&str, &str, Role); 15] = [
 /// Finds out what each document is.
 ///
 /// # Errors
-/// Documents that are none of Kubernetes', all at once; none or several that have a pod; everything wrong in the others.
+/// None or several documents that have a pod; then also those that are none of Kubernetes'.
 pub(super) fn sort(name: &str, documents: Vec<Document>) -> Result<Input> {
     let mut sorting = Sorting::default();
     for document in documents {
@@ -99,13 +101,16 @@ pub(super) fn sort(name: &str, documents: Vec<Document>) -> Result<Input> {
         errors,
         ..
     } = sorting;
-    Error::all("manifest", errors)?;
+    if pods.len() != 1 {
+        Error::all("manifest", errors.clone())?;
+    }
     match (pods.pop(), pods.len()) {
         (Some((pod, owner)), 0) => Ok(Input {
             pod,
             owner,
             objects,
             warnings,
+            errors,
         }),
         (None, _) if kinds.is_empty() => {
             Err(Error::new(format!("{name} is empty")).hint("expected a Pod"))

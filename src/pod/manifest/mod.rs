@@ -19,10 +19,12 @@ mod objects;
 mod support;
 mod tree;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodSpec, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
@@ -200,19 +202,34 @@ fn parse(
         owner,
         mut objects,
         mut warnings,
+        mut errors,
     } = input::sort(name, all_documents(files)?)?;
-    let mut pod = decode_pod(&node).or_else(|problems| {
-        let errors = problems.into_iter().map(|p| input::told(&file, p));
-        Error::all("manifest", errors.collect()).map(|()| Pod::default())
-    })?;
+    let mut pod = match decode_pod(&node) {
+        Ok(pod) => pod,
+        Err(problems) => {
+            errors.extend(problems.into_iter().map(|p| input::told(&file, p)));
+            return Err(refused("manifest", errors));
+        }
+    };
     if let Some(owner) = owner {
-        own(&mut pod, &mut objects, &node, &file, owner)?;
+        errors.extend(own(&mut pod, &mut objects, &node, &file, owner).err());
     }
-    let network = network_of(&mut pod, network)
-        .map_err(|(path, why)| input::located(&file, node.place_of(path), path, &why))?;
+    generate_name(&mut pod.metadata);
+    let network = network_of(&mut pod, network).unwrap_or_else(|(path, why)| {
+        errors.push(input::located(&file, node.place_of(path), path, &why));
+        Network::Host
+    });
     defaults::fill_in(&mut pod);
     let support = support::check(&pod, &network);
-    check(&pod, &node, &file, &support)?;
+    let (what, wrong) = check(&pod, &node, &file, &support);
+    errors.extend(wrong);
+    if !errors.is_empty() {
+        let error = refused(what, errors);
+        return Err(match support.refused().is_empty() {
+            true => error,
+            false => error.hint("remove what the pod can do without: nothing is ignored silently"),
+        });
+    }
     pod.status = None;
     warnings.extend(support.warnings());
     Ok(Manifest {
@@ -224,14 +241,34 @@ fn parse(
     })
 }
 
-fn all_documents(files: &[File]) -> Result<Vec<Document>> {
-    let mut all = Vec::new();
-    for File { name, text } in files {
-        let file = || name.clone();
-        let nodes = documents(name, text)?.into_iter();
-        all.extend(nodes.map(|node| Document { file: file(), node }));
+fn refused(what: impl Into<String>, errors: Vec<Error>) -> Error {
+    Error::all(what, errors)
+        .err()
+        .unwrap_or(Error::new("manifest"))
+}
+
+/// What the API server makes names of: no vowels, and nothing that looks like something else.
+const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// `generateName`: as the API server, with five letters that nobody can foretell.
+fn generate_name(metadata: &mut ObjectMeta) {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let Some(prefix) = metadata
+        .generate_name
+        .as_deref()
+        .filter(|_| name.is_empty())
+    else {
+        return;
+    };
+    // The hash of nothing, by a key of its own.
+    let mut random = RandomState::new().build_hasher().finish();
+    let mut name: String = prefix.chars().take(58).collect();
+    for _ in 0..5 {
+        let letter = random % LETTERS.len() as u64;
+        name.push(char::from(LETTERS[letter as usize]));
+        random /= LETTERS.len() as u64;
     }
-    Ok(all)
+    metadata.name = Some(name);
 }
 
 /// The network that the manifest and `--network` agree on.
@@ -255,6 +292,16 @@ fn network_of(
         }
         (_, asked) => Ok(asked.unwrap_or_default()),
     }
+}
+
+fn all_documents(files: &[File]) -> Result<Vec<Document>> {
+    let mut all = Vec::new();
+    for File { name, text } in files {
+        let file = || name.clone();
+        let nodes = documents(name, text)?.into_iter();
+        all.extend(nodes.map(|node| Document { file: file(), node }));
+    }
+    Ok(all)
 }
 
 /// The first pod of a StatefulSet: with claims of its own, which are kept for the next one of that name.
@@ -286,7 +333,7 @@ fn first_of_set(
 }
 
 /// Everything that is wrong with a pod, and everything that is not done, in the order of the file.
-fn check(pod: &Pod, node: &Node, file: &str, support: &Support) -> Result<()> {
+fn check(pod: &Pod, node: &Node, file: &str, support: &Support) -> (String, Vec<Error>) {
     let located = |path: &str, why: &str| {
         let place = node.place_of(path);
         (place, input::located(file, place, path, why))
@@ -302,18 +349,12 @@ fn check(pod: &Pod, node: &Node, file: &str, support: &Support) -> Result<()> {
         let (path, why) = text.split_once(": ").unwrap_or((text, ""));
         located(path, why)
     });
-    let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
-    let refused = support.refused();
-    let unsupported = refused.iter().map(|path| located(path, not_yet));
-    let unfit = support.unfit().iter();
-    let unfit = unfit.map(|(path, why)| located(path, why));
-    let mut all: Vec<_> = invalid.chain(unsupported).chain(unfit).collect();
+    let refused = support.refused().iter();
+    let mut all: Vec<_> = invalid
+        .chain(refused.map(|(path, why)| located(path, why)))
+        .collect();
     all.sort_by_key(|(place, _)| *place);
-    let all = all.into_iter().map(|(_, error)| error).collect();
-    Error::all(what, all).map_err(|error| match refused.is_empty() {
-        true => error,
-        false => error.hint("remove what the pod can do without: nothing is ignored silently"),
-    })
+    (what, all.into_iter().map(|(_, error)| error).collect())
 }
 
 /// What a pod has from the workload that its template stands in.
@@ -344,7 +385,7 @@ fn own(
         _ => return Ok(()),
     };
     let path = "spec.restartPolicy";
-    Err(input::located(file, template.place_of(path), path, why).step("manifest"))
+    Err(input::located(file, template.place_of(path), path, why))
 }
 
 fn decode_pod(node: &Node) -> std::result::Result<Pod, Vec<decode::Problem>> {

@@ -4,9 +4,9 @@
 //! decided what to do with it. `_` and used names are done, by the plan or by validation.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, TCPSocketAction,
-    Volume, VolumeProjection,
+    Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler,
+    PersistentVolumeClaimSpec, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SecurityContext, TCPSocketAction, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -17,23 +17,17 @@ use crate::spec::tables;
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Support {
-    refused: Vec<String>,
-    /// What this machine or its network cannot do, and why.
-    unfit: Vec<(String, String)>,
+    /// And why.
+    refused: Vec<(String, String)>,
     /// Fields whose business is to choose or reserve a machine.
     ignored: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Support {
-    /// The fields that this version does not do.
-    pub(super) fn refused(&self) -> &[String] {
+    /// The fields that are not done, by this version or with this network, and why.
+    pub(super) fn refused(&self) -> &[(String, String)] {
         &self.refused
-    }
-
-    /// What cannot be done with this network, by field.
-    pub(super) fn unfit(&self) -> &[(String, String)] {
-        &self.unfit
     }
 
     /// What has no effect.
@@ -47,14 +41,23 @@ impl Support {
     }
 
     fn refuse(&mut self, path: &str, field: &str, value: &Option<impl Serialize>) {
-        if is_set(value) {
-            self.refused.push(format!("{path}.{field}"));
-        }
+        self.refuse_unless(path, field, !is_set(value));
     }
 
     fn refuse_unless(&mut self, path: &str, field: &str, harmless: bool) {
         if !harmless {
-            self.refused.push(format!("{path}.{field}"));
+            let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
+            self.refused
+                .push((format!("{path}.{field}"), not_yet.to_owned()));
+        }
+    }
+
+    /// In the API server's words.
+    fn windows(&mut self, path: &str, options: &Option<impl Serialize>) {
+        if is_set(options) {
+            let why = "Forbidden: windows options cannot be set for a linux pod";
+            self.refused
+                .push((format!("{path}.windowsOptions"), why.to_owned()));
         }
     }
 
@@ -109,7 +112,7 @@ impl Support {
             namespace: _,
             labels: _,
             annotations: _,
-            generate_name,
+            generate_name: _,
             creation_timestamp,
             deletion_grace_period_seconds,
             deletion_timestamp,
@@ -122,7 +125,6 @@ impl Support {
             uid,
         } = metadata;
         let path = "metadata";
-        self.refuse(path, "generateName", generate_name);
         self.ignore(path, "creationTimestamp", creation_timestamp);
         self.ignore(
             path,
@@ -261,8 +263,7 @@ impl Support {
             sysctls: _,
             windows_options,
         } = context;
-        let path = "spec.securityContext";
-        self.ignore(path, "windowsOptions", windows_options);
+        self.windows("spec.securityContext", windows_options);
     }
 
     fn volume(&mut self, path: &str, volume: &Volume) {
@@ -305,7 +306,13 @@ impl Support {
         self.refuse(path, "cephfs", cephfs);
         self.refuse(path, "cinder", cinder);
         self.refuse(path, "csi", csi);
-        self.refuse(path, "ephemeral", ephemeral);
+        let template = ephemeral
+            .as_ref()
+            .and_then(|ephemeral| ephemeral.volume_claim_template.as_ref());
+        if let Some(template) = template {
+            let path = format!("{path}.ephemeral.volumeClaimTemplate.spec");
+            self.claim_template(&path, &template.spec);
+        }
         self.refuse(path, "fc", fc);
         self.refuse(path, "flexVolume", flex_volume);
         self.refuse(path, "flocker", flocker);
@@ -325,6 +332,32 @@ impl Support {
         self.refuse(path, "scaleIO", scale_io);
         self.refuse(path, "storageos", storageos);
         self.refuse(path, "vsphereVolume", vsphere_volume);
+    }
+
+    /// A directory of the pod's own, whatever its size.
+    fn claim_template(&mut self, path: &str, spec: &PersistentVolumeClaimSpec) {
+        let PersistentVolumeClaimSpec {
+            access_modes: _,
+            data_source,
+            data_source_ref,
+            resources: _,
+            selector,
+            storage_class_name,
+            volume_attributes_class_name,
+            volume_mode,
+            volume_name,
+        } = spec;
+        self.refuse(path, "dataSource", data_source);
+        self.refuse(path, "dataSourceRef", data_source_ref);
+        self.ignore(path, "selector", selector);
+        self.ignore(path, "storageClassName", storage_class_name);
+        let attributes = volume_attributes_class_name;
+        self.ignore(path, "volumeAttributesClassName", attributes);
+        let is_directory = volume_mode
+            .as_deref()
+            .is_none_or(|mode| mode == "Filesystem");
+        self.refuse_unless(path, "volumeMode", is_directory);
+        self.refuse(path, "volumeName", volume_name);
     }
 
     fn container(&mut self, path: &str, container: &Container) {
@@ -489,7 +522,7 @@ impl Support {
             return;
         }
         if let Err(why) = network.check_ports(protocol.as_deref()) {
-            self.unfit.push((format!("{path}.hostPort"), why));
+            self.refused.push((format!("{path}.hostPort"), why));
         }
         let is_host = *network == Network::Host && is_set(host_ip);
         self.warn(is_host, path, "hostIP", "no effect with the host's network");
@@ -523,8 +556,9 @@ impl Support {
                 match name {
                     "cpu" | "memory" => {}
                     name if name.starts_with("hugepages-") => {}
-                    "ephemeral-storage" => self.warn(true, path, &field, "not enforced"),
-                    _ => self.refused.push(format!("{path}.{field}")),
+                    // A limit is: a container that has written more ends its pod.
+                    "ephemeral-storage" => {}
+                    _ => self.refuse_unless(path, &field, false),
                 }
             }
         }
@@ -545,7 +579,7 @@ impl Support {
             seccomp_profile: _,
             windows_options,
         } = context;
-        self.ignore(path, "windowsOptions", windows_options);
+        self.windows(path, windows_options);
     }
 }
 

@@ -300,8 +300,6 @@ fn what_has_no_meaning_on_one_machine_is_one_warning() {
         warnings,
         [
             "no meaning on one machine, ignored: spec.nodeName, spec.nodeSelector, spec.priorityClassName, spec.schedulerName, spec.tolerations",
-            "spec.containers[0].resources.limits[ephemeral-storage]: not enforced",
-            "spec.containers[0].resources.requests[ephemeral-storage]: not enforced",
         ]
     );
 }
@@ -508,4 +506,42 @@ proptest! {
         let _ = parse("pod.yaml", &pod("", &format!("    {field}: {value}").replace("name: c", "")));
         let _ = parse("pod.yaml", &format!("apiVersion: v1\nkind: Pod\nmetadata: {{{field}: {value}}}\nspec: {{{field}: {value}, containers: [{{{field}: {value}}}]}}\n"));
     }
+}
+
+#[test]
+fn what_is_wrong_with_the_pod_and_with_objects_is_told_at_once() {
+    let objects =
+        "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: conf}, data: {a/b: c}}\n";
+    let wrong = pod(
+        "  restartPolicy: Sometimes",
+        "    securityContext: {windowsOptions: {hostProcess: true}}",
+    );
+    let message = error(&format!("{wrong}\n{objects}"));
+    for part in [
+        "The Pod \"p\" is invalid: 3 errors:",
+        "data[a/b]: Invalid value: \"a/b\": ",
+        "spec.restartPolicy: Unsupported value: \"Sometimes\"",
+        "spec.containers[0].securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let unknown = pod("  nosuch: 1", "");
+    let message = error(&format!("{unknown}\n{objects}"));
+    assert!(
+        message.contains("nosuch") && message.contains("data[a/b]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_made_name_has_five_letters_more() {
+    let text = pod("", "").replace("name: p", "generateName: web-");
+    let (made, _) = parse("pod.yaml", &text).unwrap();
+    let name = made.metadata.name.unwrap();
+    let letters = name.strip_prefix("web-").unwrap();
+    assert_eq!(letters.len(), 5);
+    assert!(
+        letters.bytes().all(|letter| LETTERS.contains(&letter)),
+        "{letters}"
+    );
 }

@@ -17,6 +17,15 @@ pub struct Port {
     pub protocol: String,
 }
 
+impl Port {
+    /// Whether both cannot be had at once.
+    pub fn clashes(&self, other: &Self) -> bool {
+        let any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
+        let same_address = any(self.host_ip) || any(other.host_ip) || self.host_ip == other.host_ip;
+        same_address && (self.host, &self.protocol) == (other.host, &other.protocol)
+    }
+}
+
 /// The ports of the containers that stay: apps and sidecars, as with the kubelet.
 pub fn ports(spec: &PodSpec) -> Vec<Port> {
     let stays = |container: &&Container| container.restart_policy.as_deref() == Some("Always");

@@ -60,6 +60,8 @@ pub struct PodPlan {
     pub containers: Vec<ContainerPlan>,
     /// What the lifecycle needs.
     pub lifecycle: PodSpec,
+    /// What all its containers and `emptyDir`s together may write to the disk, in bytes.
+    pub disk_limit: Option<u64>,
     /// What is valid and probably not meant.
     pub warnings: Vec<String>,
 }
@@ -234,6 +236,8 @@ pub struct ContainerPlan {
     pub calls: CallPlan,
     /// Where it leaves its last words.
     pub termination: TerminationPlan,
+    /// `resources.limits[ephemeral-storage]`: how many bytes it may write to its root and its logs.
+    pub disk_limit: Option<u64>,
 }
 
 /// Stands for the pid of the pause process in the namespace paths of a planned configuration.
@@ -253,9 +257,31 @@ pub struct VolumeMountPlan {
     pub volume: usize,
     /// Relative, without `..`; resolved inside the volume, never through a symbolic link that a container could have
     /// made; made if missing where containers may write.
-    pub sub_path: Option<PathBuf>,
+    pub sub_path: Option<SubPath>,
     /// Which mounts below it both sides see.
     pub propagation: Propagation,
+}
+
+/// What is mounted of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubPath {
+    /// This.
+    Known(PathBuf),
+    /// A `subPathExpr` with variables that are known only when the container starts.
+    Late(String),
+}
+
+impl SubPath {
+    /// The path, with these variables of the container.
+    ///
+    /// # Errors
+    /// A variable that it does not have, or a path that leaves the volume, in the kubelet's words.
+    pub fn resolve(&self, variables: &[String]) -> std::result::Result<PathBuf, String> {
+        match self {
+            Self::Known(path) => Ok(path.clone()),
+            Self::Late(text) => mounts::sub_path(text, variables).map(PathBuf::from),
+        }
+    }
 }
 
 /// `mountPropagation`.
@@ -352,6 +378,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         uid: options.uid.clone(),
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         qos: qos(spec),
+        disk_limit: resources::pod_disk_limit(spec),
         lifecycle: calls::lifecycle(spec, options.back_off),
         name,
         sandbox,
@@ -506,16 +533,7 @@ impl Context<'_> {
             late,
         } = self.process(&mut spec, path, container, &image)?;
         self.root(&mut spec, container, root);
-        let reads_files = late.is_some();
-        let mut expressions = container.volume_mounts.iter().flatten();
-        if reads_files
-            && expressions.any(|m| m.sub_path_expr.as_ref().is_some_and(|e| !e.is_empty()))
-        {
-            return Err(Error::new(format!(
-                "{path}: subPathExpr in a container with fileKeyRef: not supported yet"
-            )));
-        }
-        let volume_mounts = mounts::plan(self, &mut spec, container, privileged);
+        let volume_mounts = mounts::plan(self, &mut spec, container, privileged, late.is_some());
         let volume_mounts = volume_mounts.unwrap_or_else(|why| {
             config_error.get_or_insert(why);
             Vec::new()
@@ -534,6 +552,7 @@ impl Context<'_> {
             config_error,
             calls: calls::calls(container, self.own_address()),
             termination: calls::termination(container),
+            disk_limit: resources::disk_limit(container),
         })
     }
 

@@ -117,6 +117,10 @@ impl Context<'_> {
         if let Some(source) = &volume.projected {
             return Ok(files(true, self.projected(source)));
         }
+        // A claim that lives as long as the pod.
+        if volume.ephemeral.is_some() {
+            return Ok(empty_dir(None));
+        }
         if let Some(claim) = &volume.persistent_volume_claim {
             return self.claim(path, &claim.claim_name);
         }

@@ -19,6 +19,8 @@ impl Supervisor<'_> {
         let mut record = self.dir.record()?;
         Update::read(&self.dir.update(by))?.put_into(&mut record);
         self.plan_anew(&mut record)?;
+        // What the next container needs was made by the old plan.
+        self.next = None;
         self.dir.write(&record)?;
         self.refresh_files()
     }

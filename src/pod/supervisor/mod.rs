@@ -4,7 +4,8 @@
 //! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
 //! to be done; the outcome of that is an event again.
 //!
-//! Here is the loop; [`actions`] has what is done, [`anew`] what changes of the plan, [`calls`] probes and hooks, [`events`] what is waited for, [`network`] what the
+//! Here is the loop; [`actions`] has what is done, [`anew`] what changes of the plan, [`calls`] probes and hooks, [`disk`] what may be
+//! written, [`events`] what is waited for, [`network`] what the
 //! sandbox is connected to, [`takeover`] how it begins where another supervisor was killed.
 //!
 //! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
@@ -14,6 +15,7 @@ mod actions;
 mod anew;
 mod calls;
 mod clock;
+mod disk;
 mod events;
 mod network;
 mod takeover;

@@ -24,7 +24,7 @@ use crate::pod::lifecycle::{Action, Event, Index, Pod as Life, PodSpec, Sandbox,
 use crate::pod::manifest::Manifest;
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::store::{PodDir, Pods, Record};
-use crate::pod::{delete, sandbox, volumes};
+use crate::pod::{delete, sandbox};
 use crate::state::{Store, boot_id};
 use crate::sys::process::{self, Child, End};
 
@@ -124,8 +124,7 @@ impl<'a> Supervisor<'a> {
         self.find_pause()?;
         self.check_network();
         if self.life.volumes() == Volumes::Ready {
-            let watched = self.plan.volumes.iter().any(volumes::is_watched);
-            self.next_check = watched.then(|| self.clock.now());
+            self.next_check = self.watches_disk().then(|| self.clock.now());
         }
         // An update may have been cut short.
         self.refresh_files()?;

@@ -225,13 +225,8 @@ fn who_is_killed_first_follows_the_class_and_the_share() {
     let protected = super::super::plan(
         &manifest,
         &PlanOptions {
-            rootfs: Vec::new(),
-            uid: String::new(),
-            claims: "/c".into(),
-            attachment: None,
-            ids: 0,
             node: protecting,
-            back_off: BackOffLimits::default(),
+            ..place.options()
         },
     )
     .unwrap();
