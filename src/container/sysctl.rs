@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::{Uid, set_thread_res_uid};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::sys::path;
 
 /// Writes the keys of `field`, which are paths below `/proc/sys`, for the namespaces of the caller. What the caller may not,

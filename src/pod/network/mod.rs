@@ -231,7 +231,7 @@ fn connect(dir: &PodDir, record: &Record, pause: i32) -> Result<Attachment> {
         Network::Pasta { program } => {
             let netns = pin(dir, pause)?;
             let ports = record.manifest.spec.as_ref().map(ports);
-            pasta::start(program, &cgroup, pause, &ports.unwrap_or_default())?;
+            pasta::start(program, &cgroup, &netns, &ports.unwrap_or_default())?;
             Attachment {
                 live: true,
                 addresses: addresses(&netns)?,

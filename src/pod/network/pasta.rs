@@ -32,15 +32,15 @@ pub(super) fn find() -> Result<PathBuf> {
     })
 }
 
-/// Starts it for the network namespace of this process, in this cgroup.
+/// Starts it for a network namespace, in this cgroup.
 ///
 /// # Errors
 /// What it says, a port that is taken for example.
-pub(super) fn start(program: &Path, cgroup: &Cgroup, pause: i32, ports: &[Port]) -> Result<()> {
+pub(super) fn start(program: &Path, cgroup: &Cgroup, netns: &Path, ports: &[Port]) -> Result<()> {
     let c_string = |text: &OsStr| {
         CString::new(text.as_bytes()).map_err(|e| Error::new(format!("{}: {e}", text.display())))
     };
-    let args = arguments(pause, ports);
+    let args = arguments(netns, ports);
     let args: Vec<CString> = args
         .iter()
         .map(|arg| c_string(arg.as_ref()))
@@ -69,7 +69,7 @@ pub(super) fn start(program: &Path, cgroup: &Cgroup, pause: i32, ports: &[Port])
     })
 }
 
-fn arguments(pause: i32, ports: &[Port]) -> Vec<String> {
+fn arguments(netns: &Path, ports: &[Port]) -> Vec<String> {
     let mut args: Vec<String> = [
         "pasta",
         "--config-net",
@@ -84,10 +84,8 @@ fn arguments(pause: i32, ports: &[Port]) -> Vec<String> {
         args.extend(["--runas".to_owned(), "0".to_owned()]);
     }
     args.extend(["--dns-forward".to_owned(), RESOLVER.to_owned()]);
-    // By the process: Debian's AppArmor profile for it knows no other paths.
-    args.extend(["--netns".to_owned(), format!("/proc/{pause}/ns/net")]);
-    // It is ended with its cgroup.
-    args.push("--no-netns-quit".to_owned());
+    // By its name: to open that of a process it would have to be allowed to trace it.
+    args.extend(["--netns".to_owned(), netns.display().to_string()]);
     for (protocol, option) in [("TCP", "-t"), ("UDP", "-u")] {
         let before = args.len();
         for port in ports.iter().filter(|port| port.protocol == protocol) {
@@ -127,12 +125,12 @@ mod tests {
             port(Some("127.0.0.1"), 8443, 443, "TCP"),
             port(Some("0.0.0.0"), 53, 53, "UDP"),
         ];
-        let args = arguments(7, &ports).join(" ");
+        let args = arguments(Path::new("/n"), &ports).join(" ");
         assert!(
-            args.ends_with("--netns /proc/7/ns/net --no-netns-quit -t 8080:80 -t 127.0.0.1/8443:443 -u 53:53 -T none -U none"),
+            args.ends_with("--netns /n -t 8080:80 -t 127.0.0.1/8443:443 -u 53:53 -T none -U none"),
             "{args}"
         );
-        let args = arguments(7, &[]).join(" ");
+        let args = arguments(Path::new("/n"), &[]).join(" ");
         assert!(args.ends_with("-t none -u none -T none -U none"), "{args}");
     }
 }
