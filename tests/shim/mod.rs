@@ -4,10 +4,13 @@
 //! and containers.
 
 mod bench;
+mod checkpoint;
+mod client;
 mod kubelet;
 mod protocol;
 mod robust;
 mod tasks;
+mod walk;
 mod wire;
 
 use std::fs;
@@ -15,15 +18,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::callers::{Daemon, busybox, remove_parent_cgroups};
-use crate::support::{Case, Done, eventually, eventually_or, process};
+use crate::support::{Case, Done, eventually, eventually_or, process, requires};
 
 const RUNTIME: &str = "io.containerd.runp.v2";
 /// Where the shim keeps sockets and containers.
 const ROOT: &str = "/run/containerd/runp";
 
-/// The shim's binary.
-fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_containerd-shim-runp-v2"))
+/// The shim's binary: in the first of these directories, or the one that was built with the tests.
+fn binary() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_containerd-shim-runp-v2"));
+    match std::env::var_os("RUNP_TEST_SHIM") {
+        Some(dirs) => {
+            let dir = std::env::split_paths(&dirs).next().unwrap();
+            dir.join(built.file_name().unwrap())
+        }
+        None => built.to_owned(),
+    }
 }
 
 /// An empty `/run/containerd`, for a test that is alone.
@@ -70,9 +80,12 @@ impl<'a> Containerd<'a> {
         let dir = self.case.dir().join("containerd");
         let path = std::env::var("PATH").unwrap();
         let ours = std::env::var("RUNP_TEST_SHIM").unwrap_or_else(|_| {
-            let dir = binary().parent().unwrap();
-            dir.to_str().unwrap().to_owned()
+            let dir = binary().parent().unwrap().to_owned();
+            dir.into_os_string().into_string().unwrap()
         });
+        // Where the shim finds it.
+        let criu = requires::criu().map(|criu| criu.parent().unwrap().display().to_string());
+        let criu = criu.unwrap_or_default();
         command
             .arg("--config")
             .arg(dir.join("config.toml"))
@@ -82,7 +95,7 @@ impl<'a> Containerd<'a> {
             .arg(dir.join("root"))
             .arg("--state")
             .arg(self.state())
-            .env("PATH", format!("{ours}:{path}"));
+            .env("PATH", format!("{ours}:{criu}:{path}"));
         let answers = || {
             let version = self.client(&["version"]).output();
             version.is_ok_and(|output| output.status.success())
