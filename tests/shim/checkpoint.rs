@@ -1,12 +1,9 @@
 //! Checkpoints, with containerd 1.6 and its client: containers go on where they were.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode};
-
-use super::client::{FAILED_PRECONDITION, Shim, create, world};
+use super::client::{FAILED_PRECONDITION, Fifos, Shim, create, world};
 use super::kubelet::{IMAGE, image};
 use super::wire::{field, number, number_of};
 use super::{Containerd, RUNTIME, shims};
@@ -75,57 +72,6 @@ fn a_container_goes_on_where_its_checkpoint_found_it() {
     restored.end();
     containerd.remove("counts");
     containerd.leaves_nothing();
-}
-
-/// A task with fifos, as containerd makes them.
-struct Fifos {
-    stdin: PathBuf,
-    stdout: PathBuf,
-    input: Option<File>,
-    output: BufReader<File>,
-}
-
-impl Fifos {
-    fn new(case: &Case, name: &str) -> Self {
-        let make = |end: &str| {
-            let path = case.dir().join(format!("{name}-{end}"));
-            let mode = Mode::from_raw_mode(0o700);
-            rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
-            let file = File::options().read(true).write(true).open(&path).unwrap();
-            (path, file)
-        };
-        let ((stdin, input), (stdout, output)) = (make("in"), make("out"));
-        Self {
-            stdin,
-            stdout,
-            input: Some(input),
-            output: BufReader::new(output),
-        }
-    }
-
-    /// Of Create's message.
-    fn fields(&self) -> Vec<u8> {
-        let [stdin, stdout] = [&self.stdin, &self.stdout].map(|path| path.to_str().unwrap());
-        [field(5, stdin), field(6, stdout)].concat()
-    }
-
-    fn write(&mut self, line: &str) {
-        let mut input = self.input.as_ref().unwrap();
-        writeln!(input, "{line}").unwrap();
-    }
-
-    /// Waits for this line; a terminal shows what is typed, too.
-    #[track_caller]
-    fn expect(&mut self, expected: &str) {
-        for _ in 0..20 {
-            let mut line = String::new();
-            self.output.read_line(&mut line).unwrap();
-            if line.trim_end() == expected {
-                return;
-            }
-        }
-        panic!("{expected:?} does not come");
-    }
 }
 
 /// Checkpoint's message.

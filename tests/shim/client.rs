@@ -1,9 +1,13 @@
 //! A client of the shim that no containerd is: it says what a test wants it to say.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use rustix::fs::{CWD, FileType, Mode};
 
 use super::wire::{Value, bytes_of, decode, field, number_of};
 use super::{binary, private_run_dir};
@@ -177,6 +181,63 @@ impl Listener {
     pub(super) fn count(&self, topic: &str) -> usize {
         let topics = self.0.lock().unwrap();
         topics.iter().filter(|other| *other == topic).count()
+    }
+}
+
+/// A fifo, as containerd makes them.
+pub(super) fn fifo(case: &Case, name: &str) -> PathBuf {
+    let path = case.dir().join(name);
+    let mode = Mode::from_raw_mode(0o700);
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+    path
+}
+
+/// Those of a task, open in both directions.
+pub(super) struct Fifos {
+    pub(super) stdin: PathBuf,
+    pub(super) stdout: PathBuf,
+    pub(super) input: Option<File>,
+    pub(super) output: BufReader<File>,
+}
+
+impl Fifos {
+    pub(super) fn new(case: &Case, name: &str) -> Self {
+        let make = |end: &str| {
+            let path = fifo(case, &format!("{name}-{end}"));
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            (path, file)
+        };
+        let ((stdin, input), (stdout, output)) = (make("in"), make("out"));
+        Self {
+            stdin,
+            stdout,
+            input: Some(input),
+            output: BufReader::new(output),
+        }
+    }
+
+    /// Of Create's message.
+    pub(super) fn fields(&self) -> Vec<u8> {
+        let [stdin, stdout] = [&self.stdin, &self.stdout].map(|path| path.to_str().unwrap());
+        [field(5, stdin), field(6, stdout)].concat()
+    }
+
+    pub(super) fn write(&mut self, line: &str) {
+        let mut input = self.input.as_ref().unwrap();
+        writeln!(input, "{line}").unwrap();
+    }
+
+    /// Waits for this line; a terminal shows what is typed, too.
+    #[track_caller]
+    pub(super) fn expect(&mut self, expected: &str) {
+        for _ in 0..20 {
+            let mut line = String::new();
+            self.output.read_line(&mut line).unwrap();
+            if line.trim_end() == expected {
+                return;
+            }
+        }
+        panic!("{expected:?} does not come");
     }
 }
 

@@ -71,6 +71,12 @@ impl<'a> Containerd<'a> {
         self.case.dir().join("containerd/state")
     }
 
+    /// Of a task.
+    fn bundle(&self, id: &str) -> PathBuf {
+        let tasks = self.state().join("io.containerd.runtime.v2.task");
+        tasks.join("test").join(id)
+    }
+
     fn start(&mut self) {
         self.start_as(Command::new("containerd"));
     }

@@ -189,6 +189,64 @@ fn an_end_is_told_to_all_who_wait_and_whoever_asks_later() {
     eventually("it ends", || shims().is_empty().then_some(()));
 }
 
+/// More than the terminal and the fifo hold, to readers that are there, that come when the process waits for them, and when
+/// it has ended. (With ctr under script(1) this cannot be told: script drops what it has not read 10 ms after its child's end.)
+#[test]
+fn a_terminal_is_copied_to_the_last_byte() {
+    const LINES: usize = 20_000;
+    let Some(case) = world("protocol::a_terminal_is_copied_to_the_last_byte") else {
+        return;
+    };
+    let script = |lines: usize| {
+        format!("i=0; while [ $i -lt {lines} ]; do echo line $i; i=$((i+1)); done; exit 7")
+    };
+    let terminal = serde_json::json!(true);
+    let many = case.bundle("many").sh(&script(LINES));
+    let many = many.with("/process/terminal", terminal.clone());
+    let few = case.bundle("few").sh(&script(10));
+    let few = few.with("/process/terminal", terminal);
+    let shim = Shim::new(&case, &many);
+    let client = &mut shim.client();
+    for (name, bundle, lines) in [
+        ("there", &many, LINES),
+        ("late", &many, LINES),
+        ("after", &few, 10),
+    ] {
+        let id = &*case.id(name);
+        let about = field(1, id);
+        let stdout = fifo(&case, name);
+        let output = [number(4, 1), field(6, stdout.to_str().unwrap())].concat();
+        let read = move || {
+            let mut text = String::new();
+            let mut file = std::fs::File::open(stdout).unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        };
+        let reader = (name == "there").then(|| std::thread::spawn(read.clone()));
+        client.ok("Create", &[create(id, bundle), output].concat());
+        client.ok("Start", &about);
+        let reader = match name {
+            "after" => {
+                assert_eq!(number_of(&client.ok("Wait", &about), 1), 7);
+                std::thread::spawn(read)
+            }
+            _ => reader.unwrap_or_else(|| std::thread::spawn(read)),
+        };
+        let text = reader.join().unwrap();
+        assert_eq!(number_of(&client.ok("Wait", &about), 1), 7);
+        let got: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(got.len(), lines, "{name}");
+        let all = got
+            .iter()
+            .enumerate()
+            .all(|(n, line)| *line == format!("line {n}"));
+        assert!(all, "{name}");
+        client.ok("Delete", &about);
+    }
+    client.ok("Shutdown", &[]);
+    eventually("it ends", || shims().is_empty().then_some(()));
+}
+
 #[test]
 fn no_end_is_lost_and_nothing_grows() {
     let Some(case) = world("protocol::no_end_is_lost_and_nothing_grows") else {
