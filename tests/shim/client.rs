@@ -177,6 +177,11 @@ impl Listener {
         socket.write_all(&answer).ok()
     }
 
+    /// The topics of all events.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
     /// How many of this topic it has heard of.
     pub(super) fn count(&self, topic: &str) -> usize {
         let topics = self.0.lock().unwrap();

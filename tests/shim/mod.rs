@@ -9,6 +9,7 @@ mod client;
 mod kubelet;
 mod protocol;
 mod robust;
+mod streams;
 mod tasks;
 mod walk;
 mod wire;

@@ -189,6 +189,43 @@ fn an_end_is_told_to_all_who_wait_and_whoever_asks_later() {
     eventually("it ends", || shims().is_empty().then_some(()));
 }
 
+#[test]
+fn events_wait_for_containerd() {
+    let Some(case) = world("protocol::events_wait_for_containerd") else {
+        return;
+    };
+    let bundle = case.bundle("b").sh("exit 7");
+    let id = &*case.id("c");
+    let about = field(1, id);
+    let shim = Shim::new(&case, &bundle);
+    let client = &mut shim.client();
+    client.ok("Create", &create(id, &bundle));
+    client.ok("Start", &about);
+    client.ok("Wait", &about);
+    let [pid] = shims()[..] else {
+        panic!("{:?}", shims());
+    };
+    // It looks for containerd now and then, and sleeps in between.
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let times = stat.split(' ').skip(13).take(2);
+        times.map(|time| time.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(3));
+    let spent = ticks() - before;
+    assert!(spent < 100, "{spent} ticks of 300");
+    let events = Listener::new(&case);
+    eventually("all events come, in their order", || {
+        let topics = ["create", "start", "exit"].map(|topic| format!("/tasks/{topic}"));
+        (events.all() == topics).then_some(())
+    });
+    client.ok("Delete", &about);
+    client.ok("Shutdown", &about);
+    eventually("it ends", || shims().is_empty().then_some(()));
+    assert_eq!(events.count("/tasks/delete"), 1);
+}
+
 /// More than the terminal and the fifo hold, to readers that are there, that come when the process waits for them, and when
 /// it has ended. (With ctr under script(1) this cannot be told: script drops what it has not read 10 ms after its child's end.)
 #[test]

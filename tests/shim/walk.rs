@@ -307,6 +307,8 @@ fn every_call_in_every_state_of_a_sandbox() {
     assert_eq!(call(client, "StartSandbox", &about()), OK);
     walk(client, SANDBOX, &rows, 2);
     waits.wait_for(SANDBOX, "WaitSandbox", &about());
+    // A containerd that starts again asks the Task service for the sandbox.
+    assert_ne!(number_of(&client.ok("Connect", &about()), 2), 0);
     // A container in it, whose Shutdown means nothing as long as there is the sandbox.
     client.ok("Create", &create(id, &bundle));
     client.ok("Start", &field(1, id));

@@ -73,6 +73,11 @@ impl Sandbox {
         self.files.complete(spec)
     }
 
+    /// Pause's, if this is its id; 0 if there is none.
+    pub(super) fn pid_of(&self, id: &str) -> Option<i32> {
+        (self.id.as_str() == id).then(|| self.is_ready().unwrap_or(0))
+    }
+
     fn is_ready(&self) -> Option<i32> {
         match self.state {
             State::Ready { pid, .. } => Some(pid),

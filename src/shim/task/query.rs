@@ -45,11 +45,16 @@ impl Pod {
 
     pub(super) fn pids(&mut self, request: IdRequest) -> Reply<PidsResponse> {
         let container = self.container(&request.id)?;
-        let pids = match container.init.state {
+        let mut pids = match container.init.state {
             // Made of a checkpoint, by Start.
             State::Added => Vec::new(),
             _ => container::processes(&container.store, &container.id)?,
         };
+        // A containerd that starts again takes a task without processes for one that it was killed before it had made, and
+        // removes it, and with it the exit code that it has not heard of (containerd issue 6860 is why).
+        if let (State::Ended(ended), []) = (container.init.state, &pids[..]) {
+            pids.push(ended.pid);
+        }
         let exec_of = |pid: i32| {
             let mut execs = container.execs.iter();
             execs.find(|(_, exec)| exec.alive() == Some(pid))
@@ -100,9 +105,15 @@ impl Pod {
     }
 
     pub(super) fn connect(&mut self, request: IdRequest) -> Reply<ConnectResponse> {
-        let task_pid = match request.id.as_str() {
-            "" => 0,
-            id => self.container(id)?.init.pid() as u32,
+        let sandbox = self
+            .sandbox
+            .as_ref()
+            .and_then(|sandbox| sandbox.pid_of(&request.id));
+        let task_pid = match (request.id.as_str(), sandbox) {
+            ("", _) => 0,
+            // A containerd that starts again asks so whether there is a shim.
+            (_, Some(pid)) => pid as u32,
+            (id, None) => self.container(id)?.init.pid() as u32,
         };
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
