@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{CWD, FileType, Mode};
@@ -123,6 +123,13 @@ pub(super) struct Shim {
 
 impl Shim {
     pub(super) fn new(case: &Case, bundle: &Bundle<'_>) -> Self {
+        Self::with_options(case, bundle, &[])
+    }
+
+    /// What containerd 2.1 says on standard input: the runtime's options, an `Any`.
+    pub(super) fn with_options(case: &Case, bundle: &Bundle<'_>, options: &[u8]) -> Self {
+        let input = case.dir().join("options");
+        std::fs::write(&input, options).unwrap();
         let mut start = Command::new(binary());
         start
             .args(["-namespace", "test", "-address"])
@@ -130,7 +137,7 @@ impl Shim {
             .args(["-id", "c", "start"])
             .current_dir(bundle.rootfs().join(".."))
             .env("RUNP_TEST", &case.token)
-            .stdin(Stdio::null());
+            .stdin(File::open(input).unwrap());
         let done = case.finish(start).ok();
         let path = done.stdout.strip_prefix("unix://").unwrap().to_owned();
         Self { path }

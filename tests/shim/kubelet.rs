@@ -3,11 +3,12 @@
 //!
 //! The client is curl: a gRPC call is an HTTP/2 request.
 
-use std::cell::Cell;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -35,7 +36,9 @@ pub(super) struct Cri<'a> {
     /// Holds the network in which containerd and the pods' bridge are.
     network: Child,
     /// How long the last call took, in milliseconds.
-    took: Cell<f64>,
+    took: Mutex<f64>,
+    /// Of calls so far.
+    calls: AtomicUsize,
 }
 
 /// Which containerd, and who makes the sandboxes.
@@ -142,7 +145,8 @@ impl<'a> Cri<'a> {
             containerd: Containerd { case, daemon: None },
             kind,
             network,
-            took: Cell::new(0.0),
+            took: Mutex::new(0.0),
+            calls: AtomicUsize::new(0),
         };
         eventually("there is a network", || {
             (processes("cat").len() == 1).then_some(())
@@ -170,7 +174,8 @@ impl<'a> Cri<'a> {
 
     /// A call of the runtime service; an error is its message.
     fn try_call(&self, method: &str, request: &[u8]) -> Result<Fields, String> {
-        let dir = self.containerd.case.dir();
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let headers = self.containerd.case.dir().join(format!("headers{call}"));
         let url = format!("http://localhost/runtime.v1.RuntimeService/{method}");
         let mut curl = Command::new("curl");
         curl.args([
@@ -190,7 +195,7 @@ impl<'a> Cri<'a> {
         ])
         .args(["--write-out", "%{stderr}%{time_total}"])
         .args(["--data-binary", "@-", "--dump-header"])
-        .arg(dir.join("headers"))
+        .arg(&headers)
         .arg(url)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -203,8 +208,10 @@ impl<'a> Cri<'a> {
         let output = curl.wait_with_output().unwrap();
         assert!(output.status.success(), "{method}: {output:?}");
         let took = String::from_utf8(output.stderr).unwrap();
-        self.took.set(took.trim().parse::<f64>().unwrap() * 1000.0);
-        let headers = fs::read_to_string(dir.join("headers")).unwrap();
+        *self.took.lock().unwrap() = took.trim().parse::<f64>().unwrap() * 1000.0;
+        let path = headers;
+        let headers = fs::read_to_string(&path).unwrap();
+        fs::remove_file(path).unwrap();
         let header = |name: &str| {
             let mut lines = headers.lines().filter_map(|line| line.strip_prefix(name));
             lines.next().map(|value| value.trim().to_owned())
@@ -319,7 +326,7 @@ impl<'a> Cri<'a> {
 
     /// How long the last call took, in milliseconds.
     pub(super) fn took(&self) -> f64 {
-        self.took.get()
+        *self.took.lock().unwrap()
     }
 
     pub(super) fn leaves_nothing(mut self) {
@@ -592,8 +599,8 @@ fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
-fn test(name: &str, kind: Kind, run: impl FnOnce(&Case, Kind)) {
-    if !alone(&format!("shim::kubelet::{name}")) {
+pub(super) fn test(name: &str, kind: Kind, run: impl FnOnce(&Case, Kind)) {
+    if !alone(&format!("shim::{name}")) {
         return;
     }
     let needs = [
@@ -613,24 +620,24 @@ fn test(name: &str, kind: Kind, run: impl FnOnce(&Case, Kind)) {
 
 #[test]
 fn a_pod_with_a_pause_image_on_containerd_1_6() {
-    let name = "a_pod_with_a_pause_image_on_containerd_1_6";
+    let name = "kubelet::a_pod_with_a_pause_image_on_containerd_1_6";
     test(name, Kind::Bookworm, a_pods_life);
 }
 
 #[test]
 fn a_pod_with_a_pause_image_on_containerd_2_1() {
-    let name = "a_pod_with_a_pause_image_on_containerd_2_1";
+    let name = "kubelet::a_pod_with_a_pause_image_on_containerd_2_1";
     test(name, Kind::ForkyPodsandbox, a_pods_life);
 }
 
 #[test]
 fn a_pod_without_a_pause_image_on_containerd_2_1() {
-    let name = "a_pod_without_a_pause_image_on_containerd_2_1";
+    let name = "kubelet::a_pod_without_a_pause_image_on_containerd_2_1";
     test(name, Kind::ForkyShim, a_pods_life);
 }
 
 #[test]
 fn a_pod_whose_pause_and_whose_shim_are_killed() {
-    let name = "a_pod_whose_pause_and_whose_shim_are_killed";
+    let name = "kubelet::a_pod_whose_pause_and_whose_shim_are_killed";
     test(name, Kind::ForkyShim, a_pods_deaths);
 }
