@@ -23,7 +23,7 @@ use std::process::{Child, Command, Stdio};
 use crate::callers::{Daemon, busybox, remove_parent_cgroups};
 use crate::support::{Case, Done, eventually, eventually_or, process, requires};
 
-const RUNTIME: &str = "io.containerd.runp.v2";
+pub(crate) const RUNTIME: &str = "io.containerd.runp.v2";
 /// Where the shim keeps sockets and containers.
 const ROOT: &str = "/run/containerd/runp";
 
@@ -39,8 +39,19 @@ fn binary() -> PathBuf {
     }
 }
 
+/// A PATH on which a containerd finds our shim, and that criu.
+pub(crate) fn path() -> String {
+    let path = std::env::var("PATH").unwrap();
+    let ours = std::env::var("RUNP_TEST_SHIM").unwrap_or_else(|_| {
+        let dir = binary().parent().unwrap().to_owned();
+        dir.into_os_string().into_string().unwrap()
+    });
+    let criu = requires::criu().map(|criu| criu.parent().unwrap().display().to_string());
+    format!("{ours}:{}:{path}", criu.unwrap_or_default())
+}
+
 /// An empty `/run/containerd`, for a test that is alone.
-fn private_run_dir() {
+pub(crate) fn private_run_dir() {
     fs::create_dir_all("/run/containerd").unwrap();
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("none", "/run/containerd", "tmpfs", flags, None).unwrap();
@@ -87,14 +98,6 @@ impl<'a> Containerd<'a> {
     /// By another command, to which the arguments are added.
     fn start_as(&mut self, mut command: Command) {
         let dir = self.case.dir().join("containerd");
-        let path = std::env::var("PATH").unwrap();
-        let ours = std::env::var("RUNP_TEST_SHIM").unwrap_or_else(|_| {
-            let dir = binary().parent().unwrap().to_owned();
-            dir.into_os_string().into_string().unwrap()
-        });
-        // Where the shim finds it.
-        let criu = requires::criu().map(|criu| criu.parent().unwrap().display().to_string());
-        let criu = criu.unwrap_or_default();
         command
             .arg("--config")
             .arg(dir.join("config.toml"))
@@ -104,7 +107,7 @@ impl<'a> Containerd<'a> {
             .arg(dir.join("root"))
             .arg("--state")
             .arg(self.state())
-            .env("PATH", format!("{ours}:{criu}:{path}"));
+            .env("PATH", path());
         let answers = || {
             let version = self.client(&["version"]).output();
             version.is_ok_and(|output| output.status.success())
@@ -240,7 +243,7 @@ fn report() -> String {
 }
 
 /// The pids of all shims.
-fn shims() -> Vec<i32> {
+pub(crate) fn shims() -> Vec<i32> {
     let is_shim = |pid: &i32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         name.trim() == "containerd-shim" && process::runs(*pid)
@@ -249,7 +252,7 @@ fn shims() -> Vec<i32> {
 }
 
 /// Sockets, and containers of whichever namespace.
-fn left_in_root() -> Vec<String> {
+pub(crate) fn left_in_root() -> Vec<String> {
     let names = |dir: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()

@@ -3,8 +3,10 @@
 
 use std::fs::{self, File};
 
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tungstenite::client::IntoClientRequest;
@@ -18,6 +20,9 @@ use crate::support::{Case, PATIENCE, eventually};
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const RESIZE: u8 = 4;
+
+/// A read timeout for who asks again.
+const SHORT: Duration = Duration::from_millis(500);
 
 /// A connection to containerd's streaming server.
 struct Stream(WebSocket<TcpStream>);
@@ -48,7 +53,7 @@ impl Stream {
         self.0.send(Message::binary(message)).unwrap();
     }
 
-    /// The next message that is not empty; `None` at the end.
+    /// The next message that is not empty; `None` at the end, and when a short timeout is over.
     fn read(&mut self) -> Option<(u8, String)> {
         loop {
             match self.0.read() {
@@ -60,6 +65,11 @@ impl Stream {
                 Ok(_) => {}
                 // The server closes without a farewell.
                 Err(tungstenite::Error::Protocol(_)) => return None,
+                Err(tungstenite::Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => {
+                    let timeout = self.0.get_ref().read_timeout().unwrap();
+                    assert_eq!(timeout, Some(SHORT), "nothing comes");
+                    return None;
+                }
                 Err(e) => panic!("{e}"),
             }
         }
@@ -142,9 +152,13 @@ pub(super) fn attach(cri: &Cri<'_>, pod: &str, config: &[u8]) {
     for word in ["one", "two"] {
         let request = request(&echo, &[], false, [3, 2, 4, 5]);
         let mut stream = Stream::new(cri, &cri.call("Attach", &request), "");
-        // Who attaches sees what is written from then on.
-        stream.write(STDIN, format!("{word}\n"));
-        stream.expect(STDOUT, word);
+        // Who attaches sees what is written from then on, and input may come through before.
+        stream.0.get_ref().set_read_timeout(Some(SHORT)).unwrap();
+        eventually("it is repeated", || {
+            stream.write(STDIN, format!("{word}\n"));
+            let (channel, said) = stream.read()?;
+            (channel == STDOUT && said.contains(word)).then_some(())
+        });
     }
     cri.call("StopContainer", &[field(1, &echo), number(2, 0)].concat());
     cri.call("RemoveContainer", &field(1, &echo));

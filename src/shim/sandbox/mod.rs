@@ -70,7 +70,7 @@ impl Sandbox {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn complete(&self, spec: &mut Spec) -> Result<BTreeMap<usize, OwnedFd>> {
-        self.files.complete(spec)
+        self.files.complete(spec, self.is_ready())
     }
 
     /// Pause's, if this is its id; 0 if there is none.
