@@ -76,7 +76,8 @@ fn a_context_that_the_policy_does_not_know_is_refused() {
     let c = case.bundle("c").sh("true");
     let wrong = "unconfined_u:unconfined_r:no_such_t:s0";
     let c = c.with("/process/selinuxLabel", json!(wrong));
-    c.create().fails_saying(&["selinuxLabel", wrong, "EINVAL"]);
+    c.create()
+        .fails_saying(&["selinuxLabel", wrong, "EINVAL", "policy"]);
     let c = c
         .without("/process/selinuxLabel")
         .with("/linux/mountLabel", json!(wrong));
