@@ -338,6 +338,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         names: &names,
         sandbox: &sandbox,
         volumes: &[],
+        texts: users::Texts::default(),
     };
     let (volumes, mut errors) = context.volumes();
     let context = Context {
@@ -495,6 +496,7 @@ struct Context<'a> {
     names: &'a host::Names,
     sandbox: &'a SandboxPlan,
     volumes: &'a [VolumePlan],
+    texts: users::Texts,
 }
 
 impl Context<'_> {

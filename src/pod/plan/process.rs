@@ -141,14 +141,16 @@ impl Context<'_> {
         // A bundle says it all, unless the manifest says otherwise.
         if asked.is_some() || !from_bundle {
             let uid = asked.unwrap_or(user.uid());
-            let passwd = users::read(root, "/etc/passwd");
+            let passwd = self.texts.read(root, "/etc/passwd");
             let known = users::user(&passwd, uid);
             user.set_uid(uid);
             user.set_gid(known.map_or(0, |(_, gid)| gid));
             let strict =
                 pod.is_some_and(|c| c.supplemental_groups_policy.as_deref() == Some("Strict"));
             groups = match known {
-                Some((name, _)) if !strict => users::groups(&users::read(root, "/etc/group"), name),
+                Some((name, _)) if !strict => {
+                    users::groups(&self.texts.read(root, "/etc/group"), name)
+                }
                 _ => Vec::new(),
             };
             groups.retain(|group| *group != user.gid());

@@ -89,5 +89,9 @@ pub(in crate::shim) fn remove(bundle: &Path) -> Result<()> {
         }
         cgroup.stop_unit()?;
     }
-    std::fs::remove_file(&path).context(|| format!("remove {}", path.display()))
+    match std::fs::remove_file(&path) {
+        // By the shim itself, which has seen pause end.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.context(|| format!("remove {}", path.display())),
+    }
 }
