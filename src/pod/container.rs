@@ -107,6 +107,12 @@ impl Pod<'_> {
         if let (Some(late), Some(process)) = (&plan.late, spec.process_mut()) {
             late.set(process, &mut |file| self.variable(file))
                 .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
+            // Once more below, where they are used: here it is known whose fault it is.
+            let paths = plan.volume_mounts.iter();
+            for path in paths.filter_map(|mount| mount.sub_path.as_ref()) {
+                path.resolve(variables(&spec))
+                    .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
+            }
         }
         self.create(plan, spec, run, prepared).map_err(|e| {
             let failure = match e.is_of_program() {
@@ -131,7 +137,7 @@ impl Pod<'_> {
             Some(prepared) => prepared,
             None => self.prepare(run.container, Some(run.pause))?,
         };
-        let mut sources = self.sources(plan, Some(run.pause), prepared.volumes, |_| true)?;
+        let mut sources = self.sources(plan, &spec, Some(run.pause), prepared.volumes, |_| true)?;
         if let Some((path, file)) = plan.termination.path.as_ref().zip(prepared.termination) {
             let index = termination::bind(path, &self.directory(plan), &mut spec);
             sources.insert(index, file);
@@ -197,7 +203,7 @@ impl Pod<'_> {
             bundle: plan.bundle.clone(),
             spec: &spec,
             root: Some(self.last_root(plan, pause)?),
-            sources: self.sources(plan, Some(pause), BTreeMap::new(), |_| true)?,
+            sources: self.sources(plan, &spec, Some(pause), BTreeMap::new(), |_| true)?,
             stdio: match terminal {
                 true => Stdio::Terminal,
                 false => Stdio::Inherit,
@@ -256,10 +262,11 @@ impl Pod<'_> {
         }
     }
 
-    /// What a container mounts of the volumes that are `wanted`, in addition to what is opened already.
+    /// What a container of this configuration mounts of the volumes that are `wanted`, in addition to what is opened already.
     fn sources(
         &self,
         plan: &ContainerPlan,
+        spec: &Spec,
         pause: Option<i32>,
         mut opened: BTreeMap<usize, OwnedFd>,
         wanted: impl Fn(&VolumeMountPlan) -> bool,
@@ -275,7 +282,11 @@ impl Pod<'_> {
         let users = users.as_ref().map(|(_, file)| file.as_fd());
         for mount in missing {
             let volume = &self.plan.volumes[mount.volume];
-            opened.insert(mount.mount, volumes.mount(volume, mount, users)?);
+            let path = mount.sub_path.as_ref();
+            let path = path.map(|path| path.resolve(variables(spec))).transpose();
+            let path = path.map_err(Error::new)?;
+            let part = (path.as_deref(), mount.propagation);
+            opened.insert(mount.mount, volumes.mount(volume, part, users)?);
         }
         Ok(opened)
     }
@@ -288,7 +299,7 @@ impl Pod<'_> {
         let plan = &self.plan.containers[container.0];
         let root = self.fresh_root(plan, pause)?;
         let settled = |mount: &VolumeMountPlan| self.plan.is_settled(mount);
-        let volumes = self.sources(plan, pause, BTreeMap::new(), settled)?;
+        let volumes = self.sources(plan, &plan.spec, pause, BTreeMap::new(), settled)?;
         if self.plan.sandbox.users.is_none() {
             make_mount_points(&root, plan, &volumes);
         }
@@ -412,6 +423,13 @@ fn make_mount_points(root: &OwnedFd, plan: &ContainerPlan, volumes: &BTreeMap<us
         }
     }
     rustix::process::umask(umask);
+}
+
+/// A configuration's variables, `NAME=value`.
+fn variables(spec: &Spec) -> &[String] {
+    let process = spec.process().as_ref();
+    let variables = process.and_then(|process| process.env().as_deref());
+    variables.unwrap_or_default()
 }
 
 fn root(plan: &ContainerPlan) -> PathBuf {

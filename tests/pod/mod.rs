@@ -1,5 +1,6 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
+mod apply;
 mod bundles;
 mod environment;
 mod failures;
@@ -8,6 +9,7 @@ mod hooks;
 mod host;
 mod input;
 mod isolation;
+mod network;
 mod order;
 mod pause;
 mod policies;

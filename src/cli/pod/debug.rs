@@ -48,7 +48,11 @@ impl Debug {
             return Err(Error::new(format!("container {name:?} has never run")));
         }
         let mut record = dir.record()?;
-        let plan = plan_of(&mut record, &observed.journal, places.pods.claims())?;
+        let plan = plan_of(
+            &mut record,
+            &observed.journal.pod.spec,
+            &places.pods.claims(),
+        )?;
         let pause = sandbox::pause(&record.cgroup)?.ok_or_else(|| {
             Error::new(format!("pod {:?} has no sandbox", self.name.as_str()))
                 .hint("it is over: nothing is left of its namespaces and files")

@@ -1,5 +1,6 @@
 //! `runp pod`: Kubernetes pods without Kubernetes.
 
+mod apply;
 mod attach;
 mod cp;
 mod debug;
@@ -41,6 +42,12 @@ const VERBS: &[Verb<Places>] = &[
         "Create a pod: volumes and namespaces; its containers are started by `start`",
         run::Create,
         run::Create::run
+    ),
+    verb!(
+        "apply",
+        "Change what may change of pods that exist: ConfigMaps, Secrets, labels and annotations",
+        apply::Apply,
+        apply::Apply::run
     ),
     verb!(
         "start",

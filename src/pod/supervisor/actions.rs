@@ -6,11 +6,12 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::events::CHECK_VOLUMES;
 use super::{Slot, Supervisor};
 use crate::error::{Error, Result};
+use crate::pod::apparmor;
 use crate::pod::container::{self, Prepared};
 use crate::pod::lifecycle::{Action, Event, Index, Kind, StartFailure};
 use crate::pod::plan::Shared;
 use crate::pod::sandbox;
-use crate::pod::volumes::{self, Volumes};
+use crate::pod::volumes::Volumes;
 use crate::sys::process::{self, Child};
 
 impl Supervisor<'_> {
@@ -36,8 +37,9 @@ impl Supervisor<'_> {
             Volumes::open(self.data.volumes()).and_then(|volumes| volumes.make(&self.plan.volumes));
         match made {
             Ok(()) => {
-                let watched = self.plan.volumes.iter().any(volumes::is_watched);
-                self.next_check = watched.then(|| self.clock.now().after(CHECK_VOLUMES));
+                self.next_check = self
+                    .watches_disk()
+                    .then(|| self.clock.now().after(CHECK_VOLUMES));
                 Event::VolumesReady
             }
             Err(e) => Event::VolumesFailed {
@@ -48,15 +50,23 @@ impl Supervisor<'_> {
 
     fn start_sandbox(&mut self) -> Event {
         let mut first = None;
-        let started = sandbox::start(&self.plan.name, &self.plan.sandbox, &self.kept, || {
-            first = self.prepare(Index(0));
-        });
+        let mut start = || {
+            sandbox::start(&self.plan.name, &self.plan.sandbox, &self.kept, || {
+                first = self.prepare(Index(0));
+            })
+        };
+        let started = apparmor::load_for(&self.plan).and_then(|()| start());
         self.next = first;
         match started {
             Ok(pause) => {
                 let pid = pause.pid;
-                self.pause = Some(pause);
-                Event::SandboxStarted { pid }
+                match self.connect(&pause) {
+                    Ok(()) => {
+                        self.pause = Some(pause);
+                        Event::SandboxStarted { pid }
+                    }
+                    Err(message) => Event::SandboxFailed { message },
+                }
             }
             Err(e) => Event::SandboxFailed {
                 message: e.to_string(),
@@ -125,7 +135,7 @@ impl Supervisor<'_> {
 
     fn pod(&self) -> container::Pod<'_> {
         container::Pod {
-            plan: self.plan,
+            plan: &self.plan,
             store: self.store,
             dir: &self.dir,
             data: &self.data,

@@ -4,20 +4,26 @@
 //! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
 //! to be done; the outcome of that is an event again.
 //!
-//! Here is the loop; [`actions`] has what is done, [`calls`] probes and hooks, [`events`] what is waited for, [`takeover`] how
-//! it begins where another supervisor was killed.
+//! Here is the loop; [`actions`] has what is done, [`anew`] what changes of the plan, [`calls`] probes and hooks, [`disk`] what may be
+//! written, [`events`] what is waited for, [`network`] what the
+//! sandbox is connected to, [`takeover`] how it begins where another supervisor was killed.
 //!
 //! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
 //! hold a file that is closed already.
 
 mod actions;
+mod anew;
 mod calls;
 mod clock;
+mod disk;
 mod events;
+mod network;
 mod takeover;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as SignalName};
@@ -65,8 +71,11 @@ type Watch<'a> = &'a mut dyn FnMut(Seen<'_>);
 /// A pod and all that is open for it.
 #[derive(Debug)]
 pub struct Supervisor<'a> {
-    plan: &'a PodPlan,
+    /// Made anew when something that it depends on has become known, or has changed.
+    plan: Cow<'a, PodPlan>,
     store: &'a Store,
+    /// Where PersistentVolumeClaims are.
+    claims: PathBuf,
     dir: PodDir,
     data: Data,
     journal: Journal,
@@ -116,7 +125,7 @@ impl<'a> Supervisor<'a> {
         }
         let dir = pods.create(name, record)?;
         match Data::create(record.data.clone()) {
-            Ok(data) => Self::begin(store, plan, record, dir, data),
+            Ok(data) => Self::begin(store, plan, record, pods.claims(), dir, data),
             Err(e) => Err(e.and_cleanup(dir.remove())),
         }
     }
@@ -125,6 +134,7 @@ impl<'a> Supervisor<'a> {
         store: &'a Store,
         plan: &'a PodPlan,
         record: &Record,
+        claims: PathBuf,
         dir: PodDir,
         data: Data,
     ) -> Result<Self> {
@@ -133,7 +143,15 @@ impl<'a> Supervisor<'a> {
         match opened.and_then(|opened| Ok((opened, Kept::new()?))) {
             Ok(((journal, listener, signals), kept)) => {
                 let own = (listener, signals, kept);
-                Ok(Self::with(plan, store, dir, data, journal, clock, own))
+                Ok(Self::with(
+                    plan,
+                    store,
+                    claims,
+                    (dir, data),
+                    journal,
+                    clock,
+                    own,
+                ))
             }
             Err(e) => {
                 let removed = data.remove();
@@ -145,15 +163,16 @@ impl<'a> Supervisor<'a> {
     fn with(
         plan: &'a PodPlan,
         store: &'a Store,
-        dir: PodDir,
-        data: Data,
+        claims: PathBuf,
+        (dir, data): (PodDir, Data),
         journal: Journal,
         clock: Clock,
         (listener, signals, kept): (Listener, SignalFd, Kept),
     ) -> Self {
         Self {
-            plan,
+            plan: Cow::Borrowed(plan),
             store,
+            claims,
             journal,
             unwritten: VecDeque::new(),
             life: Life::new(plan.lifecycle.clone(), clock.now()),
@@ -256,6 +275,7 @@ impl<'a> Supervisor<'a> {
             &self.plan.sandbox.cgroup,
             &self.data,
         )?;
+        self.disconnect()?;
         Ok((self.dir, self.life))
     }
 }

@@ -55,6 +55,7 @@ fn start_in(id: &ContainerId, plan: &Plan, cgroup: &Cgroup) -> Result<i32> {
     };
     let holds = Holds {
         network: None,
+        joins: None,
         ipc: false,
         pid: plan.pid,
         users: None,
