@@ -272,7 +272,10 @@ impl PodDir {
     }
 
     /// Writes the record in one step.
-    fn write(&self, record: &Record) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot be written; then it is as it was before.
+    pub fn write(&self, record: &Record) -> Result<()> {
         let step = || format!("write {}", self.path.join(RECORD).display());
         let json = serde_json::to_vec(record)
             .map_err(|e| Error::new(e.to_string()))

@@ -1,5 +1,7 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
+mod beside;
+mod beyond;
 mod bundles;
 mod environment;
 mod failures;

@@ -8,6 +8,7 @@ mod logs;
 mod manage;
 mod port_forward;
 mod prove;
+mod resize;
 mod run;
 mod top;
 mod view;
@@ -55,7 +56,7 @@ enum Verb {
     Attach(attach::Attach),
     /// Run another program in a container of a pod
     Exec(exec::Exec),
-    /// Run a shell in the place of a container that has ended
+    /// Run a shell in the place of a container that has ended, or in one of its own beside the others
     Debug(debug::Debug),
     /// Show what has happened to a pod
     Events(watch::Events),
@@ -71,6 +72,8 @@ enum Verb {
     Cp(cp::Cp),
     /// Forward ports of this machine into a pod's network
     PortForward(port_forward::PortForward),
+    /// Change the limits of a pod's containers while it runs
+    Resize(resize::Resize),
     /// Run a pod's containers again, init containers first, in the same sandbox
     Restart(manage::Restart),
     /// Run a part of a pod's containers again, in the same sandbox
@@ -118,6 +121,7 @@ impl Pod {
             Verb::Top(top) => top.run(&places),
             Verb::Cp(cp) => cp.run(&places),
             Verb::PortForward(forward) => forward.run(&places),
+            Verb::Resize(resize) => resize.run(&places),
             Verb::Restart(restart) => restart.run(&places),
             Verb::Rerun(rerun) => rerun.run(&places),
             Verb::Stop(stop) => stop.run(&places),

@@ -38,6 +38,10 @@ struct Given {
     /// The longest back-off of a container that keeps failing, 1 to 300: a kubelet's crashLoopBackOff.maxContainerRestartPeriod
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
+    /// Start the apps one by one in their order, each once the one before runs and its postStart hook is over, as the
+    /// kubelet does; they are started together otherwise
+    #[arg(long)]
+    kubelet_order: bool,
 }
 
 /// A pod that can be made.
@@ -48,11 +52,11 @@ struct Prepared {
 }
 
 impl Given {
-    fn back_off(&self) -> BackOffLimits {
-        self.max_container_restart_period
-            .map_or_else(BackOffLimits::default, |seconds| BackOffLimits {
-                max: Duration::from_secs(seconds),
-            })
+    fn back_off(&self) -> Option<BackOffLimits> {
+        let max = self.max_container_restart_period?;
+        Some(BackOffLimits {
+            max: Duration::from_secs(max),
+        })
     }
 
     fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
@@ -71,6 +75,7 @@ impl Given {
             },
             node: Node::this_machine(),
             back_off: self.back_off(),
+            kubelet_order: self.kubelet_order,
         };
         let plan = plan::plan(&manifest, &options)?;
         for warning in &plan.warnings {

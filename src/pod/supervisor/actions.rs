@@ -23,6 +23,7 @@ impl Supervisor<'_> {
             Action::StopSandbox => self.stop_sandbox(),
             Action::Start { container, restart } => Some(self.start(container, restart)),
             Action::RunHook { container, hook } => self.run_hook(container, hook),
+            Action::Resize { container } => Some(self.resize(container)),
             Action::Signal { container, signal } => {
                 self.give_up_hooks(container);
                 if let Err(e) = self.signal(container, signal) {
@@ -131,7 +132,7 @@ impl Supervisor<'_> {
 
     fn pod(&self) -> container::Pod<'_> {
         container::Pod {
-            plan: self.plan,
+            plan: &self.plan,
             store: self.store,
             dir: &self.dir,
             data: &self.data,

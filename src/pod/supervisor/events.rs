@@ -215,13 +215,32 @@ impl Supervisor<'_> {
         let event = match control::receive(connection) {
             Ok(Some(Request::Start)) => Event::StartRequested,
             Ok(Some(Request::Stop { grace })) => Event::StopRequested { grace },
-            Ok(Some(Request::Rerun { .. } | Request::Retry)) if self.life.is_ending() => {
+            Ok(Some(request)) if self.life.is_ending() && !is_for_the_end(&request) => {
                 let refused = Error::new("the pod comes to its end");
                 control::answer(connection, &Err(refused));
                 return;
             }
             Ok(Some(Request::Rerun { from })) => Event::RerunRequested { from: Index(from) },
             Ok(Some(Request::Retry)) => Event::RetryRequested,
+            Ok(Some(Request::Resize {
+                container,
+                requests,
+                limits,
+            })) => match self.replan(Index(container), requests, limits) {
+                Ok(event) => event,
+                Err(e) => {
+                    if let Some(connection) = self.connections.get(&id) {
+                        control::answer(connection, &Err(e));
+                    }
+                    return;
+                }
+            },
+            Ok(Some(Request::EphemeralStarted { container, pid, id })) => {
+                Event::EphemeralStarted { container, pid, id }
+            }
+            Ok(Some(Request::EphemeralEnded { name, exit })) => {
+                Event::EphemeralEnded { name, exit }
+            }
             Ok(None) => {
                 self.connections.remove(&id);
                 return;
@@ -238,4 +257,12 @@ impl Supervisor<'_> {
             control::answer(connection, &Ok(()));
         }
     }
+}
+
+/// What can be asked for of a pod that comes to its end.
+fn is_for_the_end(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Start | Request::Stop { .. } | Request::EphemeralEnded { .. }
+    )
 }

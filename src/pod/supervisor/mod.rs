@@ -4,8 +4,8 @@
 //! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
 //! to be done; the outcome of that is an event again.
 //!
-//! Here is the loop; [`actions`] has what is done, [`calls`] probes and hooks, [`events`] what is waited for, [`takeover`] how
-//! it begins where another supervisor was killed.
+//! Here is the loop; [`actions`] has what is done, [`calls`] probes and hooks, [`events`] what is waited for, [`resize`] other
+//! limits for what runs, [`takeover`] how it begins where another supervisor was killed.
 //!
 //! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
 //! hold a file that is closed already.
@@ -14,8 +14,10 @@ mod actions;
 mod calls;
 mod clock;
 mod events;
+mod resize;
 mod takeover;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal as SignalName};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-pub use self::takeover::plan_of;
+pub use self::takeover::{plan_of, with_manifest};
 
 use self::calls::Calls;
 use self::clock::Clock;
@@ -65,7 +67,8 @@ type Watch<'a> = &'a mut dyn FnMut(Seen<'_>);
 /// A pod and all that is open for it.
 #[derive(Debug)]
 pub struct Supervisor<'a> {
-    plan: &'a PodPlan,
+    /// Its own once it is another than it began with: `pod resize`.
+    plan: Cow<'a, PodPlan>,
     store: &'a Store,
     dir: PodDir,
     data: Data,
@@ -84,6 +87,8 @@ pub struct Supervisor<'a> {
     /// The root of the container whose turn is next, made while pause or the container before it starts.
     next_root: Option<(Index, OwnedFd)>,
     next_check: Option<Time>,
+    /// The pod's limits are not yet what the plan says.
+    pod_limits_due: bool,
 }
 
 /// What there is of one container.
@@ -152,7 +157,7 @@ impl<'a> Supervisor<'a> {
         (listener, signals, kept): (Listener, SignalFd, Kept),
     ) -> Self {
         Self {
-            plan,
+            plan: Cow::Borrowed(plan),
             store,
             journal,
             unwritten: VecDeque::new(),
@@ -167,6 +172,7 @@ impl<'a> Supervisor<'a> {
             calls: Calls::default(),
             next_root: None,
             next_check: None,
+            pod_limits_due: false,
             dir,
             data,
         }
@@ -218,6 +224,7 @@ impl<'a> Supervisor<'a> {
         }
         if let Event::Started { container, .. } = event {
             self.prepare_after(container);
+            self.catch_up_with_limits();
         }
     }
 

@@ -31,11 +31,27 @@ use crate::sys::process::{self, Child, End};
 /// How long the making of a container takes at most that goes on without anybody who makes it.
 const EXECUTED: Duration = Duration::from_secs(2);
 
-/// The plan of a pod that exists, made again from its record; `claims` is where PersistentVolumeClaims are.
+/// What a pod that exists is planned from, and the plan made again; `claims` is where PersistentVolumeClaims are.
 ///
 /// # Errors
 /// When its images are not there any more.
 pub fn plan_of(record: &mut Record, journal: &journal::Record, claims: PathBuf) -> Result<PodPlan> {
+    with_manifest(record, claims, |manifest, options| {
+        let mut plan = plan::plan(manifest, options)?;
+        plan.lifecycle = journal.pod.spec.clone();
+        Ok(plan)
+    })
+}
+
+/// Does something with what a pod that exists is planned from.
+///
+/// # Errors
+/// Those of `then`.
+pub fn with_manifest<T>(
+    record: &mut Record,
+    claims: PathBuf,
+    then: impl FnOnce(&Manifest, &PlanOptions) -> Result<T>,
+) -> Result<T> {
     let manifest = Manifest {
         pod: std::mem::take(&mut record.manifest),
         objects: std::mem::take(&mut record.objects),
@@ -52,14 +68,14 @@ pub fn plan_of(record: &mut Record, journal: &journal::Record, claims: PathBuf) 
         ids: record.ids.unwrap_or_default(),
         uid: record.uid.clone(),
         node: Node::this_machine(),
-        back_off: journal.pod.spec.back_off,
+        // As the lifecycle's whole plan, they are the journal's.
+        back_off: None,
+        kubelet_order: false,
     };
-    let plan = plan::plan(&manifest, &options);
+    let done = then(&manifest, &options);
     // Lent, not copied: the code that copies a Pod is large.
     (record.manifest, record.objects) = (manifest.pod, manifest.objects);
-    let mut plan = plan?;
-    plan.lifecycle = journal.pod.spec.clone();
-    Ok(plan)
+    done
 }
 
 impl<'a> Supervisor<'a> {

@@ -10,7 +10,6 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::pod::lifecycle::BackOffLimits;
 use crate::pod::manifest::{Source, load};
 
 /// A directory with `pod.yaml` and the images `busybox` and `registry:5000/team/tool`.
@@ -37,7 +36,8 @@ impl Place {
         plan(
             &manifest,
             &PlanOptions {
-                back_off: BackOffLimits::default(),
+                back_off: None,
+                kubelet_order: false,
                 rootfs: rootfs.collect(),
                 uid: "the-uid".into(),
                 claims: "/claims".into(),

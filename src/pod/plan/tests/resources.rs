@@ -230,7 +230,8 @@ fn who_is_killed_first_follows_the_class_and_the_share() {
             claims: "/c".into(),
             ids: 0,
             node: protecting,
-            back_off: BackOffLimits::default(),
+            back_off: None,
+            kubelet_order: false,
         },
     )
     .unwrap();
