@@ -4,6 +4,7 @@ mod beside;
 mod beyond;
 mod bundles;
 mod environment;
+mod export;
 mod failures;
 mod faults;
 mod hooks;

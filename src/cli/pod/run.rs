@@ -8,6 +8,7 @@ use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
 use crate::error::{Context, Result};
 use crate::pod::detach::{self, Begin};
+use crate::pod::export;
 use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
 use crate::pod::manifest::{self, Manifest, Source};
 use crate::pod::observe;
@@ -110,21 +111,38 @@ fn uuid() -> Result<String> {
     Ok(uuid.trim_end().into())
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone)]
 enum PlanFormat {
-    /// For people
+    /// For people.
     Text,
-    /// With every container's config.json
+    /// With every container's config.json.
     Json,
+    /// Every container as an OCI bundle, in this directory.
+    Bundles(PathBuf),
+}
+
+impl std::str::FromStr for PlanFormat {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match text {
+            "text" => Self::Text,
+            "json" => Self::Json,
+            dir => Self::Bundles(dir.into()),
+        })
+    }
 }
 
 /// Show what would be done for a pod, without doing it
+///
+/// Or, with --output DIR, write every container as an OCI bundle into a new directory: `runp run --bundle DIR/NAME ID`, or any
+/// other OCI runtime, runs it, in namespaces of its own, with a copy of its image and with the pod's volumes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
     #[command(flatten)]
     given: Given,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    /// How it is written: text, json (with every container's config.json), or a directory to make
+    #[arg(short, long, value_name = "FORMAT|DIR", default_value = "text")]
     output: PlanFormat,
 }
 
@@ -134,6 +152,7 @@ impl Plan {
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
             PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,
+            PlanFormat::Bundles(dir) => export::export(&plan, &dir)?,
         }
         Ok(0)
     }

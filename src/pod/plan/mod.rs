@@ -38,7 +38,7 @@ use process::Process;
 
 pub use env::{Environment, FileKey};
 pub use node::Node;
-pub use render::{render_json, render_text};
+pub use render::{config, render_json, render_text};
 pub use resources::{Qos, qos, resize};
 
 /// Everything that will be done for a pod.

@@ -337,16 +337,21 @@ fn container_json(plan: &PodPlan, container: &ContainerPlan) -> Value {
         let volume = plan.volumes.get(mount.volume).map(|v| v.name.as_str());
         json!({ "mount": mount.mount, "volume": volume, "subPath": mount.sub_path })
     });
-    let mut config = serde_json::to_value(&container.spec).unwrap_or_default();
-    sort_capabilities(&mut config);
     json!({
         "name": container.name,
         "kind": kind(container.kind),
         "bundle": container.bundle,
         "configError": container.config_error,
         "volumeMounts": mounts.collect::<Vec<_>>(),
-        "config": config,
+        "config": config(&container.spec),
     })
+}
+
+/// A config.json.
+pub fn config(spec: &Spec) -> Value {
+    let mut config = serde_json::to_value(spec).unwrap_or_default();
+    sort_capabilities(&mut config);
+    config
 }
 
 /// They are sets; a plan is the same text each time.

@@ -385,9 +385,7 @@ fn resize_policies_follow_the_rules() {
             format!(
                 "{path}.resourceName: Unsupported value: \"pods\": supported values: \"cpu\", \"memory\""
             ),
-            format!(
-                "containers[0].resizePolicy[0].restartPolicy: Unsupported value: \"Maybe\": supported values: \"NotRequired\", \"RestartContainer\""
-            ),
+            "containers[0].resizePolicy[0].restartPolicy: Unsupported value: \"Maybe\": supported values: \"NotRequired\", \"RestartContainer\"".to_owned(),
         ]
     );
     assert_eq!(
