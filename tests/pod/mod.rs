@@ -1,5 +1,6 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
+mod bench;
 mod beside;
 mod beyond;
 mod bundles;
@@ -15,10 +16,13 @@ mod order;
 mod pause;
 mod policies;
 mod probes;
+mod rows;
+mod semantics;
 mod sidecars;
 mod status;
 mod stop;
 mod survival;
+mod timeline;
 mod tools;
 mod users;
 mod volumes;

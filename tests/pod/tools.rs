@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::pod::{container_status, is_running};
-use crate::support::{Case, Need, Pod, Shared, eventually, sh};
+use crate::support::{Case, Need, Pod, Shared, eventually, process, sh};
 
 #[test]
 fn events_tell_what_happened_in_kubernetes_words() {
@@ -412,7 +412,7 @@ fn prove_agrees_with_the_plan_and_tells_what_was_slipped_in() {
         .join("pods")
         .join(&pod.name)
         .join("volumes/s");
-    crate::support::process::bind_into(pid, &secret, "/opt");
+    process::bind_into(pid, &secret, "/opt");
     let done = case.pod(["prove", &pod.name]).code(1);
     let contradiction = "app: it reaches volume \"s\" at [\"/opt\"], which was not planned";
     assert!(done.stdout.contains(contradiction), "{}", done.stdout);
@@ -562,13 +562,16 @@ fn a_pod_without_probes_wakes_nobody_up() {
     pod.run_detached();
     pod.until_running("app");
     let supervisor = pod.supervisor();
-    let woken = || crate::support::process::status(supervisor, "voluntary_ctxt_switches");
-    // It makes the next root and the like after its answer.
+    let woken = || process::status(supervisor, "voluntary_ctxt_switches");
+    // It makes the next root and the like after its answer; a second later it gives its code back.
     let quiet = eventually("it rests", || {
         let before = woken();
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(1500));
         (woken() == before).then_some(before)
     });
+    // Of its code the kernel may keep as much as lies together; what is of no file is all that a pod takes for itself.
+    let memory = process::memory(supervisor);
+    assert!((1..=1024).contains(&memory.own), "{memory:?}");
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(woken(), quiet, "it woke up for nothing");
     pod.delete_force().ok();

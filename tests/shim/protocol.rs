@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::wire::{Value, decode, field, number, number_of};
 use super::{binary, private_run_dir, shims};
 use crate::support::alone::alone;
-use crate::support::{Bundle, Case, Need, PATIENCE, eventually};
+use crate::support::{Bundle, Case, Need, PATIENCE, eventually, process};
 
 const INVALID_ARGUMENT: u64 = 3;
 const NOT_FOUND: u64 = 5;
@@ -400,33 +400,12 @@ fn no_end_is_lost_and_nothing_grows() {
     eventually("it ends", || shims().is_empty().then_some(()));
 }
 
-/// A process's memory in kB, what it shares with others in part.
-fn proportional(pid: i32) -> usize {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
-}
-
 /// A process's own memory in kB, and its open files.
 fn size(pid: i32) -> (usize, usize) {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Anonymous:"));
-    let memory = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
     let files = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .count();
-    (memory, files)
+    (process::memory(pid).own, files)
 }
 
 #[test]
@@ -448,7 +427,9 @@ fn an_idle_shim_sleeps_and_is_small() {
     let (memory, _) = size(pid);
     assert!(memory <= 1024, "{memory} kB of its own");
     // Its code is not needed any more, of which this build has far more than the released one.
-    eventually("it rests", || (proportional(pid) <= 2048).then_some(()));
+    eventually("it rests", || {
+        (process::memory(pid).proportional <= 2048).then_some(())
+    });
     client.ok("Kill", &[field(1, id), number(3, 9)].concat());
     client.ok("Wait", &field(1, id));
     client.ok("Delete", &field(1, id));

@@ -37,7 +37,7 @@ impl Attach {
             let mut record = pod.record()?;
             let journal = journal::read(&pod.journal())?;
             let plan = plan_of(&mut record, &journal, places.pods.claims())?;
-            let supervisor = Supervisor::take_over(&places.store, pod, &record, &plan)?;
+            let supervisor = Supervisor::take_over(&places.store, pod, &record, plan)?;
             let (_, life) = watched(&journal.replay(), self.quiet, |watcher| {
                 supervisor.go_on(watcher)
             })?;
@@ -99,7 +99,7 @@ pub(super) fn supervised(places: &Places, pod: &PodDir) -> Result<()> {
     let name = pod.name();
     let take_over = || {
         let dir = places.pods.open(name)?;
-        Supervisor::take_over(&places.store, dir, &record, &plan)
+        Supervisor::take_over(&places.store, dir, &record, plan)
     };
     detach::supervise(take_over, Begin::GoOn)
         .map(drop)

@@ -183,8 +183,8 @@ impl Run {
         if self.detach {
             return pod.supervise_detached(places, Begin::Start);
         }
-        let supervisor = pod.supervisor(places)?;
         let life = Life::new(pod.plan.lifecycle.clone(), observe::now());
+        let supervisor = pod.supervisor(places)?;
         let (dir, life) = watched(&life, self.quiet, |watcher| supervisor.run(true, watcher))?;
         if self.rm {
             dir.remove()?;
@@ -229,17 +229,18 @@ impl Create {
 }
 
 impl Prepared {
-    fn supervisor<'a>(&'a self, places: &'a Places) -> Result<Supervisor<'a>> {
+    fn supervisor(self, places: &Places) -> Result<Supervisor<'_>> {
         let Places { store, pods } = places;
-        Supervisor::new(pods, store, &self.name, &self.plan, &self.record)
+        Supervisor::new(pods, store, &self.name, self.plan, &self.record)
             .context(|| format!("create pod {:?}", self.name.as_str()))
     }
 
-    fn supervise_detached(&self, places: &Places, begin: Begin) -> Result<i32> {
+    fn supervise_detached(self, places: &Places, begin: Begin) -> Result<i32> {
+        let name = self.name.clone();
         if let Some(why) = detach::supervise(|| self.supervisor(places), begin)? {
             warn(format!("the pod waits, and tries again: {why}"));
         }
-        print(&format!("{}\n", self.name))?;
+        print(&format!("{name}\n"))?;
         Ok(0)
     }
 }

@@ -10,7 +10,7 @@ use super::{Seen, Supervisor, Watch};
 use crate::error::{Context, Error, Result};
 use crate::pod::container::{self, Output};
 use crate::pod::control::{self, Request};
-use crate::pod::lifecycle::{Event, Index};
+use crate::pod::lifecycle::{Event, Index, Time};
 use crate::pod::logs::Stream;
 use crate::pod::termination;
 use crate::pod::volumes::Volumes;
@@ -36,7 +36,11 @@ pub(super) enum Source {
 impl Supervisor<'_> {
     /// Waits until something happens or a time has come; gives the files that have something to tell. Logs before
     /// ends, so that what a container wrote is there once it is said to have ended.
-    pub(super) fn wait(&self, refresh: Option<Duration>) -> Result<Vec<Source>> {
+    pub(super) fn wait(
+        &self,
+        refresh: Option<Duration>,
+        rest: Option<Time>,
+    ) -> Result<Vec<Source>> {
         let mut sources = Vec::new();
         let mut files = Vec::new();
         for (source, fd) in self.sources() {
@@ -47,7 +51,7 @@ impl Supervisor<'_> {
             sources.push(Source::Call(number));
             files.push(PollFd::from_borrowed_fd(fd, flags));
         }
-        let timeout = self.timeout(refresh);
+        let timeout = self.timeout(refresh, rest);
         match poll(&mut files, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
@@ -86,12 +90,13 @@ impl Supervisor<'_> {
     }
 
     /// Until the next time at which something is to be done.
-    fn timeout(&self, refresh: Option<Duration>) -> Option<Timespec> {
+    fn timeout(&self, refresh: Option<Duration>, rest: Option<Time>) -> Option<Timespec> {
         let now = self.clock.now();
         let retry = (!self.unwritten.is_empty()).then(|| now.after(RETRY_JOURNAL));
         let refresh = refresh.map(|refresh| now.after(refresh));
         let calls = self.calls.deadline();
-        let times = [self.life.deadline(), self.next_check, retry, refresh, calls];
+        let life = self.life.deadline();
+        let times = [life, self.next_check, retry, refresh, calls, rest];
         let next = times.into_iter().flatten().min()?;
         Timespec::try_from(next.since(now)).ok()
     }

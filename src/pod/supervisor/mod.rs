@@ -17,7 +17,6 @@ mod events;
 mod resize;
 mod takeover;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -40,7 +39,10 @@ use super::store::{PodDir, PodName, Pods, Record};
 use super::{delete, sandbox};
 use crate::error::{Context, Error, Result};
 use crate::state::{Identity, Store};
-use crate::sys::process::Child;
+use crate::sys::process::{self, Child};
+
+/// When nothing has happened for so long, nothing will for some time.
+const REST: Duration = Duration::from_secs(1);
 
 /// What a pod's watcher gets to see.
 #[derive(Debug)]
@@ -67,8 +69,7 @@ type Watch<'a> = &'a mut dyn FnMut(Seen<'_>);
 /// A pod and all that is open for it.
 #[derive(Debug)]
 pub struct Supervisor<'a> {
-    /// Its own once it is another than it began with: `pod resize`.
-    plan: Cow<'a, PodPlan>,
+    plan: PodPlan,
     store: &'a Store,
     dir: PodDir,
     data: Data,
@@ -108,7 +109,7 @@ impl<'a> Supervisor<'a> {
         pods: &Pods,
         store: &'a Store,
         name: &PodName,
-        plan: &'a PodPlan,
+        plan: PodPlan,
         record: &Record,
     ) -> Result<Self> {
         pods.check_free(name)?;
@@ -128,13 +129,13 @@ impl<'a> Supervisor<'a> {
 
     fn begin(
         store: &'a Store,
-        plan: &'a PodPlan,
+        plan: PodPlan,
         record: &Record,
         dir: PodDir,
         data: Data,
     ) -> Result<Self> {
         let clock = Clock::new();
-        let opened = open(plan, record, &dir, clock.now());
+        let opened = open(&plan, record, &dir, clock.now());
         match opened.and_then(|opened| Ok((opened, Kept::new()?))) {
             Ok(((journal, listener, signals), kept)) => {
                 let own = (listener, signals, kept);
@@ -148,7 +149,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn with(
-        plan: &'a PodPlan,
+        plan: PodPlan,
         store: &'a Store,
         dir: PodDir,
         data: Data,
@@ -157,7 +158,6 @@ impl<'a> Supervisor<'a> {
         (listener, signals, kept): (Listener, SignalFd, Kept),
     ) -> Self {
         Self {
-            plan: Cow::Borrowed(plan),
             store,
             journal,
             unwritten: VecDeque::new(),
@@ -173,6 +173,7 @@ impl<'a> Supervisor<'a> {
             next_root: None,
             next_check: None,
             pod_limits_due: false,
+            plan,
             dir,
             data,
         }
@@ -199,8 +200,16 @@ impl<'a> Supervisor<'a> {
 
     fn live(mut self, mut watcher: Watcher<impl FnMut(Seen<'_>)>) -> Result<(PodDir, Life)> {
         let watch = &mut watcher.see;
+        let mut is_rested = false;
         while !self.life.finished() {
-            for source in self.wait(watcher.refresh)? {
+            let now = self.clock.now();
+            let rest = (!is_rested).then(|| now.after(REST));
+            let sources = self.wait(watcher.refresh, rest)?;
+            is_rested = rest.is_some_and(|rest| self.clock.now() >= rest);
+            if is_rested {
+                process::forget_code();
+            }
+            for source in sources {
                 self.look_at(source, watch)?;
             }
             self.look_at_time(watch);

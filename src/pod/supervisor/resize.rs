@@ -47,7 +47,7 @@ impl Supervisor<'_> {
         its.resources = Some(new);
         self.dir.write(&record)?;
         let spec = record.manifest.spec.unwrap_or_default();
-        plan::resize(self.plan.to_mut(), &spec, container);
+        plan::resize(&mut self.plan, &spec, container);
         if restart {
             // More, so that there is room for it; less, where that is possible before it has ended.
             self.pod_limits_due = self.resize_pod().is_err();

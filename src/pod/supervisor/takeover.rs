@@ -87,7 +87,7 @@ impl<'a> Supervisor<'a> {
         store: &'a Store,
         dir: PodDir,
         record: &Record,
-        plan: &'a PodPlan,
+        plan: PodPlan,
     ) -> Result<Self> {
         let name = dir.name().to_string();
         if !dir.try_lock()? {
