@@ -213,6 +213,32 @@ impl Pod<'_> {
         container::create(self.store, &request, Launch::Now)
     }
 
+    /// An ephemeral container: a program of its own in the pod's namespaces.
+    ///
+    /// # Errors
+    /// When it cannot be started; then nothing of it is left.
+    pub fn ephemeral(&self, plan: &ContainerPlan, pause: i32, terminal: bool) -> Result<Made> {
+        let id = container_id(&self.plan.name, &plan.name)?;
+        let mut spec = with_pause(&plan.spec, pause);
+        if let Some(process) = spec.process_mut() {
+            process.set_terminal(Some(terminal));
+        }
+        let request = Request {
+            id: &id,
+            bundle: plan.bundle.clone(),
+            spec: &spec,
+            root: Some(self.fresh_root(plan, Some(pause))?),
+            sources: self.sources(plan, &spec, Some(pause), BTreeMap::new(), |_| true)?,
+            stdio: match terminal {
+                true => Stdio::Terminal,
+                false => Stdio::Inherit,
+            },
+            options: container::Options::default(),
+        };
+        let made = container::create(self.store, &request, Launch::Now);
+        made.map_err(|e| e.and_cleanup(self.remove_root(plan)))
+    }
+
     /// The root of a container that has ended, as it left it.
     fn last_root(&self, plan: &ContainerPlan, pause: i32) -> Result<OwnedFd> {
         let dir = self.directory(plan);
@@ -359,7 +385,11 @@ impl Pod<'_> {
         rootfs::overlay(&image, &upper, &work, users)
     }
 
-    fn remove_root(&self, plan: &ContainerPlan) -> Result<()> {
+    /// Removes what a container has written.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_root(&self, plan: &ContainerPlan) -> Result<()> {
         let containers = self.data.containers();
         let dir =
             fs::File::open(&containers).context(|| format!("open {}", containers.display()))?;
@@ -426,7 +456,7 @@ fn make_mount_points(root: &OwnedFd, plan: &ContainerPlan, volumes: &BTreeMap<us
 }
 
 /// A configuration's variables, `NAME=value`.
-fn variables(spec: &Spec) -> &[String] {
+pub(super) fn variables(spec: &Spec) -> &[String] {
     let process = spec.process().as_ref();
     let variables = process.and_then(|process| process.env().as_deref());
     variables.unwrap_or_default()

@@ -159,6 +159,10 @@ pub fn remove_all<'a>(
     for name in containers {
         container::delete(store, &container_id(pod, name)?, true)?;
     }
+    // Ephemeral ones, whoever has lost sight of them.
+    for name in data.container_names()? {
+        container::delete(store, &container_id(pod, &name)?, true)?;
+    }
     container::delete(store, &debug_id(pod)?, true)?;
     sandbox::remove_cgroup(cgroup)?;
     data.remove()

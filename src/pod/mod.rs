@@ -11,6 +11,7 @@ pub mod delete;
 pub mod detach;
 pub mod env_file;
 pub mod events;
+pub mod export;
 pub mod follow;
 pub mod images;
 pub mod journal;

@@ -32,6 +32,7 @@ use crate::sys::process::{inherited, leak};
 
 use place::Places;
 
+pub use copy_up::copy_up;
 pub use overlay::{mapped, overlay};
 pub use trees::Trees;
 

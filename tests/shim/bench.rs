@@ -7,7 +7,7 @@ use std::fs;
 use super::kubelet::{Cri, Kind, Network, pod_config, processes};
 use super::shims;
 use crate::support::alone::alone;
-use crate::support::{Case, Need};
+use crate::support::{Case, Need, process};
 
 /// Handlers of containerd's configuration.
 const RUNTIMES: [&str; 2] = ["runp", "runc"];
@@ -106,13 +106,8 @@ fn table(times: &Times) -> String {
 
 /// A process's proportional and own memory, in KiB.
 fn size(pid: i32) -> (usize, usize) {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let of = |name: &str| {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.unwrap_or("0").trim().trim_end_matches(" kB");
-        number.parse::<usize>().unwrap()
-    };
-    (of("Pss:"), of("Anonymous:"))
+    let memory = process::memory(pid);
+    (memory.proportional, memory.own)
 }
 
 fn memory(cri: &Cri<'_>, case: &Case, table: &mut String) {

@@ -38,7 +38,7 @@ impl Attach {
             let journal = journal::read(&pod.journal())?;
             let plan = plan_of(&mut record, &journal.pod.spec, &places.pods.claims())?;
             let supervisor =
-                Supervisor::take_over(&places.pods, &places.store, pod, &record, &plan)?;
+                Supervisor::take_over(&places.pods, &places.store, pod, &record, plan)?;
             let (_, life) = watched(&journal.replay(), self.quiet, |watcher| {
                 supervisor.go_on(watcher)
             })?;
@@ -100,7 +100,7 @@ pub(super) fn supervised(places: &Places, pod: &PodDir) -> Result<()> {
     let name = pod.name();
     let take_over = || {
         let dir = places.pods.open(name)?;
-        Supervisor::take_over(&places.pods, &places.store, dir, &record, &plan)
+        Supervisor::take_over(&places.pods, &places.store, dir, &record, plan)
     };
     detach::supervise(take_over, Begin::GoOn)
         .map(drop)

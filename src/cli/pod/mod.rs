@@ -9,6 +9,7 @@ mod logs;
 mod manage;
 mod port_forward;
 mod prove;
+mod resize;
 mod run;
 mod top;
 mod view;
@@ -85,7 +86,7 @@ const VERBS: &[Verb<Places>] = &[
     ),
     verb!(
         "debug",
-        "Run a shell in the place of a container that has ended",
+        "Run a shell in the place of a container that has ended, or in one of its own beside the others",
         debug::Debug,
         debug::Debug::run
     ),
@@ -130,6 +131,12 @@ const VERBS: &[Verb<Places>] = &[
         "Forward ports of this machine into a pod's network",
         port_forward::PortForward,
         port_forward::PortForward::run
+    ),
+    verb!(
+        "resize",
+        "Change the limits of a pod's containers while it runs",
+        resize::Resize,
+        resize::Resize::run
     ),
     verb!(
         "restart",

@@ -9,6 +9,7 @@ use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
 use crate::error::{Context, Error, Result};
 use crate::pod::detach::{self, Begin};
+use crate::pod::export;
 use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
 use crate::pod::manifest::{self, Manifest, Source};
 use crate::pod::network::{self, Asked, Network};
@@ -58,6 +59,10 @@ pub(super) struct Options {
     /// The longest back-off of a container that keeps failing, 1 to 300: a kubelet's crashLoopBackOff.maxContainerRestartPeriod
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
+    /// Start the apps one by one in their order, each once the one before runs and its postStart hook is over, as the
+    /// kubelet does; they are started together otherwise
+    #[arg(long)]
+    kubelet_order: bool,
 }
 
 /// A pod that can be made.
@@ -68,11 +73,11 @@ pub(super) struct Prepared {
 }
 
 impl Options {
-    fn back_off(&self) -> BackOffLimits {
-        self.max_container_restart_period
-            .map_or_else(BackOffLimits::default, |seconds| BackOffLimits {
-                max: Duration::from_secs(seconds),
-            })
+    fn back_off(&self) -> Option<BackOffLimits> {
+        let max = self.max_container_restart_period?;
+        Some(BackOffLimits {
+            max: Duration::from_secs(max),
+        })
     }
 
     /// `None` if it is left to the manifest.
@@ -113,6 +118,7 @@ impl Options {
             node: Node::this_machine(),
             attachment: None,
             back_off: self.back_off(),
+            kubelet_order: self.kubelet_order,
         };
         let plan = plan::plan(manifest, &options)?;
         for warning in &plan.warnings {
@@ -170,21 +176,38 @@ fn uuid() -> Result<String> {
     Ok(uuid.trim_end().into())
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone)]
 enum PlanFormat {
-    /// For people
+    /// For people.
     Text,
-    /// With every container's config.json
+    /// With every container's config.json.
     Json,
+    /// Every container as an OCI bundle, in this directory.
+    Bundles(PathBuf),
+}
+
+impl std::str::FromStr for PlanFormat {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match text {
+            "text" => Self::Text,
+            "json" => Self::Json,
+            dir => Self::Bundles(dir.into()),
+        })
+    }
 }
 
 /// Show what would be done for a pod, without doing it
+///
+/// Or, with --output DIR, write every container as an OCI bundle into a new directory: `runp run --bundle DIR/NAME ID`, or any
+/// other OCI runtime, runs it, in namespaces of its own, with a copy of its image and with the pod's volumes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
     #[command(flatten)]
     given: Given,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    /// How it is written: text, json (with every container's config.json), or a directory to make
+    #[arg(short, long, value_name = "FORMAT|DIR", default_value = "text")]
     output: PlanFormat,
 }
 
@@ -195,6 +218,7 @@ impl Plan {
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
             PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,
+            PlanFormat::Bundles(dir) => export::export(&plan, &dir)?,
         }
         Ok(0)
     }
@@ -225,8 +249,8 @@ impl Run {
         if self.detach {
             return pod.supervise_detached(places, Begin::Start);
         }
-        let supervisor = pod.supervisor(places)?;
         let life = Life::new(pod.plan.lifecycle.clone(), observe::now());
+        let supervisor = pod.supervisor(places)?;
         let (dir, life) = watched(&life, self.quiet, |watcher| supervisor.run(true, watcher))?;
         if self.rm {
             dir.remove()?;
@@ -271,17 +295,18 @@ impl Create {
 }
 
 impl Prepared {
-    fn supervisor<'a>(&'a self, places: &'a Places) -> Result<Supervisor<'a>> {
+    fn supervisor(self, places: &Places) -> Result<Supervisor<'_>> {
         let Places { store, pods } = places;
-        Supervisor::new(pods, store, &self.name, &self.plan, &self.record)
+        Supervisor::new(pods, store, &self.name, self.plan, &self.record)
             .context(|| format!("create pod {:?}", self.name.as_str()))
     }
 
-    pub(super) fn supervise_detached(&self, places: &Places, begin: Begin) -> Result<i32> {
+    pub(super) fn supervise_detached(self, places: &Places, begin: Begin) -> Result<i32> {
+        let name = self.name.clone();
         if let Some(why) = detach::supervise(|| self.supervisor(places), begin)? {
             warn(format!("the pod waits, and tries again: {why}"));
         }
-        print(&format!("{}\n", self.name))?;
+        print(&format!("{name}\n"))?;
         Ok(0)
     }
 }

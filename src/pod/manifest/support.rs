@@ -374,7 +374,7 @@ impl Support {
             liveness_probe,
             ports: _,
             readiness_probe,
-            resize_policy,
+            resize_policy: _,
             resources,
             restart_policy: _,
             restart_policy_rules: _,
@@ -401,7 +401,6 @@ impl Support {
                 self.probe(&format!("{path}.{field}"), probe);
             }
         }
-        self.refuse(path, "resizePolicy", resize_policy);
         self.refuse_unless(path, "stdin", *stdin != Some(true));
         self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));

@@ -7,17 +7,28 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::containers_of;
+use super::{PlanOptions, beyond, containers_of};
+use crate::error;
 use crate::pod::calls::{CallPlan, Handler, HttpGet, ProbePlan, Target};
 use crate::pod::lifecycle::{
-    BackOffLimits, ContainerSpec, PodSpec, ProbeKind, ProbeSpec, RestartPolicy, RestartRule,
-    RuleAction,
+    ContainerSpec, PodSpec, ProbeKind, ProbeSpec, RestartPolicy, RestartRule, RuleAction,
 };
 use crate::pod::termination::TerminationPlan;
 use crate::spec::tables;
 
-/// What the lifecycle must know of a pod.
-pub(super) fn lifecycle(spec: &k8s::PodSpec, back_off: BackOffLimits) -> PodSpec {
+/// What the lifecycle must know of a pod; options go before annotations.
+///
+/// # Errors
+/// An annotation of ours that cannot be done.
+pub(super) fn lifecycle(pod: &k8s::Pod, options: &PlanOptions) -> error::Result<PodSpec> {
+    let mut lifecycle = pod.spec.as_ref().map(of_kubernetes).unwrap_or_default();
+    beyond::apply(pod.metadata.annotations.as_ref(), &mut lifecycle)?;
+    lifecycle.kubelet_order |= options.kubelet_order;
+    lifecycle.back_off = options.back_off.unwrap_or(lifecycle.back_off);
+    Ok(lifecycle)
+}
+
+fn of_kubernetes(spec: &k8s::PodSpec) -> PodSpec {
     let seconds = |seconds: Option<i64>| {
         let seconds = seconds.and_then(|seconds| seconds.try_into().ok());
         seconds.map(Duration::from_secs)
@@ -27,7 +38,6 @@ pub(super) fn lifecycle(spec: &k8s::PodSpec, back_off: BackOffLimits) -> PodSpec
         restart_policy: policy.and_then(restart_policy).unwrap_or_default(),
         grace: seconds(spec.termination_grace_period_seconds).unwrap_or(Duration::from_secs(30)),
         active_deadline: seconds(spec.active_deadline_seconds),
-        back_off,
         containers: containers_of(spec)
             .map(|(_, kind, container)| {
                 let hooks = container.lifecycle.as_ref();
@@ -52,9 +62,11 @@ pub(super) fn lifecycle(spec: &k8s::PodSpec, back_off: BackOffLimits) -> PodSpec
                             grace: seconds(probe.termination_grace_period_seconds),
                         })
                         .collect(),
+                    ..ContainerSpec::default()
                 }
             })
             .collect(),
+        ..PodSpec::default()
     }
 }
 

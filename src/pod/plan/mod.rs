@@ -1,6 +1,7 @@
 //! Manifest to pod plan: pure. Everything that can be decided without touching the kernel is decided here, and
 //! `runp pod plan` prints it without privileges.
 
+mod beyond;
 mod calls;
 mod downward;
 mod env;
@@ -30,6 +31,7 @@ use super::lint;
 use super::manifest::Manifest;
 use super::network::{Attachment, Network};
 use super::termination::TerminationPlan;
+use super::validate::names;
 use super::volumes::payload::Payload;
 use crate::container::{Options, Request, Stdio};
 use crate::error::{Context as _, Error, Result};
@@ -40,8 +42,8 @@ pub use downward::addresses;
 pub use env::{Environment, FileKey};
 pub use mounts::SubPath;
 pub use node::Node;
-pub use render::{render_json, render_text};
-pub use resources::{Qos, qos};
+pub use render::{config, render_json, render_text};
+pub use resources::{Qos, qos, resize};
 
 /// Everything that will be done for a pod.
 #[derive(Debug, Clone)]
@@ -288,8 +290,10 @@ pub struct PlanOptions {
     pub node: Node,
     /// What its network has come to, if it has been made: a plan that is made before does not know the pod's addresses.
     pub attachment: Option<Attachment>,
-    /// How long the back-off of its containers may get.
-    pub back_off: BackOffLimits,
+    /// How long the back-off of its containers may get, whatever an annotation says.
+    pub back_off: Option<BackOffLimits>,
+    /// Apps are started one by one, as by the kubelet.
+    pub kubelet_order: bool,
 }
 
 /// What every container's plan starts from: the default configuration of a container in a pod, as containerd's CRI
@@ -340,6 +344,11 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
                 Error::new(format!("{field}: not supported yet where SELinux is on"))
             }));
     }
+    let lifecycle = calls::lifecycle(pod, options);
+    let lifecycle = lifecycle.unwrap_or_else(|e| {
+        errors.push(e);
+        PodSpec::default()
+    });
     Error::all(format!("plan pod {name:?}"), errors)?;
 
     let mut warnings = manifest.warnings.clone();
@@ -360,13 +369,54 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         qos: qos(spec),
         disk_limit: resources::pod_disk_limit(spec),
-        lifecycle: calls::lifecycle(spec, options.back_off),
+        lifecycle,
         name,
         sandbox,
         volumes,
         containers,
         warnings,
     })
+}
+
+/// Plans an ephemeral container of a pod that has been planned: it has the pod's namespaces and, where each container has
+/// processes of its own, those of `target`, the first process of one of them.
+///
+/// # Errors
+/// As [`plan`].
+pub fn ephemeral(
+    manifest: &Manifest,
+    options: &PlanOptions,
+    pod: &PodPlan,
+    container: &k8s::Container,
+    target: Option<i32>,
+) -> Result<ContainerPlan> {
+    let wrong = names::dns_label(&container.name).into_iter();
+    let wrong = wrong.map(|why| Error::new(format!("name {:?}: {why}", container.name)));
+    Error::all("the ephemeral container", wrong.collect())?;
+    let default = k8s::PodSpec::default();
+    let spec = manifest.pod.spec.as_ref().unwrap_or(&default);
+    let names = host::names(&pod.name, &pod.namespace, spec, &options.node)?;
+    let context = Context {
+        base: serde_json::from_str(BASE)
+            .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
+        manifest,
+        options,
+        spec,
+        names: &names,
+        sandbox: &pod.sandbox,
+        volumes: &pod.volumes,
+        texts: users::Texts::default(),
+    };
+    let mut planned = context.container("the ephemeral container", Kind::App, container)?;
+    let target = target.filter(|_| pod.sandbox.pid == Shared::Container);
+    let linux = planned.spec.linux_mut().as_mut();
+    let namespaces = linux.and_then(|linux| linux.namespaces_mut().as_mut());
+    for namespace in namespaces.into_iter().flatten() {
+        if let Some(target) = target.filter(|_| namespace.typ() == LinuxNamespaceType::Pid) {
+            namespace.set_path(Some(format!("/proc/{target}/ns/pid").into()));
+        }
+    }
+    Ok(planned)
 }
 
 /// The fields that are about SELinux.

@@ -124,9 +124,20 @@ fn order(plan: &PodPlan) -> Vec<(String, String)> {
         Kind::Sidecar => Some(format!("sidecar {}, until it has started", c.name)),
         Kind::App => None,
     }));
-    let apps = plan.containers.iter().filter(|c| c.kind == Kind::App);
-    let apps: Vec<&str> = apps.map(|c| c.name.as_str()).collect();
-    steps.push(format!("apps {}, together", apps.join(", ")));
+    let all = &plan.lifecycle.containers;
+    let apps = all.iter().filter(|c| c.kind == Kind::App);
+    let (first, later): (Vec<_>, Vec<_>) = apps.partition(|c| c.after.is_empty());
+    let first: Vec<&str> = first.iter().map(|c| c.name.as_str()).collect();
+    let how = match plan.lifecycle.kubelet_order {
+        true => "one after the other",
+        false => "together",
+    };
+    steps.push(format!("apps {}, {how}", first.join(", ")));
+    steps.extend(later.into_iter().map(|app| {
+        let after = app.after.iter().map(|j| all[j.0].name.as_str());
+        let after: Vec<&str> = after.collect();
+        format!("app {}, once started: {}", app.name, after.join(", "))
+    }));
     let numbered = steps.into_iter().enumerate();
     numbered
         .map(|(index, step)| (format!("{}.", index + 1), step))
@@ -331,16 +342,21 @@ fn container_json(plan: &PodPlan, container: &ContainerPlan) -> Value {
         });
         json!({ "mount": mount.mount, "volume": volume, "subPath": sub_path })
     });
-    let mut config = serde_json::to_value(&container.spec).unwrap_or_default();
-    sort_capabilities(&mut config);
     json!({
         "name": container.name,
         "kind": kind(container.kind),
         "bundle": container.bundle,
         "configError": container.config_error,
         "volumeMounts": mounts.collect::<Vec<_>>(),
-        "config": config,
+        "config": config(&container.spec),
     })
+}
+
+/// A config.json.
+pub fn config(spec: &Spec) -> Value {
+    let mut config = serde_json::to_value(spec).unwrap_or_default();
+    sort_capabilities(&mut config);
+    config
 }
 
 /// They are sets; a plan is the same text each time.

@@ -22,6 +22,7 @@ impl Supervisor<'_> {
             Action::StopSandbox => self.stop_sandbox(),
             Action::Start { container, restart } => Some(self.start(container, restart)),
             Action::RunHook { container, hook } => self.run_hook(container, hook),
+            Action::Resize { container } => Some(self.resize(container)),
             Action::Signal { container, signal } => {
                 self.give_up_hooks(container);
                 if let Err(e) = self.signal(container, signal) {

@@ -1,7 +1,5 @@
 //! What changes of a pod while it lives: the plan is made anew, and the files that show something of it.
 
-use std::borrow::Cow;
-
 use super::{Supervisor, plan_of};
 use crate::error::Result;
 use crate::pod::apply::Update;
@@ -41,7 +39,7 @@ impl Supervisor<'_> {
     /// When it cannot be done; then the plan is as before.
     pub(super) fn plan_anew(&mut self, record: &mut Record) -> Result<()> {
         let plan = plan_of(record, self.life.spec(), &self.claims)?;
-        self.plan = Cow::Owned(plan);
+        self.plan = plan;
         Ok(())
     }
 

@@ -4,9 +4,9 @@
 //! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
 //! to be done; the outcome of that is an event again.
 //!
-//! Here is the loop; [`actions`] has what is done, [`anew`] what changes of the plan, [`calls`] probes and hooks, [`disk`] what may be
-//! written, [`events`] what is waited for, [`network`] what the
-//! sandbox is connected to, [`takeover`] how it begins where another supervisor was killed.
+//! Here is the loop; [`actions`] has what is done, [`anew`] what changes of the plan, [`calls`] probes and hooks, [`disk`] what
+//! may be written, [`events`] what is waited for, [`network`] what the sandbox is connected to, [`resize`] other limits for what
+//! runs, [`takeover`] how it begins where another supervisor was killed.
 //!
 //! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
 //! hold a file that is closed already.
@@ -18,9 +18,9 @@ mod clock;
 mod disk;
 mod events;
 mod network;
+mod resize;
 mod takeover;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal as SignalName};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-pub use self::takeover::plan_of;
+pub use self::takeover::{plan_of, with_manifest};
 
 use self::calls::Calls;
 use self::clock::Clock;
@@ -44,7 +44,10 @@ use super::store::{PodDir, PodName, Pods, Record};
 use super::{delete, sandbox};
 use crate::error::{Context, Error, Result};
 use crate::state::{Identity, Store};
-use crate::sys::process::Child;
+use crate::sys::process::{self, Child};
+
+/// When nothing has happened for so long, nothing will for some time.
+const REST: Duration = Duration::from_secs(1);
 
 /// What a pod's watcher gets to see.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ type Watch<'a> = &'a mut dyn FnMut(Seen<'_>);
 #[derive(Debug)]
 pub struct Supervisor<'a> {
     /// Made anew when something that it depends on has become known, or has changed.
-    plan: Cow<'a, PodPlan>,
+    plan: PodPlan,
     store: &'a Store,
     /// Where PersistentVolumeClaims are.
     claims: PathBuf,
@@ -93,6 +96,8 @@ pub struct Supervisor<'a> {
     /// What the container whose turn is next needs, made while pause or the container before it starts.
     next: Option<Prepared>,
     next_check: Option<Time>,
+    /// The pod's limits are not yet what the plan says.
+    pod_limits_due: bool,
 }
 
 /// What there is of one container.
@@ -112,7 +117,7 @@ impl<'a> Supervisor<'a> {
         pods: &Pods,
         store: &'a Store,
         name: &PodName,
-        plan: &'a PodPlan,
+        plan: PodPlan,
         record: &Record,
     ) -> Result<Self> {
         pods.check_free(name)?;
@@ -132,14 +137,14 @@ impl<'a> Supervisor<'a> {
 
     fn begin(
         store: &'a Store,
-        plan: &'a PodPlan,
+        plan: PodPlan,
         record: &Record,
         claims: PathBuf,
         dir: PodDir,
         data: Data,
     ) -> Result<Self> {
         let clock = Clock::new();
-        let opened = open(plan, record, &dir, clock.now());
+        let opened = open(&plan, record, &dir, clock.now());
         match opened.and_then(|opened| Ok((opened, Kept::new()?))) {
             Ok(((journal, listener, signals), kept)) => {
                 let own = (listener, signals, kept);
@@ -161,7 +166,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn with(
-        plan: &'a PodPlan,
+        plan: PodPlan,
         store: &'a Store,
         claims: PathBuf,
         (dir, data): (PodDir, Data),
@@ -170,7 +175,6 @@ impl<'a> Supervisor<'a> {
         (listener, signals, kept): (Listener, SignalFd, Kept),
     ) -> Self {
         Self {
-            plan: Cow::Borrowed(plan),
             store,
             claims,
             journal,
@@ -186,6 +190,8 @@ impl<'a> Supervisor<'a> {
             calls: Calls::default(),
             next: None,
             next_check: None,
+            pod_limits_due: false,
+            plan,
             dir,
             data,
         }
@@ -212,8 +218,16 @@ impl<'a> Supervisor<'a> {
 
     fn live(mut self, mut watcher: Watcher<impl FnMut(Seen<'_>)>) -> Result<(PodDir, Life)> {
         let watch = &mut watcher.see;
+        let mut is_rested = false;
         while !self.life.finished() {
-            for source in self.wait(watcher.refresh)? {
+            let now = self.clock.now();
+            let rest = (!is_rested).then(|| now.after(REST));
+            let sources = self.wait(watcher.refresh, rest)?;
+            is_rested = rest.is_some_and(|rest| self.clock.now() >= rest);
+            if is_rested {
+                process::forget_code();
+            }
+            for source in sources {
                 self.look_at(source, watch)?;
             }
             self.look_at_time(watch);
@@ -237,6 +251,7 @@ impl<'a> Supervisor<'a> {
         }
         if let Event::Started { container, .. } = event {
             self.prepare_after(container);
+            self.catch_up_with_limits();
         }
     }
 

@@ -37,6 +37,22 @@ const EXECUTED: Duration = Duration::from_secs(2);
 /// # Errors
 /// When its images are not there any more.
 pub fn plan_of(record: &mut Record, lifecycle: &PodSpec, claims: &Path) -> Result<PodPlan> {
+    with_manifest(record, claims, |manifest, options| {
+        let mut plan = plan::plan(manifest, options)?;
+        plan.lifecycle = lifecycle.clone();
+        Ok(plan)
+    })
+}
+
+/// Does something with what a pod that exists is planned from.
+///
+/// # Errors
+/// Those of `then`.
+pub fn with_manifest<T>(
+    record: &mut Record,
+    claims: &Path,
+    then: impl FnOnce(&Manifest, &PlanOptions) -> Result<T>,
+) -> Result<T> {
     let manifest = Manifest {
         pod: std::mem::take(&mut record.manifest),
         objects: std::mem::take(&mut record.objects),
@@ -55,15 +71,15 @@ pub fn plan_of(record: &mut Record, lifecycle: &PodSpec, claims: &Path) -> Resul
         uid: record.uid.clone(),
         node: Node::this_machine(),
         attachment: record.attachment.clone(),
-        back_off: lifecycle.back_off,
+        // As the lifecycle's whole plan, they are the journal's.
+        back_off: None,
+        kubelet_order: false,
     };
-    let plan = plan::plan(&manifest, &options);
+    let done = then(&manifest, &options);
     // Lent, not copied: the code that copies a Pod is large.
     (record.manifest, record.objects) = (manifest.pod, manifest.objects);
     record.network = manifest.network;
-    let mut plan = plan?;
-    plan.lifecycle = lifecycle.clone();
-    Ok(plan)
+    done
 }
 
 impl<'a> Supervisor<'a> {
@@ -76,7 +92,7 @@ impl<'a> Supervisor<'a> {
         store: &'a Store,
         dir: PodDir,
         record: &Record,
-        plan: &'a PodPlan,
+        plan: PodPlan,
     ) -> Result<Self> {
         let name = dir.name().to_string();
         if !dir.try_lock()? {

@@ -10,7 +10,6 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::pod::lifecycle::BackOffLimits;
 use crate::pod::manifest::{Source, load};
 
 /// A directory with `pod.yaml` and the images `busybox` and `registry:5000/team/tool`.
@@ -44,7 +43,8 @@ impl Place {
     /// On some machine.
     pub(super) fn options(&self) -> PlanOptions {
         PlanOptions {
-            back_off: BackOffLimits::default(),
+            back_off: None,
+            kubelet_order: false,
             rootfs: Vec::new(),
             uid: "the-uid".into(),
             claims: "/claims".into(),
