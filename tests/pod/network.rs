@@ -288,7 +288,7 @@ fn a_pod_joins_the_network_that_somebody_has_made() {
     let mut holder = holder.args(["--net", "sleep", "300"]).spawn().unwrap();
     let pid = holder.id() as i32;
     let netns = format!("/proc/{pid}/ns/net");
-    let own = process::namespace(std::process::id() as i32, "net");
+    let own = process::namespace(rustix::thread::gettid().as_raw_nonzero().get(), "net");
     eventually("it has its network", || {
         (process::namespace(pid, "net") != own).then_some(())
     });
