@@ -46,10 +46,21 @@ pub struct Holds<'a> {
     pub ipc: bool,
     /// A pid namespace, whose first process it is.
     pub pid: bool,
-    /// A user namespace that the others belong to, whose ids are these of the host, from the first one on.
-    pub users: Option<u32>,
+    /// The user namespace that the others belong to.
+    pub users: Users,
     /// What is set in these namespaces: paths below `/proc/sys`, and values.
     pub sysctls: &'a [(String, String)],
+}
+
+/// Whose user namespace a pause process is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// The host's.
+    Host,
+    /// A new one, whose ids are these of the host, from this one on.
+    New(u32),
+    /// One that the caller has joined to make it: pause is then a child of the caller's parent.
+    Joined,
 }
 
 impl Holds<'_> {
@@ -59,7 +70,8 @@ impl Holds<'_> {
         let flags = libc::CLONE_NEWNS
             | libc::CLONE_NEWCGROUP
             | flag(self.network.is_some(), network)
-            | flag(self.users.is_some(), libc::CLONE_NEWUSER)
+            | flag(matches!(self.users, Users::New(_)), libc::CLONE_NEWUSER)
+            | flag(self.users == Users::Joined, libc::CLONE_PARENT)
             | flag(self.ipc, libc::CLONE_NEWIPC)
             | flag(self.pid, libc::CLONE_NEWPID);
         flags as u64
@@ -110,7 +122,7 @@ pub fn start(
 
 /// user_namespaces(7): only the parent has the right to. The child waits for it.
 fn map_users(holds: &Holds<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
-    let Some(first) = holds.users else {
+    let Users::New(first) = holds.users else {
         return Ok(());
     };
     for file in ["uid_map", "gid_map"] {
@@ -120,12 +132,15 @@ fn map_users(holds: &Holds<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
     socket::send(socket, MAPPED, None).context(|| "tell pause of its ids")
 }
 
-/// The child becomes the first user of its namespace: nobody else could make a file system for it.
-fn become_root(socket: &OwnedFd) -> Result<()> {
+fn wait_for_ids(socket: &OwnedFd) -> Result<()> {
     match socket::receive(socket).context(|| "wait for the ids")? {
-        Some((message, _)) if message == MAPPED => {}
-        _ => return Err(Error::new("wait for the ids: the parent has gone")),
+        Some((message, _)) if message == MAPPED => Ok(()),
+        _ => Err(Error::new("wait for the ids: the parent has gone")),
     }
+}
+
+/// The child becomes the first user of its namespace: nobody else could make a file system for it.
+fn become_root() -> Result<()> {
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
     set_thread_res_gid(gid, gid, gid).context(|| "setresgid 0")?;
     set_thread_res_uid(uid, uid, uid).context(|| "setresuid 0")
@@ -174,8 +189,10 @@ fn prepare(
     SigSet::all()
         .thread_set_mask()
         .context(|| "block all signals")?;
-    if holds.users.is_some() {
-        become_root(socket)?;
+    match holds.users {
+        Users::Host => {}
+        Users::New(_) => wait_for_ids(socket).and_then(|()| become_root())?,
+        Users::Joined => become_root()?,
     }
     if let Some(hostname) = holds.network {
         net::loopback_up().context(|| "bring lo up")?;

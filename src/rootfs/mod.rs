@@ -29,6 +29,7 @@ use crate::spec::plan::{Mount, Plan};
 use crate::sys::path::{self, Make};
 use crate::sys::process::{inherited, leak};
 
+pub use id_map::make as user_namespace;
 pub use overlay::{mapped, overlay};
 pub use trees::Trees;
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::namespaces;
@@ -10,7 +11,7 @@ use crate::cgroup::systemd::Unit;
 use crate::cgroup::{Cgroup, Layout};
 use crate::container;
 use crate::error::{Context, Error, Result};
-use crate::pod::pause::{self, Holds};
+use crate::pod::pause::{self, Holds, Users};
 use crate::state::{ContainerId, boot_id};
 
 /// In the sandbox's bundle.
@@ -57,15 +58,27 @@ fn start_in(id: &ContainerId, plan: &Plan, cgroup: &Cgroup) -> Result<i32> {
         network: None,
         ipc: false,
         pid: plan.pid,
-        users: None,
+        users: if plan.users {
+            Users::Joined
+        } else {
+            Users::Host
+        },
         sysctls: &plan.sysctls,
     };
     let start = || pause::start(id.as_str(), holds, born_in, &[], || {});
-    let child = namespaces::within(plan, start)?;
-    cgroup
-        .adopt(&plan.cgroup, child.pid)
-        .map_err(|e| container::end(&child.pidfd, e))?;
-    Ok(child.pid)
+    let pid = match plan.users {
+        true => namespaces::start_within_users(plan, start)?,
+        false => namespaces::within(plan, start)?.pid,
+    };
+    cgroup.adopt(&plan.cgroup, pid).map_err(|e| {
+        let raw = Pid::from_raw(pid);
+        let pidfd = raw.map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        match pidfd {
+            Some(Ok(pidfd)) => container::end(&pidfd, e),
+            _ => e,
+        }
+    })?;
+    Ok(pid)
 }
 
 /// Kills pause, if it is there, and removes its cgroup. Of a bundle that is no sandbox's, or whose sandbox never started,
