@@ -10,6 +10,7 @@
 //! A file-system socket in the pod's directory (mode 0700), so that no other network namespace reaches it
 //! (CVE-2020-15257), and only for the user that the supervisor runs as and for root.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::lifecycle::{EphemeralSpec, Exit};
 use crate::error::{Context, Error, Result};
 use crate::sys::socket;
 
@@ -32,7 +34,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const NAME: &str = "control.sock";
 
 /// What a supervisor can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Request {
     /// Let the containers start: `pod start`.
@@ -49,7 +51,40 @@ pub enum Request {
     },
     /// Try at once what failed: `pod rerun --only-failed`.
     Retry,
+    /// Take what is in a file of the pod's directory that is called so, [`apply::Update`](super::apply::Update): `pod apply`.
+    Apply {
+        /// The process that has written it.
+        by: u32,
+    },
+    /// Other `resources` for a container: `pod resize`. Who asks has validated them.
+    Resize {
+        /// Which.
+        container: usize,
+        /// `resources.requests`, all of them.
+        requests: Amounts,
+        /// `resources.limits`, all of them.
+        limits: Amounts,
+    },
+    /// An ephemeral container runs: `pod debug --image`.
+    EphemeralStarted {
+        /// What it is.
+        container: EphemeralSpec,
+        /// Its first process, in the initial pid namespace.
+        pid: i32,
+        /// OCI container id.
+        id: String,
+    },
+    /// An ephemeral container has ended.
+    EphemeralEnded {
+        /// Which.
+        name: String,
+        /// How.
+        exit: Exit,
+    },
 }
+
+/// Kubernetes' quantities by the resources' names.
+pub type Amounts = BTreeMap<String, String>;
 
 /// What it answers.
 type Answer = std::result::Result<(), Error>;
@@ -232,7 +267,7 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
-                ask(dir.as_fd(), stop, PATIENCE)
+                ask(dir.as_fd(), stop.clone(), PATIENCE)
                     .unwrap()
                     .unwrap()
                     .wait()

@@ -189,6 +189,26 @@ impl Teller {
                 let message = format!("Container {} and all after it run again", name(from));
                 (false, "Rerun", None, message)
             }
+            Event::ResizeRequested { container, .. } => {
+                let message = format!("Container {} gets other limits", name(container));
+                (false, "ResizeRequested", Some(*container), message)
+            }
+            Event::Resized { container, failure } => match failure {
+                None => {
+                    let message = format!("Container {} has its new limits", name(container));
+                    (false, "Resized", Some(*container), message)
+                }
+                Some(why) => (true, "ResizeError", Some(*container), why.clone()),
+            },
+            Event::EphemeralStarted { container, pid, .. } => {
+                let name = &container.name;
+                let message = format!("Started ephemeral container {name}, process {pid}");
+                (false, "Started", None, message)
+            }
+            Event::EphemeralEnded { name, exit } => {
+                let message = format!("Ephemeral container {name} exited with {}", exit.code());
+                (false, "EphemeralEnded", None, message)
+            }
             Event::RetryRequested => (false, "Retry", None, "What failed is tried again".into()),
             Event::StopRequested { .. } => (false, "StopRequested", None, "Pod is stopped".into()),
             Event::Evicted { message } => (true, "Evicted", None, message.clone()),

@@ -286,6 +286,9 @@ impl Case<'_> {
                 Some("raise resources.limits.memory of this container, or make it use less".into())
             }
             _ if ended.reason == STATUS_UNKNOWN => None,
+            _ if ended.reason == "DeadlineExceeded" => {
+                Some("raise the annotation runp.org/init-timeout, or make it faster".into())
+            }
             _ if ended.unhealthy && liveness => Some(
                 "it was ended because of its probe: mend what the probe asks, or give it more time"
                     .into(),
@@ -309,6 +312,7 @@ fn how(ended: &Termination) -> String {
         ("StartError", _) => "its program cannot be executed".into(),
         (STATUS_UNKNOWN, _) => "it ended while nobody supervised the pod: nobody knows how".into(),
         _ if ended.unhealthy => "it was ended because a probe failed".into(),
+        ("DeadlineExceeded", _) => "it took longer than it may".into(),
         (_, Some(signal)) => format!("it was killed by {}", signal_name(signal)),
         _ => format!("it exited with {}", ended.exit_code),
     }

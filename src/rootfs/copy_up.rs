@@ -14,7 +14,10 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 
 /// Copies what is in the directory `from` into the directory `to`, which is empty.
-pub(super) fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+///
+/// # Errors
+/// The kernel's; what was copied until then stays.
+pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let open = |dir, name| openat2(dir, name, READ_DIR, Mode::empty(), WITHIN);
     copy_directory(open(from, c".")?, open(to, c".")?)
 }

@@ -116,6 +116,42 @@ fn wait_for_service() {
 }
 
 #[test]
+fn ordered() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::from_file(&case, "ordered", &sample("ordered/pod.yaml"));
+    pod.run().code(1);
+    assert_eq!(pod.log("web"), "seeded\n", "the database answered");
+    let status = pod.status();
+    assert_eq!(container_status(&status, "web")["restartCount"], 1);
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn uses() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    for (name, says) in [
+        ("download", "v1.2.3\n"),
+        ("wait", "/work/answered\n"),
+        ("keygen", "132\n"),
+        ("register", "member "),
+        ("unpack", "hello\n"),
+        ("inject", "name="),
+    ] {
+        let pod = Pod::from_file(&case, name, &sample(&format!("uses/{name}.yaml")));
+        pod.run().ok();
+        let log = pod.log("app");
+        assert!(log.contains(says), "{name}: {log}");
+        pod.delete().ok();
+    }
+    case.assert_nothing_left();
+}
+
+#[test]
 fn sidecar() {
     let Some(case) = Case::new(&[Need::Runp]) else {
         return;

@@ -1,7 +1,5 @@
 //! The pause process.
 
-use std::fs;
-
 use serde_json::json;
 
 use crate::support::pod::is_running;
@@ -23,15 +21,8 @@ fn pause_is_small_and_has_no_rights() {
         );
         pod.run_detached();
         let pause = pod.pause("app");
-        let rollup = fs::read_to_string(format!("/proc/{pause}/smaps_rollup")).unwrap();
-        let pss: u64 = rollup
-            .lines()
-            .find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB"))
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        assert!(pss <= 100, "{pss} KiB\n{rollup}");
+        let memory = process::memory(pause);
+        assert!((1..=100).contains(&memory.proportional), "{memory:?}");
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             assert_eq!(process::status(pause, set), "0000000000000000", "{set}");
         }

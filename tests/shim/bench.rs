@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::kubelet::{Cri, Kind, Network, named, pod_config, processes};
 use super::shims;
 use crate::support::alone::alone;
-use crate::support::{Case, Need};
+use crate::support::{Case, Need, process};
 
 /// Handlers of containerd's configuration: ours, what it is compared with, and a shim that makes nothing (`scripts/stub.rs`),
 /// with which containerd's and CNI's own time is left.
@@ -167,13 +167,8 @@ fn idle(pid: i32) -> (u64, u64) {
 
 /// A process's proportional and own memory, in KiB.
 fn size(pid: i32) -> (usize, usize) {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let of = |name: &str| {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.unwrap_or("0").trim().trim_end_matches(" kB");
-        number.parse::<usize>().unwrap()
-    };
-    (of("Pss:"), of("Anonymous:"))
+    let memory = process::memory(pid);
+    (memory.proportional, memory.own)
 }
 
 fn memory(cri: &Cri<'_>, case: &Case, table: &mut String) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::*;
 use super::shims;
 use super::wire::{field, number, number_of};
-use crate::support::eventually;
+use crate::support::{eventually, process};
 
 #[test]
 fn every_call_about_nothing_is_refused() {
@@ -345,33 +345,12 @@ fn no_end_is_lost_and_nothing_grows() {
     eventually("it ends", || shims().is_empty().then_some(()));
 }
 
-/// A process's memory in kB, what it shares with others in part.
-fn proportional(pid: i32) -> usize {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
-}
-
 /// A process's own memory in kB, and its open files.
 fn size(pid: i32) -> (usize, usize) {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Anonymous:"));
-    let memory = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
     let files = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .count();
-    (memory, files)
+    (process::memory(pid).own, files)
 }
 
 #[test]
@@ -400,7 +379,9 @@ fn an_idle_shim_sleeps_and_is_small() {
     } else {
         4096
     };
-    eventually("it rests", || (proportional(pid) <= limit).then_some(()));
+    eventually("it rests", || {
+        (process::memory(pid).proportional <= limit).then_some(())
+    });
     let sleeps = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let switches = status.lines().filter(|line| line.contains("ctxt_switches"));

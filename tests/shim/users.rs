@@ -25,7 +25,7 @@ fn own_ids(case: &Case, kind: Kind) {
     let cri = Cri::new(case, kind);
     // Of a message that is there twice all fields hold.
     let namespaces = field(1, field(5, users()));
-    let config = pod_config(case, Network::Bridge, 0);
+    let config = pod_config(case, Network::Bridge, 1);
     let config = [config, field(8, field(2, namespaces))].concat();
     let pod = cri.run_pod_on("runp", &config);
     let [pause] = processes("pause")[..] else {
@@ -36,7 +36,9 @@ fn own_ids(case: &Case, kind: Kind) {
     assert!(of(pause, "uid_map").split_whitespace().eq(&map));
     assert!(of(pause, "status").contains(&format!("Uid:\t{}", FIRST + 65_535)));
 
-    let more = field(15, field(2, field(3, field(5, users()))));
+    // A pid namespace of its own, as most have.
+    let namespaces = [number(2, 1), field(5, users())];
+    let more = field(15, field(2, field(3, namespaces.concat())));
     let app = cri.create_with(&pod, &config, "app", "sleep 12345", &more);
     cri.start(&app);
     let [sleep] = processes("sleep")[..] else {
@@ -44,7 +46,7 @@ fn own_ids(case: &Case, kind: Kind) {
     };
     assert!(of(sleep, "status").contains(&format!("Uid:\t{FIRST}\t")));
     let link = |pid: i32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
-    for kind in ["user", "net", "ipc", "uts", "pid"] {
+    for kind in ["user", "net", "ipc", "uts"] {
         assert_eq!(link(sleep, kind), link(pause, kind), "{kind}");
     }
     let run = |script: &str| {

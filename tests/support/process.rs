@@ -78,6 +78,29 @@ pub(crate) fn kill(pid: i32) {
     super::eventually("it is gone", || (!runs(pid)).then_some(()));
 }
 
+/// What a process takes of the machine's memory, in KiB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// What it shares with others counted in part: `Pss`.
+    pub(crate) proportional: usize,
+    /// Of no file: `Anonymous`.
+    pub(crate) own: usize,
+}
+
+/// Its memory; nothing if it is gone.
+pub(crate) fn memory(pid: i32) -> Memory {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let of = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.unwrap_or("0").trim().trim_end_matches(" kB");
+        number.parse().unwrap()
+    };
+    Memory {
+        proportional: of("Pss:"),
+        own: of("Anonymous:"),
+    }
+}
+
 /// What its descriptors point to.
 pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
     fs::read_dir(format!("/proc/{pid}/fd"))

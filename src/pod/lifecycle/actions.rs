@@ -17,10 +17,25 @@ impl Pod {
         }
     }
 
-    /// It ended, and is not restarted.
+    /// It ended, and is not restarted; or it will never be started.
     fn is_over(&self, i: usize) -> bool {
         let ended = self.containers[i].terminated();
-        ended.is_some_and(|t| !self.restarts(i, t))
+        ended.is_some_and(|t| !self.restarts(i, t)) || self.waits_in_vain(i)
+    }
+
+    /// What it is to be started after is over without ever having started.
+    fn waits_in_vain(&self, i: usize) -> bool {
+        let mut after = self.spec.containers[i].after.iter();
+        !self.containers[i].alive()
+            && after.any(|j| !self.containers[j.0].has_started && self.is_over(j.0))
+    }
+
+    /// Whether nothing but init containers has to come before this app.
+    fn is_its_turn_to_start(&self, i: usize) -> bool {
+        let mut after = self.spec.containers[i].after.iter();
+        let comes_up = |j: usize| self.kind(j) == Kind::App && self.containers[j].comes_up();
+        let free = !self.spec.kubelet_order || !(0..i).any(comes_up);
+        free && after.all(|j| self.containers[j.0].has_started)
     }
 
     /// Ends every container, then the sandbox.
@@ -70,8 +85,8 @@ impl Pod {
             // Under `OnFailure`, an app that has succeeded is not run again in the new sandbox.
             if self.kind(i) != Kind::App || !self.is_over(i) {
                 self.containers[i].state = State::Pending;
+                self.containers[i].has_started = false;
             }
-            self.containers[i].has_started = false;
         }
     }
 
@@ -107,7 +122,7 @@ impl Pod {
                 let its_turn = match self.kind(i) {
                     Kind::Init => next == Some(i),
                     Kind::Sidecar => next.is_none_or(|next| i <= next),
-                    Kind::App => next.is_none(),
+                    Kind::App => next.is_none() && self.is_its_turn_to_start(i),
                 };
                 if its_turn {
                     self.start(i, now, actions);
@@ -115,6 +130,7 @@ impl Pod {
             }
         }
         self.run_hooks(actions);
+        self.go_on_resizing(actions);
         self.go_on_stopping(now, actions);
     }
 

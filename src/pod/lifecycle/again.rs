@@ -1,7 +1,7 @@
 //! All containers from one on, run again in the same sandbox: `RestartAllContainers` (KEP-5532), `pod restart`,
 //! `pod rerun`.
 
-use super::{Action, BackOff, Container, Index, Pod, State, Time};
+use super::{Action, BackOff, Container, Index, Pod, Sandbox, State, Time, Volumes};
 
 /// What is to be run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +52,18 @@ impl Pod {
             return false;
         }
         self.volumes_backoff = BackOff::default();
+        if let Volumes::BackOff { .. } = self.volumes {
+            self.volumes = Volumes::Absent;
+        }
         self.sandbox_backoff = BackOff::default();
+        if let Sandbox::BackOff { .. } = self.sandbox {
+            self.sandbox = Sandbox::Absent;
+        }
         for c in &mut self.containers {
             let failed = c.terminated().is_some_and(|t| t.exit_code != 0);
             if failed || matches!(c.state, State::BackOff { .. }) {
                 c.backoff = BackOff::default();
+                c.forgiven = c.ended;
                 c.state = State::Pending;
             }
         }
@@ -85,6 +92,7 @@ impl Pod {
             c.has_started = false;
             if deadline.is_some() {
                 c.backoff = BackOff::default();
+                c.forgiven = c.ended;
             }
         }
         self.again = None;

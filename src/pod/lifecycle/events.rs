@@ -46,6 +46,12 @@ impl Pod {
             } => self.has_probe(*container, *probe),
             Event::RerunRequested { from } => self.rerun(*from, now),
             Event::RetryRequested => self.retry(),
+            Event::ResizeRequested { container, restart } => self.resize(*container, *restart, now),
+            Event::Resized { container, failure } => self.resized(*container, failure.as_deref()),
+            Event::EphemeralStarted { container, pid, id } => {
+                self.ephemeral_started(container, *pid, id, now)
+            }
+            Event::EphemeralEnded { name, exit } => self.ephemeral_ended(name, *exit, now),
             Event::StopRequested { grace } => {
                 self.end(Cause::Stopped, now.after(grace.unwrap_or(self.spec.grace)));
                 true
@@ -101,6 +107,7 @@ impl Pod {
             }
             _ => return false,
         }
+        self.end_ephemeral(now);
         true
     }
 
@@ -221,11 +228,14 @@ impl Pod {
         };
         let termination = Termination {
             message: message.map(str::to_owned),
-            ..Termination::exited(c, exit, oom_killed, now)
+            ..c.exited(exit, oom_killed, now)
         };
         let code = termination.exit_code;
         c.end(termination);
-        let rule = self.spec.containers[container.0].rule(code);
+        let rule = match self.is_given_up(container.0) {
+            true => None,
+            false => self.spec.containers[container.0].rule(code),
+        };
         let goes_on = self.ending.is_none() && self.sandbox != Sandbox::Lost;
         if rule == Some(RuleAction::RestartAllContainers) && goes_on && self.again.is_none() {
             self.restart_all();
@@ -237,7 +247,7 @@ impl Pod {
         let Some(c) = self.in_state(container, |s| matches!(s, State::Running { .. })) else {
             return false;
         };
-        let termination = Termination::unseen(c, now);
+        let termination = c.unseen(now);
         c.end(termination);
         true
     }
@@ -257,7 +267,7 @@ impl Pod {
         self.terminal = Some(Phase::Failed);
     }
 
-    fn in_state(
+    pub(super) fn in_state(
         &mut self,
         container: Index,
         is: impl FnOnce(&State) -> bool,

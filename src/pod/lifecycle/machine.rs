@@ -1,8 +1,8 @@
 //! The machine: the state of a pod, and one step of it.
 
 use super::{
-    Action, BackOff, Container, Event, Failure, Hook, Index, Kind, Phase, PodSpec, PostStart,
-    Sandbox, State, Termination, Time, Volumes, again::Again, phase::Transitions,
+    Action, BackOff, Container, Ephemeral, Event, Failure, Hook, Index, Kind, Phase, PodSpec,
+    PostStart, Resize, Sandbox, State, Time, Volumes, again::Again, phase::Transitions,
 };
 
 /// The pod's life: what has happened to it so far.
@@ -10,6 +10,7 @@ use super::{
 pub struct Pod {
     pub(super) spec: PodSpec,
     pub(super) containers: Vec<Container>,
+    pub(super) ephemeral: Vec<Ephemeral>,
     pub(super) sandbox: Sandbox,
     pub(super) ending: Option<Ending>,
     /// Containers are being ended to be run again.
@@ -62,6 +63,7 @@ impl Pod {
         let mut pod = Self {
             spec,
             containers,
+            ephemeral: Vec::new(),
             sandbox: Sandbox::Absent,
             ending: None,
             again: None,
@@ -94,6 +96,7 @@ impl Pod {
         if self.active_deadline().is_some_and(|end| now >= end) {
             self.fail(Cause::DeadlineExceeded, now.after(self.spec.grace));
         }
+        self.end_late_inits(now);
         if self.ending.is_none() && self.again.is_none() && self.completed() {
             self.end(Cause::Completed, now.after(self.spec.grace));
         }
@@ -126,11 +129,33 @@ impl Pod {
             _ => None,
         };
         let containers = self.containers.iter().filter_map(|c| match c.state {
-            State::BackOff { until, .. } => Some(until),
+            // Later than that it waits for another container.
+            State::BackOff { until, .. } if until > self.now => Some(until),
             _ => None,
         });
         let times = containers.chain(volumes).chain(sandbox).chain(stops);
-        times.chain(self.active_deadline()).min()
+        let late = (0..self.containers.len()).filter_map(|i| self.timeout(i));
+        times.chain(late).chain(self.active_deadline()).min()
+    }
+
+    /// When an init container that runs has taken too long, unless it is being ended already.
+    fn timeout(&self, i: usize) -> Option<Time> {
+        let (spec, c) = (&self.spec.containers[i], &self.containers[i]);
+        match c.state {
+            State::Running { started_at, .. } if c.run.stop.is_none() => {
+                Some(started_at.after(spec.timeout?))
+            }
+            _ => None,
+        }
+    }
+
+    fn end_late_inits(&mut self, now: Time) {
+        for i in 0..self.containers.len() {
+            if self.timeout(i).is_some_and(|at| now >= at) {
+                self.containers[i].run.late = true;
+                self.stop(i, now.after(self.spec.grace), now);
+            }
+        }
     }
 
     /// When `activeDeadlineSeconds` are over, as long as that matters.
@@ -149,6 +174,11 @@ impl Pod {
             Sandbox::Stopping => Some(Action::StopSandbox),
             _ => None,
         };
+        let resizes = self.containers.iter().enumerate().filter_map(|(i, c)| {
+            let going = c.running() && c.run.stop.is_none() && c.run.resize == Resize::Running;
+            let container = Index(i);
+            going.then_some(Action::Resize { container })
+        });
         let containers = self.containers.iter().enumerate().filter_map(|(i, c)| {
             let container = Index(i);
             let restart = c.restart_count;
@@ -164,7 +194,7 @@ impl Pod {
             }
         });
         let setup = volumes.into_iter().chain(sandbox);
-        setup.chain(containers).collect()
+        setup.chain(containers).chain(resizes).collect()
     }
 
     /// The pod is over: no process of it is left, nothing will ever happen to it again.
@@ -259,7 +289,7 @@ impl Pod {
         for (i, c) in self.containers.iter_mut().enumerate() {
             match c.state {
                 State::Running { .. } if !alive(Index(i)) => {
-                    let termination = Termination::unseen(c, self.now);
+                    let termination = c.unseen(self.now);
                     c.end(termination);
                 }
                 State::Creating => c.state = State::Pending,
@@ -268,6 +298,7 @@ impl Pod {
         }
         if !pause {
             self.sandbox = Sandbox::Gone;
+            self.end_ephemeral(self.now);
         }
         if !pause && !self.containers.iter().any(Container::alive) {
             self.terminal.get_or_insert(self.final_phase());

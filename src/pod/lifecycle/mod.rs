@@ -9,11 +9,14 @@
 //!
 //! | file | what is decided there |
 //! | --- | --- |
+//! | `spec` | what a pod is made from, as far as it matters here |
+//! | `state` | what is known of its parts |
 //! | `machine` | the state, and one step of it: [`Pod`] |
 //! | `events` | what an event changes |
 //! | `actions` | which actions follow |
 //! | `stop` | how a running container comes to its end: preStop, its turn, signals |
 //! | `again` | all containers from one on, run again in the same sandbox |
+//! | `beside` | what is done to a pod from outside: resizes, ephemeral containers |
 //! | `policy` | who is restarted, who is done, what an exit is called |
 //! | `backoff` | when something that failed may be tried again |
 //! | `phase` | phase, conditions, exit code: how the state is told |
@@ -21,10 +24,13 @@
 mod actions;
 mod again;
 mod backoff;
+mod beside;
 mod events;
 mod machine;
 mod phase;
 mod policy;
+mod spec;
+mod state;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -37,6 +43,14 @@ pub use self::backoff::{BackOff, BackOffLimits};
 pub use self::machine::Pod;
 pub use self::phase::{Condition, ConditionType};
 pub use self::policy::STATUS_UNKNOWN;
+pub use self::spec::{
+    ContainerSpec, EphemeralSpec, Hook, Index, Kind, PodSpec, ProbeKind, ProbeSpec, RestartPolicy,
+    RestartRule, RuleAction,
+};
+pub use self::state::{
+    Container, Ephemeral, Failure, Phase, PostStart, Resize, Run, Sandbox, State, Termination,
+    Volumes,
+};
 pub use self::stop::{Stage, Stop};
 pub use crate::sys::process::Exit;
 
@@ -67,173 +81,6 @@ impl std::fmt::Display for Time {
         write!(f, "{time:.3}")
     }
 }
-
-/// `restartPolicy`, of a pod or of one container.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RestartPolicy {
-    /// Restart whatever the exit code.
-    #[default]
-    Always,
-    /// Restart when the exit code is not zero.
-    OnFailure,
-    /// Never restart.
-    Never,
-}
-
-/// What a container is for in its pod.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// One of `spec.initContainers`: runs to success before the next one starts.
-    Init,
-    /// One of `spec.initContainers` with `restartPolicy: Always` (KEP-753): the next one starts once it has started, and
-    /// it is kept running until the apps are over.
-    Sidecar,
-    /// One of `spec.containers`: all are started together once every init container has succeeded.
-    #[default]
-    App,
-}
-
-/// What the lifecycle must know of one container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerSpec {
-    /// Its name, unique in the pod.
-    pub name: String,
-    /// Init, sidecar or app.
-    pub kind: Kind,
-    /// Its own `restartPolicy` (KEP-5307), instead of the pod's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restart_policy: Option<RestartPolicy>,
-    /// Its `restartPolicyRules`: the first one that fits its exit code goes before its policy.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<RestartRule>,
-    /// It has a `postStart` hook.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub post_start: bool,
-    /// It has a `preStop` hook.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub pre_stop: bool,
-    /// `lifecycle.stopSignal`, else SIGTERM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_signal: Option<i32>,
-    /// Its probes, one of a kind.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub probes: Vec<ProbeSpec>,
-}
-
-impl ContainerSpec {
-    /// A container that only runs.
-    #[must_use]
-    pub fn new(name: impl Into<String>, kind: Kind) -> Self {
-        Self {
-            name: name.into(),
-            kind,
-            ..Self::default()
-        }
-    }
-
-    fn probe(&self, kind: ProbeKind) -> Option<&ProbeSpec> {
-        self.probes.iter().find(|probe| probe.kind == kind)
-    }
-}
-
-/// One of `restartPolicyRules`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RestartRule {
-    /// What to do if it fits.
-    pub action: RuleAction,
-    /// `exitCodes.operator: NotIn`, not `In`.
-    pub negated: bool,
-    /// `exitCodes.values`.
-    pub exit_codes: Vec<i32>,
-}
-
-/// `restartPolicyRules[].action`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RuleAction {
-    /// Restart the container.
-    Restart,
-    /// Restart the whole pod in its sandbox, init containers first (KEP-5532).
-    RestartAllContainers,
-}
-
-/// What the lifecycle must know of a probe; when it is run and when it counts is decided beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ProbeSpec {
-    /// What follows from its result.
-    pub kind: ProbeKind,
-    /// Its `terminationGracePeriodSeconds`, instead of the pod's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grace: Option<Duration>,
-}
-
-/// What a probe is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ProbeKind {
-    /// Until it succeeds nothing else is asked; if it fails, the container is killed.
-    Startup,
-    /// If it fails, the container is killed.
-    Liveness,
-    /// Says whether the container is ready.
-    Readiness,
-}
-
-impl ProbeKind {
-    /// As Kubernetes' messages say it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Startup => "Startup",
-            Self::Liveness => "Liveness",
-            Self::Readiness => "Readiness",
-        }
-    }
-}
-
-/// `lifecycle.postStart` or `lifecycle.preStop`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Hook {
-    /// Right after the container's program was executed, at the same time as it.
-    PostStart,
-    /// Before its stop signal.
-    PreStop,
-}
-
-impl Hook {
-    /// As the manifest says it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PostStart => "postStart",
-            Self::PreStop => "preStop",
-        }
-    }
-}
-
-/// What the lifecycle must know of the pod. Made from the pod plan.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodSpec {
-    /// For apps; init containers are retried unless it is `Never`.
-    pub restart_policy: RestartPolicy,
-    /// `spec.terminationGracePeriodSeconds`.
-    pub grace: Duration,
-    /// `spec.activeDeadlineSeconds`, from the moment when the pod was accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_deadline: Option<Duration>,
-    /// How long the back-off of its containers may get.
-    #[serde(default, skip_serializing_if = "BackOffLimits::is_default")]
-    pub back_off: BackOffLimits,
-    /// Init containers and sidecars in their order, then the apps in theirs.
-    pub containers: Vec<ContainerSpec>,
-}
-
-/// A container's place in [`PodSpec::containers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Index(pub usize);
 
 /// Why a container could not be started. The names are the reasons that Kubernetes shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,6 +197,37 @@ pub enum Event {
     },
     /// `pod rerun --only-failed`: what failed, or waits for its next try, is tried again now.
     RetryRequested,
+    /// `pod resize`: the plan of this container has other limits now.
+    ResizeRequested {
+        /// Which.
+        container: Index,
+        /// Its `resizePolicy` wants it to be restarted for that.
+        restart: bool,
+    },
+    /// The limits of a container that runs are what its plan says.
+    Resized {
+        /// Which.
+        container: Index,
+        /// Why they are not, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// `pod debug --image`: somebody has started an ephemeral container.
+    EphemeralStarted {
+        /// What it is.
+        container: EphemeralSpec,
+        /// Its first process, in the initial pid namespace.
+        pid: i32,
+        /// OCI container id.
+        id: String,
+    },
+    /// An ephemeral container ended.
+    EphemeralEnded {
+        /// Which.
+        name: String,
+        /// How.
+        exit: Exit,
+    },
     /// `pod stop`, Ctrl-C, or a deletion.
     StopRequested {
         /// Overrides `terminationGracePeriodSeconds`.
@@ -387,6 +265,11 @@ pub enum Action {
         /// Which.
         hook: Hook,
     },
+    /// Give a container that runs the limits that its plan has now: answered by `Resized`, unless it ends first.
+    Resize {
+        /// Which.
+        container: Index,
+    },
     /// Signal the container's first process (all of its processes for SIGKILL). A hook of it that still runs is given up.
     Signal {
         /// Which.
@@ -394,173 +277,4 @@ pub enum Action {
         /// Signal number.
         signal: i32,
     },
-}
-
-/// How a run of a container ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Termination {
-    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
-    pub reason: &'static str,
-    /// The exit code, 128 + signal for a signal.
-    pub exit_code: i32,
-    /// The signal, if one ended it.
-    pub signal: Option<i32>,
-    /// What went wrong, where the runtime knows it; else the termination message.
-    pub message: Option<String>,
-    /// It was ended because of a probe, and so it is restarted whatever its exit code.
-    pub unhealthy: bool,
-    /// When it was started; `None` if it never was.
-    pub started_at: Option<Time>,
-    /// When it ended; with [`STATUS_UNKNOWN`], when it was last known to run.
-    pub finished_at: Time,
-    /// OCI container id; empty if it was never made.
-    pub id: String,
-}
-
-/// Where a container is in its life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Its turn has not come: init containers or the sandbox come first.
-    Pending,
-    /// The supervisor was told to start it.
-    Creating,
-    /// Its program runs.
-    Running {
-        /// Since when.
-        started_at: Time,
-        /// First process.
-        pid: i32,
-        /// OCI container id.
-        id: String,
-    },
-    /// Ended (or not started), and to be tried again.
-    BackOff {
-        /// When.
-        until: Time,
-        /// The delay that `until` came from.
-        delay: Duration,
-    },
-    /// Ended for good.
-    Terminated,
-}
-
-/// One container of the pod, now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Container {
-    /// Where it is in its life.
-    pub state: State,
-    /// How its last run ended; `None` as long as none did.
-    pub last: Option<Termination>,
-    /// How the run before `last` ended: the `lastState` of a container that is itself terminated.
-    pub previous: Option<Termination>,
-    /// How often it has been started again.
-    pub restart_count: u32,
-    /// Why it could not even be made, last time; `None` once it was.
-    pub failure: Option<Failure>,
-    /// What is known of the run that goes on.
-    pub run: Run,
-    /// Runs that have ended, those included whose program could not be executed.
-    ended: u32,
-    /// It has run since the pod, or all of its containers, began.
-    ran: bool,
-    /// A sidecar has once started in this sandbox: what comes after it need not wait for it again.
-    has_started: bool,
-    backoff: BackOff,
-}
-
-/// What is known of a run of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
-    /// Where its postStart hook is.
-    pub post_start: PostStart,
-    /// Its startup probe has succeeded, or it has none.
-    pub started_up: bool,
-    /// Its readiness probe says so, or it has none.
-    pub ready: bool,
-    /// It comes to its end.
-    pub stop: Option<Stop>,
-    unhealthy: bool,
-    /// Why its postStart hook failed.
-    failure: Option<Failure>,
-}
-
-/// Where a postStart hook is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PostStart {
-    /// It is to be run.
-    #[default]
-    Due,
-    /// The supervisor was told to run it.
-    Running,
-    /// It is over, or there is none.
-    Done,
-}
-
-/// A start that failed before there was anything that could exit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The reason that Kubernetes shows, or its event's name for volumes and sandbox.
-    pub reason: &'static str,
-    /// What went wrong and what to do.
-    pub message: String,
-}
-
-/// The pod's volumes, all of them together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Volumes {
-    /// The pod has not been accepted.
-    Absent,
-    /// The supervisor was told to make them.
-    Making,
-    /// They could not be made and will be tried again.
-    BackOff {
-        /// When.
-        until: Time,
-        /// The delay that `until` came from.
-        delay: Duration,
-    },
-    /// In place; they stay when the sandbox is made again.
-    Ready,
-}
-
-/// The pause process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sandbox {
-    /// Volumes come first.
-    Absent,
-    /// The supervisor was told to make it.
-    Starting,
-    /// It could not be made, or died, and will be made again.
-    BackOff {
-        /// When.
-        until: Time,
-        /// The delay that `until` came from.
-        delay: Duration,
-    },
-    /// It holds the pod's namespaces.
-    Running {
-        /// Since when.
-        started_at: Time,
-        /// Pid of pause.
-        pid: i32,
-    },
-    /// It died unasked, and what ran in it is being killed before it is made again.
-    Lost,
-    /// The supervisor was told to end it.
-    Stopping,
-    /// Ended for good, or never to be made.
-    Gone,
-}
-
-/// `status.phase`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Accepted, and an init container or the sandbox is not done.
-    Pending,
-    /// At least one app has been started.
-    Running,
-    /// All apps ended with 0 and none will be restarted.
-    Succeeded,
-    /// All apps ended, at least one of them badly, or an init container failed for good.
-    Failed,
 }

@@ -1,7 +1,7 @@
 //! How the state is told: phase, conditions, reason, exit code. Kubernetes' rules are those of the kubelet's
 //! `getPhase` and of `pkg/kubelet/status/generate.go`.
 
-use super::{Container, Kind, Phase, Pod, Sandbox, Time, machine::Cause};
+use super::{Container, Kind, Phase, Pod, Resize, Sandbox, Time, machine::Cause};
 
 /// `status.conditions[].type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub enum ConditionType {
     ContainersReady,
     PodScheduled,
     AllContainersRestarting,
+    PodResizeInProgress,
 }
 
 /// One of `status.conditions`.
@@ -38,6 +39,7 @@ pub(super) struct Transitions {
     initialized: (bool, Time),
     ready: (bool, Time),
     restarting: (bool, Time),
+    resizing: (bool, Time),
 }
 
 impl Transitions {
@@ -48,6 +50,7 @@ impl Transitions {
             initialized: (false, now),
             ready: (false, now),
             restarting: (false, now),
+            resizing: (false, now),
         }
     }
 
@@ -83,6 +86,7 @@ impl ConditionType {
             Self::ContainersReady => "ContainersReady",
             Self::PodScheduled => "PodScheduled",
             Self::AllContainersRestarting => "AllContainersRestarting",
+            Self::PodResizeInProgress => "PodResizeInProgress",
         }
     }
 }
@@ -129,7 +133,8 @@ impl Pod {
         }
     }
 
-    /// `status.conditions`, in the kubelet's order; `AllContainersRestarting` only once there was a reason for it.
+    /// `status.conditions`, in the kubelet's order; `AllContainersRestarting` only once there was a reason for it,
+    /// `PodResizeInProgress` as long as there is.
     #[must_use]
     pub fn conditions(&self) -> Vec<Condition> {
         use ConditionType as T;
@@ -148,7 +153,15 @@ impl Pod {
             condition(T::ContainersReady, ready, at.ready.1),
             condition(T::PodScheduled, (true, None, None), at.created),
         ];
-        usual.into_iter().chain(restarting).collect()
+        let resizing = self.resizing();
+        let resizing = resizing
+            .0
+            .then(|| condition(T::PodResizeInProgress, resizing, at.resizing.1));
+        usual
+            .into_iter()
+            .chain(restarting)
+            .chain(resizing)
+            .collect()
     }
 
     /// The exit code of `pod run`: 0 if the pod succeeded, else that of the container that failed it first
@@ -189,6 +202,7 @@ impl Pod {
             self.is_ready(),
         );
         let restarting = self.is_restarting_all();
+        let resizing = self.resizing().0;
         let note = |at: &mut (bool, Time), is: bool| {
             if at.0 != is {
                 *at = (is, now);
@@ -198,6 +212,7 @@ impl Pod {
         note(&mut self.transitions.initialized, initialized);
         note(&mut self.transitions.ready, ready);
         note(&mut self.transitions.restarting, restarting);
+        note(&mut self.transitions.resizing, resizing);
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = (&str, &Container)> {
@@ -222,6 +237,21 @@ impl Pod {
 
     fn is_restarting_all(&self) -> bool {
         self.again.is_some()
+    }
+
+    /// The limits of some container are not what they should be.
+    fn resizing(&self) -> Verdict {
+        let running = self.containers.iter().filter(|c| c.running());
+        let (mut going, mut failure) = (false, None);
+        for c in running {
+            match &c.run.resize {
+                Resize::Done => {}
+                Resize::Due | Resize::Running => going = true,
+                Resize::Failed(why) => failure = Some(why.clone()),
+            }
+        }
+        let reason = failure.is_some().then_some("Error");
+        (going || failure.is_some(), reason, failure)
     }
 
     fn is_ready(&self) -> bool {

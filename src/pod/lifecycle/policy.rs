@@ -8,6 +8,9 @@ use super::{
 /// What the container runtimes report for a program that could not be executed.
 const START_ERROR_EXIT_CODE: i32 = 128;
 
+/// The reason of an init container's end that took longer than it may.
+const TOO_LATE: &str = "DeadlineExceeded";
+
 /// The reason of an end that nobody saw; when it was is not known either.
 pub const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 
@@ -23,9 +26,12 @@ impl StartFailure {
     }
 }
 
+/// Since when a run was, and its OCI container id.
+type Began<'a> = Option<(Time, &'a String)>;
+
 impl Termination {
     /// A run that the kernel ended.
-    pub(super) fn exited(container: &Container, exit: Exit, oom_killed: bool, now: Time) -> Self {
+    pub(super) fn exited(run: Began<'_>, exit: Exit, oom_killed: bool, now: Time) -> Self {
         let exit_code = exit.code();
         let signal = match exit {
             Exit::Code(_) => None,
@@ -40,25 +46,22 @@ impl Termination {
             reason,
             exit_code,
             signal,
-            ..Self::unseen(container, now)
+            ..Self::unseen(run, now)
         }
     }
 
     /// A run whose end nobody saw, some time after `now`: the kubelet says 137 then too.
-    pub(super) fn unseen(container: &Container, now: Time) -> Self {
-        let (started_at, id) = match &container.state {
-            State::Running { started_at, id, .. } => (Some(*started_at), id.clone()),
-            _ => (None, String::new()),
-        };
+    pub(super) fn unseen(run: Began<'_>, now: Time) -> Self {
         Self {
             reason: STATUS_UNKNOWN,
             exit_code: 128 + libc::SIGKILL,
             signal: None,
             message: None,
-            unhealthy: container.run.unhealthy,
-            started_at,
+            unhealthy: false,
+            resized: false,
+            started_at: run.map(|(from, _)| from),
             finished_at: now,
-            id,
+            id: run.map_or_else(String::new, |(_, id)| id.clone()),
         }
     }
 
@@ -69,17 +72,14 @@ impl Termination {
             exit_code: START_ERROR_EXIT_CODE,
             signal: None,
             message: Some(message.to_owned()),
-            unhealthy: false,
-            started_at: None,
-            finished_at: now,
-            id: String::new(),
+            ..Self::unseen(None, now)
         }
     }
 
     /// Whether an init container that ended so has done its work: being killed for want of memory is a failure
-    /// even where the exit code hides it (the kubelet's `isInitContainerFailed`).
+    /// even where the exit code hides it (the kubelet's `isInitContainerFailed`), and so is taking too long.
     fn initialized(&self) -> bool {
-        self.exit_code == 0 && self.reason != "OOMKilled"
+        self.exit_code == 0 && self.reason != "OOMKilled" && self.reason != TOO_LATE
     }
 }
 
@@ -93,9 +93,40 @@ impl Container {
             failure: None,
             run: Run::default(),
             ended: 0,
+            forgiven: 0,
             ran: false,
             has_started: false,
             backoff: super::BackOff::default(),
+        }
+    }
+
+    fn began(&self) -> Began<'_> {
+        match &self.state {
+            State::Running { started_at, id, .. } => Some((*started_at, id)),
+            _ => None,
+        }
+    }
+
+    /// The end of its run.
+    pub(super) fn exited(&self, exit: Exit, oom_killed: bool, now: Time) -> Termination {
+        let end = Termination::exited(self.began(), exit, oom_killed, now);
+        Termination {
+            reason: match self.run.late && !oom_killed {
+                true => TOO_LATE,
+                false => end.reason,
+            },
+            unhealthy: self.run.unhealthy,
+            resized: self.run.resized,
+            ..end
+        }
+    }
+
+    /// The end of its run that nobody saw, some time after `now`.
+    pub(super) fn unseen(&self, now: Time) -> Termination {
+        Termination {
+            unhealthy: self.run.unhealthy,
+            resized: self.run.resized,
+            ..Termination::unseen(self.began(), now)
         }
     }
 
@@ -121,6 +152,11 @@ impl Container {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.running() && self.run.post_start == PostStart::Done && self.run.failure.is_none()
+    }
+
+    /// It is being made, or its postStart hook is not over: the kubelet does nothing else meanwhile.
+    pub(super) fn comes_up(&self) -> bool {
+        self.state == State::Creating || (self.running() && !self.is_up())
     }
 
     /// `started`: its startup probe has succeeded, too.
@@ -158,6 +194,9 @@ impl Pod {
     /// under `Always` are retried as under `OnFailure`; sidecars always are (the kubelet's `ContainerShouldRestart`).
     pub(super) fn restarts(&self, i: usize, ended: &Termination) -> bool {
         let spec = &self.spec.containers[i];
+        if self.is_given_up(i) {
+            return false;
+        }
         if spec.kind == Kind::Sidecar || spec.rule(ended.exit_code).is_some() {
             return true;
         }
@@ -165,8 +204,17 @@ impl Pod {
         match (spec.kind, policy) {
             (_, RestartPolicy::Never) => false,
             (Kind::Init, _) => !ended.initialized(),
-            (_, RestartPolicy::OnFailure) => ended.exit_code != 0 || ended.unhealthy,
+            (_, RestartPolicy::OnFailure) => {
+                ended.exit_code != 0 || ended.unhealthy || ended.resized
+            }
             (_, RestartPolicy::Always) => true,
         }
+    }
+
+    /// It has ended more often than it may.
+    pub(super) fn is_given_up(&self, i: usize) -> bool {
+        let c = &self.containers[i];
+        let max = self.spec.containers[i].max_restarts;
+        max.is_some_and(|max| c.ended - c.forgiven > max)
     }
 }

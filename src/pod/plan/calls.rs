@@ -1,22 +1,34 @@
 //! The manifest's probes, hooks and restart rules, as the lifecycle and the supervisor need them.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::containers_of;
+use super::{PlanOptions, beyond, containers_of};
+use crate::error;
 use crate::pod::calls::{CallPlan, Handler, HttpGet, ProbePlan, Target};
 use crate::pod::lifecycle::{
-    BackOffLimits, ContainerSpec, PodSpec, ProbeKind, ProbeSpec, RestartPolicy, RestartRule,
-    RuleAction,
+    ContainerSpec, PodSpec, ProbeKind, ProbeSpec, RestartPolicy, RestartRule, RuleAction,
 };
 use crate::pod::termination::TerminationPlan;
 use crate::spec::tables;
 
-/// What the lifecycle must know of a pod.
-pub(super) fn lifecycle(spec: &k8s::PodSpec, back_off: BackOffLimits) -> PodSpec {
+/// What the lifecycle must know of a pod; options go before annotations.
+///
+/// # Errors
+/// An annotation of ours that cannot be done.
+pub(super) fn lifecycle(pod: &k8s::Pod, options: &PlanOptions) -> error::Result<PodSpec> {
+    let mut lifecycle = pod.spec.as_ref().map(of_kubernetes).unwrap_or_default();
+    beyond::apply(pod.metadata.annotations.as_ref(), &mut lifecycle)?;
+    lifecycle.kubelet_order |= options.kubelet_order;
+    lifecycle.back_off = options.back_off.unwrap_or(lifecycle.back_off);
+    Ok(lifecycle)
+}
+
+fn of_kubernetes(spec: &k8s::PodSpec) -> PodSpec {
     let seconds = |seconds: Option<i64>| {
         let seconds = seconds.and_then(|seconds| seconds.try_into().ok());
         seconds.map(Duration::from_secs)
@@ -26,7 +38,6 @@ pub(super) fn lifecycle(spec: &k8s::PodSpec, back_off: BackOffLimits) -> PodSpec
         restart_policy: policy.and_then(restart_policy).unwrap_or_default(),
         grace: seconds(spec.termination_grace_period_seconds).unwrap_or(Duration::from_secs(30)),
         active_deadline: seconds(spec.active_deadline_seconds),
-        back_off,
         containers: containers_of(spec)
             .map(|(_, kind, container)| {
                 let hooks = container.lifecycle.as_ref();
@@ -51,9 +62,11 @@ pub(super) fn lifecycle(spec: &k8s::PodSpec, back_off: BackOffLimits) -> PodSpec
                             grace: seconds(probe.termination_grace_period_seconds),
                         })
                         .collect(),
+                    ..ContainerSpec::default()
                 }
             })
             .collect(),
+        ..PodSpec::default()
     }
 }
 
@@ -90,11 +103,13 @@ fn probes(container: &k8s::Container) -> impl Iterator<Item = (ProbeKind, &k8s::
         .filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
 }
 
-/// What is called in a container.
-pub(super) fn calls(container: &k8s::Container) -> CallPlan {
+/// What is called in a container; what says of no host goes to `own`, or else to the loopback.
+pub(super) fn calls(container: &k8s::Container, own: Option<IpAddr>) -> CallPlan {
     let hooks = container.lifecycle.as_ref();
     let hook = |of: fn(&k8s::Lifecycle) -> Option<&k8s::LifecycleHandler>| {
-        hooks.and_then(of).map(|handler| hook(container, handler))
+        hooks
+            .and_then(of)
+            .map(|handler| hook(container, handler, own))
     };
     CallPlan {
         probes: probes(container)
@@ -106,7 +121,7 @@ pub(super) fn calls(container: &k8s::Container) -> CallPlan {
                 let seconds = |value, default| Duration::from_secs(number(value, default).into());
                 Some(ProbePlan {
                     kind,
-                    handler: probe_handler(container, probe)?,
+                    handler: probe_handler(container, probe, own)?,
                     initial_delay: seconds(probe.initial_delay_seconds, 0),
                     period: seconds(probe.period_seconds, 10),
                     timeout: seconds(probe.timeout_seconds, 1),
@@ -132,32 +147,40 @@ pub(super) fn termination(container: &k8s::Container) -> TerminationPlan {
     }
 }
 
-fn probe_handler(container: &k8s::Container, probe: &k8s::Probe) -> Option<Handler> {
+fn probe_handler(
+    container: &k8s::Container,
+    probe: &k8s::Probe,
+    own: Option<IpAddr>,
+) -> Option<Handler> {
     if let Some(exec) = &probe.exec {
         return Some(Handler::Exec(exec.command.clone().unwrap_or_default()));
     }
     if let Some(get) = &probe.http_get {
-        return Some(http_get(container, get, true));
+        return Some(http_get(container, get, own, true));
     }
     if let Some(tcp) = &probe.tcp_socket {
-        let target = target(container, tcp.host.as_deref(), &tcp.port);
+        let target = target(container, tcp.host.as_deref(), own, &tcp.port);
         return Some(target.map_or_else(Handler::Invalid, Handler::TcpSocket));
     }
     probe.grpc.as_ref().map(|grpc| Handler::Grpc {
         target: Target {
-            host: None,
+            host: own,
             port: u16::try_from(grpc.port).unwrap_or_default(),
         },
         service: grpc.service.clone().unwrap_or_default(),
     })
 }
 
-fn hook(container: &k8s::Container, handler: &k8s::LifecycleHandler) -> Handler {
+fn hook(
+    container: &k8s::Container,
+    handler: &k8s::LifecycleHandler,
+    own: Option<IpAddr>,
+) -> Handler {
     if let Some(exec) = &handler.exec {
         return Handler::Exec(exec.command.clone().unwrap_or_default());
     }
     if let Some(get) = &handler.http_get {
-        return http_get(container, get, false);
+        return http_get(container, get, own, false);
     }
     if let Some(sleep) = &handler.sleep {
         let seconds = u64::try_from(sleep.seconds).unwrap_or_default();
@@ -167,10 +190,15 @@ fn hook(container: &k8s::Container, handler: &k8s::LifecycleHandler) -> Handler 
     Handler::Invalid("invalid handler: tcpSocket is not supported as a lifecycle hook".into())
 }
 
-fn http_get(container: &k8s::Container, get: &k8s::HTTPGetAction, judged: bool) -> Handler {
+fn http_get(
+    container: &k8s::Container,
+    get: &k8s::HTTPGetAction,
+    own: Option<IpAddr>,
+    judged: bool,
+) -> Handler {
     let path = get.path.clone().unwrap_or_default();
     let headers = get.http_headers.iter().flatten();
-    match target(container, get.host.as_deref(), &get.port) {
+    match target(container, get.host.as_deref(), own, &get.port) {
         Ok(target) => Handler::HttpGet(HttpGet {
             target,
             path: match path.starts_with('/') {
@@ -188,6 +216,7 @@ fn http_get(container: &k8s::Container, get: &k8s::HTTPGetAction, judged: bool) 
 fn target(
     container: &k8s::Container,
     host: Option<&str>,
+    own: Option<IpAddr>,
     port: &IntOrString,
 ) -> Result<Target, String> {
     let named = |name: &str| {
@@ -201,7 +230,7 @@ fn target(
     };
     let number = number.and_then(|number| u16::try_from(number).ok());
     Ok(Target {
-        host: host.and_then(|host| host.parse().ok()),
+        host: host.and_then(|host| host.parse().ok()).or(own),
         port: number
             .filter(|number| *number > 0)
             .ok_or_else(|| format!("couldn't find port: {port:?} in the container's ports"))?,

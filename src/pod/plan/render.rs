@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 use serde_json::{Value, json};
 
-use super::{ContainerPlan, PodPlan, Shared, VolumePlan, VolumeSource};
+use super::{ContainerPlan, PodPlan, Shared, SubPath, VolumePlan, VolumeSource};
 use crate::pod::lifecycle::Kind;
 
 /// As a text: what happens in which order, then each container.
@@ -95,6 +95,7 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
         ),
         row("QoS class", format!("{:?}", plan.qos)),
         row("hostname", &sandbox.hostname),
+        row("network", sandbox.connection.describe()),
         row("pause holds", whose(Shared::Pod)),
         row("of the host", whose(Shared::Host)),
         row(
@@ -123,9 +124,20 @@ fn order(plan: &PodPlan) -> Vec<(String, String)> {
         Kind::Sidecar => Some(format!("sidecar {}, until it has started", c.name)),
         Kind::App => None,
     }));
-    let apps = plan.containers.iter().filter(|c| c.kind == Kind::App);
-    let apps: Vec<&str> = apps.map(|c| c.name.as_str()).collect();
-    steps.push(format!("apps {}, together", apps.join(", ")));
+    let all = &plan.lifecycle.containers;
+    let apps = all.iter().filter(|c| c.kind == Kind::App);
+    let (first, later): (Vec<_>, Vec<_>) = apps.partition(|c| c.after.is_empty());
+    let first: Vec<&str> = first.iter().map(|c| c.name.as_str()).collect();
+    let how = match plan.lifecycle.kubelet_order {
+        true => "one after the other",
+        false => "together",
+    };
+    steps.push(format!("apps {}, {how}", first.join(", ")));
+    steps.extend(later.into_iter().map(|app| {
+        let after = app.after.iter().map(|j| all[j.0].name.as_str());
+        let after: Vec<&str> = after.collect();
+        format!("app {}, once started: {}", app.name, after.join(", "))
+    }));
     let numbered = steps.into_iter().enumerate();
     numbered
         .map(|(index, step)| (format!("{}.", index + 1), step))
@@ -324,18 +336,27 @@ fn volume_json(volume: &VolumePlan) -> Value {
 fn container_json(plan: &PodPlan, container: &ContainerPlan) -> Value {
     let mounts = container.volume_mounts.iter().map(|mount| {
         let volume = plan.volumes.get(mount.volume).map(|v| v.name.as_str());
-        json!({ "mount": mount.mount, "volume": volume, "subPath": mount.sub_path })
+        let sub_path = mount.sub_path.as_ref().map(|sub_path| match sub_path {
+            SubPath::Known(path) => json!(path),
+            SubPath::Late(expression) => json!(expression),
+        });
+        json!({ "mount": mount.mount, "volume": volume, "subPath": sub_path })
     });
-    let mut config = serde_json::to_value(&container.spec).unwrap_or_default();
-    sort_capabilities(&mut config);
     json!({
         "name": container.name,
         "kind": kind(container.kind),
         "bundle": container.bundle,
         "configError": container.config_error,
         "volumeMounts": mounts.collect::<Vec<_>>(),
-        "config": config,
+        "config": config(&container.spec),
     })
+}
+
+/// A config.json.
+pub fn config(spec: &Spec) -> Value {
+    let mut config = serde_json::to_value(spec).unwrap_or_default();
+    sort_capabilities(&mut config);
+    config
 }
 
 /// They are sets; a plan is the same text each time.

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource;
 use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources};
 
 use super::Node;
+use crate::pod::lifecycle::Index;
 use crate::pod::quantity::Quantity;
 
 /// Microseconds that a CPU quota is for.
@@ -132,9 +133,43 @@ fn effective(spec: &PodSpec) -> Asked<'_> {
     effective
 }
 
+const DISK: &str = "ephemeral-storage";
+
+/// In bytes.
+pub(super) fn disk_limit(container: &Container) -> Option<u64> {
+    let limit = asked(container.resources.as_ref())
+        .limits
+        .get(DISK)
+        .copied();
+    limit.and_then(|limit| limit.try_into().ok())
+}
+
+/// As the kubelet, a container without a limit adds nothing to that of the pod.
+pub(super) fn pod_disk_limit(spec: &PodSpec) -> Option<u64> {
+    let limit = most(spec, |asked| {
+        Some(asked.limits.get(DISK).copied().unwrap_or(0))
+    });
+    limit.filter(|limit| *limit > 0)?.try_into().ok()
+}
+
 /// Sets what the manifest asks for on top of what the bundle has.
 pub(super) fn apply(resources: &mut LinuxResources, container: &Container) {
     set(resources, &asked(container.resources.as_ref()));
+}
+
+/// Gives a container of a planned pod, and the pod, the limits that follow from the changed `spec`.
+pub fn resize(plan: &mut super::PodPlan, spec: &PodSpec, container: Index) {
+    let Some((_, _, changed)) = super::containers_of(spec).nth(container.0) else {
+        return;
+    };
+    let planned = plan.containers.get_mut(container.0);
+    let linux = planned.and_then(|planned| planned.spec.linux_mut().as_mut());
+    if let Some(linux) = linux {
+        let mut limits = linux.resources().clone().unwrap_or_default();
+        apply(&mut limits, changed);
+        linux.set_resources(Some(limits));
+    }
+    plan.sandbox.resources = pod(spec);
 }
 
 /// The pod's own limits.

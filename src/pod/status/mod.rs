@@ -5,19 +5,21 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Container as ManifestContainer, ContainerState, ContainerStateRunning,
-    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod as Manifest,
-    PodCondition, PodSpec, PodStatus,
+    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod as Manifest,
+    PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Timestamp;
 use k8s_openapi::jiff;
 
 pub use self::summary::{Summary, summary};
 use super::lifecycle::{
-    Condition, Container, Failure, Index, Kind, Pod, STATUS_UNKNOWN, State, Termination, Time,
+    Condition, Container, Ephemeral, Failure, Index, Kind, Pod, Resize, STATUS_UNKNOWN, State,
+    Termination, Time,
 };
 use super::plan::{Qos, qos};
 
@@ -62,10 +64,12 @@ pub fn pod_with_status(mut pod: Manifest, uid: &str, life: &Pod, alive: &Livenes
         ),
         None => (Vec::new(), Vec::new()),
     };
+    let ephemeral: Vec<_> = life.ephemeral().iter().map(ephemeral_status).collect();
     let (reason, message) = pod_reason(&life, unsupervised);
     pod.status = Some(PodStatus {
         conditions: Some(life.conditions().into_iter().map(condition).collect()),
         container_statuses: Some(container_statuses),
+        ephemeral_container_statuses: Some(ephemeral).filter(|all| !all.is_empty()),
         init_container_statuses: Some(init_container_statuses).filter(|s| !s.is_empty()),
         message,
         phase: Some(life.phase().name().to_owned()),
@@ -78,6 +82,22 @@ pub fn pod_with_status(mut pod: Manifest, uid: &str, life: &Pod, alive: &Livenes
     pod.metadata.creation_timestamp = timestamp(life.created());
     pod.metadata.deletion_timestamp = life.stopping().and_then(timestamp);
     pod
+}
+
+/// Tells the addresses of a pod and of its machine, the first of each also by itself.
+pub fn set_addresses(pod: &mut Manifest, own: &[IpAddr], node: &[IpAddr]) {
+    let Some(status) = &mut pod.status else {
+        return;
+    };
+    let texts =
+        |addresses: &[IpAddr]| -> Vec<String> { addresses.iter().map(IpAddr::to_string).collect() };
+    let (own, node) = (texts(own), texts(node));
+    status.pod_ip = own.first().cloned();
+    status.host_ip = node.first().cloned();
+    let own = own.into_iter().map(|ip| PodIP { ip });
+    let node = node.into_iter().map(|ip| HostIP { ip });
+    status.pod_ips = Some(own.collect()).filter(|ips: &Vec<_>| !ips.is_empty());
+    status.host_ips = Some(node.collect()).filter(|ips: &Vec<_>| !ips.is_empty());
 }
 
 /// Kubernetes has `NodeLost` for a node that nobody hears from; here it is the supervisor.
@@ -113,9 +133,25 @@ impl View<'_> {
                     Kind::Init => container.initialized(),
                     Kind::Sidecar | Kind::App => container.ready(),
                 },
-                ..self.status(&spec.name, container)
+                ..self.resourced(manifest, container, &spec.name)
             })
             .collect()
+    }
+
+    /// With what it asks for and has, as long as that is the same.
+    fn resourced(
+        &self,
+        manifest: &ManifestContainer,
+        container: &Container,
+        name: &str,
+    ) -> ContainerStatus {
+        let resources = manifest.resources.as_ref();
+        let has = container.running() && container.run.resize == Resize::Done;
+        ContainerStatus {
+            allocated_resources: resources.and_then(|r| r.requests.clone()),
+            resources: resources.filter(|_| has).cloned(),
+            ..self.status(name, container)
+        }
     }
 
     fn status(&self, name: &str, container: &Container) -> ContainerStatus {
@@ -185,6 +221,19 @@ impl View<'_> {
             reason: "CrashLoopBackOff",
             message,
         }
+    }
+}
+
+fn ephemeral_status(ephemeral: &Ephemeral) -> ContainerStatus {
+    ContainerStatus {
+        container_id: container_id(Some(&ephemeral.id)),
+        image: ephemeral.spec.image.clone(),
+        name: ephemeral.spec.name.clone(),
+        state: Some(match &ephemeral.ended {
+            Some(end) => terminated(end),
+            None => running(ephemeral.started_at),
+        }),
+        ..ContainerStatus::default()
     }
 }
 

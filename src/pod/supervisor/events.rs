@@ -10,13 +10,12 @@ use super::{Seen, Supervisor, Watch};
 use crate::error::{Context, Error, Result};
 use crate::pod::container::{self, Output};
 use crate::pod::control::{self, Request};
-use crate::pod::lifecycle::{Event, Index};
+use crate::pod::lifecycle::{Event, Index, Time};
 use crate::pod::logs::Stream;
 use crate::pod::termination;
-use crate::pod::volumes::Volumes;
 use crate::sys::process::{self, End};
 
-/// How often `emptyDir.sizeLimit` is checked: as the kubelet's eviction manager.
+/// How often limits on what is written to the disk are checked: as the kubelet's eviction manager.
 pub(super) const CHECK_VOLUMES: Duration = Duration::from_secs(10);
 /// How soon a full disk is tried again that the journal did not fit on.
 const RETRY_JOURNAL: Duration = Duration::from_secs(1);
@@ -36,7 +35,11 @@ pub(super) enum Source {
 impl Supervisor<'_> {
     /// Waits until something happens or a time has come; gives the files that have something to tell. Logs before
     /// ends, so that what a container wrote is there once it is said to have ended.
-    pub(super) fn wait(&self, refresh: Option<Duration>) -> Result<Vec<Source>> {
+    pub(super) fn wait(
+        &self,
+        refresh: Option<Duration>,
+        rest: Option<Time>,
+    ) -> Result<Vec<Source>> {
         let mut sources = Vec::new();
         let mut files = Vec::new();
         for (source, fd) in self.sources() {
@@ -47,7 +50,7 @@ impl Supervisor<'_> {
             sources.push(Source::Call(number));
             files.push(PollFd::from_borrowed_fd(fd, flags));
         }
-        let timeout = self.timeout(refresh);
+        let timeout = self.timeout(refresh, rest);
         match poll(&mut files, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
@@ -86,12 +89,13 @@ impl Supervisor<'_> {
     }
 
     /// Until the next time at which something is to be done.
-    fn timeout(&self, refresh: Option<Duration>) -> Option<Timespec> {
+    fn timeout(&self, refresh: Option<Duration>, rest: Option<Time>) -> Option<Timespec> {
         let now = self.clock.now();
         let retry = (!self.unwritten.is_empty()).then(|| now.after(RETRY_JOURNAL));
         let refresh = refresh.map(|refresh| now.after(refresh));
         let calls = self.calls.deadline();
-        let times = [self.life.deadline(), self.next_check, retry, refresh, calls];
+        let life = self.life.deadline();
+        let times = [life, self.next_check, retry, refresh, calls, rest];
         let next = times.into_iter().flatten().min()?;
         Timespec::try_from(next.since(now)).ok()
     }
@@ -105,8 +109,7 @@ impl Supervisor<'_> {
         }
         if self.next_check.is_some_and(|check| check <= now) {
             self.next_check = Some(now.after(CHECK_VOLUMES));
-            let volumes = Volumes::open(self.data.volumes()).ok();
-            if let Some(message) = volumes.and_then(|v| v.exceeded(&self.plan.volumes)) {
+            if let Some(message) = self.exceeded() {
                 self.next_check = None;
                 self.happens(Event::Evicted { message }, watch);
             }
@@ -215,13 +218,39 @@ impl Supervisor<'_> {
         let event = match control::receive(connection) {
             Ok(Some(Request::Start)) => Event::StartRequested,
             Ok(Some(Request::Stop { grace })) => Event::StopRequested { grace },
-            Ok(Some(Request::Rerun { .. } | Request::Retry)) if self.life.is_ending() => {
+            Ok(Some(request)) if self.life.is_ending() && !is_for_the_end(&request) => {
                 let refused = Error::new("the pod comes to its end");
                 control::answer(connection, &Err(refused));
                 return;
             }
             Ok(Some(Request::Rerun { from })) => Event::RerunRequested { from: Index(from) },
             Ok(Some(Request::Retry)) => Event::RetryRequested,
+            Ok(Some(Request::Apply { by })) => {
+                let applied = self.apply(by);
+                if let Some(connection) = self.connections.get(&id) {
+                    control::answer(connection, &applied);
+                }
+                return;
+            }
+            Ok(Some(Request::Resize {
+                container,
+                requests,
+                limits,
+            })) => match self.replan(Index(container), requests, limits) {
+                Ok(event) => event,
+                Err(e) => {
+                    if let Some(connection) = self.connections.get(&id) {
+                        control::answer(connection, &Err(e));
+                    }
+                    return;
+                }
+            },
+            Ok(Some(Request::EphemeralStarted { container, pid, id })) => {
+                Event::EphemeralStarted { container, pid, id }
+            }
+            Ok(Some(Request::EphemeralEnded { name, exit })) => {
+                Event::EphemeralEnded { name, exit }
+            }
             Ok(None) => {
                 self.connections.remove(&id);
                 return;
@@ -238,4 +267,12 @@ impl Supervisor<'_> {
             control::answer(connection, &Ok(()));
         }
     }
+}
+
+/// What can be asked for of a pod that comes to its end.
+fn is_for_the_end(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Start | Request::Stop { .. } | Request::EphemeralEnded { .. }
+    )
 }

@@ -13,11 +13,14 @@ body{margin:0;background:#f6f8fa;color:#1f2328;font:14px/1.5 system-ui,-apple-sy
 main{max-width:1010px;margin:0 auto;padding:24px 16px 64px}\
 h1{font-size:22px;margin:0 0 2px}h2{font-size:16px;margin:32px 0 8px}\
 p{margin:0 0 16px;color:#57606a}\
-svg{max-width:100%;height:auto;display:block}\
+svg{width:100%;height:auto;display:block}\
 table{border-collapse:collapse;width:100%;background:#fff;border:1px solid #d6dbe1;border-radius:8px}\
 th,td{text-align:left;padding:5px 12px;border-top:1px solid #eaeef2;vertical-align:top}\
 th{border-top:0;color:#57606a;font-weight:600}\
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap;width:1%}\
+td.s{width:30%}td.s i{display:block;height:10px;margin:6px 0;border-radius:3px;min-width:1px}\
+i.create{background:#f2b134}i.run{background:#3f74d1}i.back{background:#e9b3ae}\
+td.s{white-space:nowrap}td.s i{display:inline-block;margin:0}\
 tr.bad td{background:#fff5f4}tr.bad td.r{color:#b3261e;font-weight:600}\
 td.m{word-break:break-word}\
 label{color:#57606a}\
@@ -38,7 +41,7 @@ pub fn render(timeline: &Timeline, record: &Record, events: &[Told]) -> String {
          </head>\n<body>\n<main>\n<h1>Pod {name}</h1>\n<p>{:?} after {took}, made {}</p>\n",
         timeline.phase, timeline.from
     );
-    page += &svg::render(timeline);
+    page += &svg::render_untitled(timeline);
     start(&mut page, timeline);
     runs(&mut page, timeline);
     happened(&mut page, timeline, record, events);
@@ -61,8 +64,8 @@ fn start(page: &mut String, timeline: &Timeline) {
     let total = up.since(timeline.from);
     let _ = write!(
         page,
-        "<h2>Start: {} until the last app ran</h2>\n<table>\n<tr><th>Step</th><th>Was made in</th><th>Ran for</th>\
-         <th>Waited to be tried again</th></tr>\n",
+        "<h2>Start: {} until the last app ran</h2>\n<table>\n<tr><th>Step</th><th class=\"n\">Was made in</th>\
+         <th class=\"n\">Ran for</th><th class=\"n\">Waited for its next try</th><th>Of the start</th></tr>\n",
         duration(total)
     );
     for row in &timeline.rows {
@@ -78,13 +81,25 @@ fn start(page: &mut String, timeline: &Timeline) {
             time if time.is_zero() => String::new(),
             time => duration(time),
         };
-        let ran = match row.role {
-            Role::Init | Role::Sidecar => cell(Activity::Running),
-            _ => String::new(),
+        let (ran, run) = match row.role {
+            Role::Init | Role::Sidecar => (cell(Activity::Running), sum(Activity::Running)),
+            _ => Default::default(),
         };
+        let parts = [
+            ("create", sum(Activity::Creating)),
+            ("run", run),
+            ("back", sum(Activity::BackOff)),
+        ];
+        let bars = parts.into_iter().filter(|(_, time)| !time.is_zero());
+        let bars = bars.map(|(class, time)| {
+            let share = time.as_secs_f64() / total.as_secs_f64() * 100.0;
+            format!("<i class=\"{class}\" style=\"width:{share:.1}%\"></i>")
+        });
+        let bars: String = bars.collect();
         let _ = writeln!(
             page,
-            "<tr><td>{} {}</td><td class=\"n\">{}</td><td class=\"n\">{ran}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>{} {}</td><td class=\"n\">{}</td><td class=\"n\">{ran}</td><td class=\"n\">{}</td>\
+             <td class=\"s\">{bars}</td></tr>",
             row.role.word(),
             escape(&row.name),
             cell(Activity::Creating),
@@ -95,7 +110,8 @@ fn start(page: &mut String, timeline: &Timeline) {
 }
 
 fn runs(page: &mut String, timeline: &Timeline) {
-    *page += "<h2>Runs</h2>\n<table>\n<tr><th>What</th><th>Run</th><th>Ended after</th><th>Took</th><th>How</th><th>Message</th></tr>\n";
+    *page += "<h2>Runs</h2>\n<table>\n<tr><th>What</th><th class=\"n\">Restart</th><th class=\"n\">Ended after</th>\
+              <th class=\"n\">Took</th><th>How</th><th>Message</th></tr>\n";
     for row in &timeline.rows {
         for mark in &row.marks {
             let class = if mark.ok { "" } else { " class=\"bad\"" };
@@ -109,7 +125,7 @@ fn runs(page: &mut String, timeline: &Timeline) {
                 duration(mark.at.since(timeline.from)),
                 duration(mark.took),
                 escape(&mark.note),
-                escape(mark.message.as_deref().unwrap_or_default())
+                escape(mark.message.as_deref().unwrap_or_default().trim())
             );
         }
     }
@@ -118,7 +134,7 @@ fn runs(page: &mut String, timeline: &Timeline) {
 
 fn happened(page: &mut String, timeline: &Timeline, record: &Record, events: &[Told]) {
     *page += "<h2>Events</h2>\n<input type=\"checkbox\" id=\"only\"> <label for=\"only\">only warnings</label>\n\
-              <table>\n<tr><th>After</th><th>Reason</th><th>Object</th><th>Message</th></tr>\n";
+              <table>\n<tr><th class=\"n\">After</th><th>Reason</th><th>Object</th><th>Message</th></tr>\n";
     for told in events {
         let class = if told.warning { "bad" } else { "normal" };
         let _ = writeln!(
@@ -127,7 +143,7 @@ fn happened(page: &mut String, timeline: &Timeline, record: &Record, events: &[T
             duration(told.time.since(timeline.from)),
             told.reason,
             escape(&told.object(record)),
-            escape(&told.message)
+            escape(told.message.trim())
         );
     }
     *page += "</table>\n";

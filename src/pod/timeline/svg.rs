@@ -9,6 +9,8 @@ const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
 /// Where the first row begins.
 const TOP: f64 = 96.0;
+/// The same without a title.
+const UNTITLED_TOP: f64 = 48.0;
 const ROW: f64 = 32.0;
 const BAR: f64 = 18.0;
 const LEGEND: f64 = 52.0;
@@ -44,7 +46,13 @@ text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-seri
 /// Draws it.
 #[must_use]
 pub fn render(timeline: &Timeline) -> String {
-    Picture::of(timeline).draw(timeline)
+    Picture::of(timeline, TOP).draw(timeline)
+}
+
+/// The same without its title, for where that stands already.
+#[must_use]
+pub(super) fn render_untitled(timeline: &Timeline) -> String {
+    Picture::of(timeline, UNTITLED_TOP).draw(timeline)
 }
 
 /// The picture so far, and where things are on it.
@@ -54,11 +62,13 @@ struct Picture {
     /// Where the bars begin and end.
     left: f64,
     right: f64,
+    /// Where the first row begins.
+    top: f64,
     height: f64,
 }
 
 impl Picture {
-    fn of(timeline: &Timeline) -> Self {
+    fn of(timeline: &Timeline, top: f64) -> Self {
         let longest = |of: &dyn Fn(&Row) -> usize| timeline.rows.iter().map(of).max().unwrap_or(0);
         let name = longest(&|r| r.name.chars().count()).min(32) as f64;
         let outcome = longest(&|r| outcome(r).chars().count()).min(40) as f64;
@@ -68,14 +78,18 @@ impl Picture {
             axis: Axis::of(timeline),
             left: MARGIN + 36.0 + (name * (CHAR + 1.2)).max(56.0) + 20.0,
             right: WIDTH - MARGIN - (outcome * CHAR).max(56.0) - 18.0,
-            height: TOP + rows * ROW + LEGEND + 8.0,
+            top,
+            height: top + rows * ROW + LEGEND + 8.0,
         }
     }
 
     fn draw(mut self, timeline: &Timeline) -> String {
         self.open(timeline);
-        self.title(timeline);
-        let tops = (0..).map(|n| TOP + f64::from(n) * ROW);
+        if self.top > UNTITLED_TOP {
+            self.title(timeline);
+        }
+        let top = self.top;
+        let tops = (0..).map(|n| top + f64::from(n) * ROW);
         for (row, top) in timeline.rows.iter().zip(tops.clone()) {
             self.background(row, top);
         }
@@ -152,17 +166,17 @@ impl Picture {
     }
 
     fn grid(&mut self, rows: usize) {
-        let bottom = TOP + rows as f64 * ROW;
+        let bottom = self.top + rows as f64 * ROW;
         let mut free_from = 0.0;
         for tick in self.axis.ticks(8) {
             let x = self.at(tick.place);
             self.put(format!(
                 r#"<path class="grid" d="M{x:.1} {}V{bottom:.1}"/>"#,
-                TOP - 6.0
+                self.top - 6.0
             ));
             let half = tick.label.chars().count() as f64 * CHAR / 2.0;
             if x - half >= free_from {
-                self.text(x, TOP - 12.0, "soft small mid", &tick.label);
+                self.text(x, self.top - 12.0, "soft small mid", &tick.label);
                 free_from = x + half + 4.0;
             }
         }
@@ -259,7 +273,7 @@ impl Picture {
             return;
         };
         let x = self.at(middle);
-        let mut path = format!("M{:.1} {:.1}", x, TOP - 4.0);
+        let mut path = format!("M{:.1} {:.1}", x, self.top - 4.0);
         for n in 0..rows * 2 {
             let side = if n % 2 == 0 { 5 } else { -5 };
             path += &format!("l{side} {}", ROW / 2.0);

@@ -66,6 +66,10 @@ fn init(errors: &mut Errors, path: &Path, container: &Container) -> bool {
             errors.forbidden(&path.child(field), NO_SIDECAR);
         }
     }
+    if container.resize_policy.iter().flatten().next().is_some() {
+        let why = "must not be set for init containers";
+        errors.forbidden(&path.child("resizePolicy"), why);
+    }
     fields.iter().all(|(_, set)| !set)
 }
 
@@ -109,11 +113,35 @@ fn common(
         container.image_pull_policy.as_deref(),
         &["Always", "IfNotPresent", "Never"],
     );
+    resize_policy(errors, &path.child("resizePolicy"), container, pod);
     if let Some(requirements) = &container.resources {
         resources::container(errors, &path.child("resources"), requirements);
     }
     if let Some(context) = &container.security_context {
         security::container(errors, &path.child("securityContext"), context, pod);
+    }
+}
+
+/// What is to happen to a container whose resources are changed.
+fn resize_policy(errors: &mut Errors, path: &Path, container: &Container, pod: &PodSpec) {
+    let mut names = BTreeSet::new();
+    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
+        let path = path.index(index);
+        let (resource, restart) = (path.child("resourceName"), path.child("restartPolicy"));
+        match policy.resource_name.as_str() {
+            "" => errors.required(&resource, ""),
+            name if !names.insert(name) => errors.duplicate(&path, name),
+            name => errors.one_of(&resource, Some(name), &["cpu", "memory"]),
+        }
+        match policy.restart_policy.as_str() {
+            "" => errors.required(&restart, ""),
+            how => errors.one_of(&restart, Some(how), &["NotRequired", "RestartContainer"]),
+        }
+        let never = pod.restart_policy.as_deref() == Some("Never");
+        if never && policy.restart_policy == "RestartContainer" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.invalid(&restart, &policy.restart_policy, why);
+        }
     }
 }
 

@@ -372,6 +372,43 @@ fn init_containers_have_no_probes_and_no_hooks() {
 }
 
 #[test]
+fn resize_policies_follow_the_rules() {
+    let policy = |resource: &str, restart: &str| {
+        let policy = format!(r#"{{"resourceName": "{resource}", "restartPolicy": "{restart}"}}"#);
+        format!(r#""resizePolicy": [{policy}]"#)
+    };
+    let path = "spec.containers[0].resizePolicy[0]";
+    assert!(errors("", "", &policy("cpu", "RestartContainer")).is_empty());
+    assert_eq!(
+        errors("", "", &policy("pods", "Maybe")),
+        [
+            format!(
+                "{path}.resourceName: Unsupported value: \"pods\": supported values: \"cpu\", \"memory\""
+            ),
+            "containers[0].resizePolicy[0].restartPolicy: Unsupported value: \"Maybe\": supported values: \"NotRequired\", \"RestartContainer\"".to_owned(),
+        ]
+    );
+    assert_eq!(
+        errors(
+            "",
+            r#""restartPolicy": "Never""#,
+            &policy("cpu", "RestartContainer")
+        ),
+        [format!(
+            "{path}.restartPolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when `restartPolicy` is 'Never'"
+        )]
+    );
+    let init = format!(
+        r#""initContainers": [{{"name": "a", "image": "i", {}}}]"#,
+        policy("cpu", "NotRequired")
+    );
+    assert_eq!(
+        errors("", &init, ""),
+        ["spec.initContainers[0].resizePolicy: Forbidden: must not be set for init containers"]
+    );
+}
+
+#[test]
 fn on_the_hosts_network_a_port_is_the_hosts() {
     let spec = r#""hostNetwork": true, "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 81}]}]"#;
     assert_eq!(

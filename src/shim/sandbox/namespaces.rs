@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::plan::{Network, Plan};
@@ -32,7 +33,7 @@ pub(super) fn within<T>(plan: &Plan, act: impl FnOnce() -> Result<T>) -> Result<
 pub(super) fn start_within_users(
     plan: &Plan,
     start: impl FnOnce() -> Result<Child>,
-) -> Result<i32> {
+) -> Result<(i32, OwnedFd)> {
     let users = users(plan)?;
     let (ours, theirs) = socket::pair().context(|| "socketpair")?;
     let join = || {
@@ -52,7 +53,11 @@ pub(super) fn start_within_users(
     process::wait(&helper.pidfd).context(|| "wait for who makes pause")?;
     let message = received.context(|| "receive")?.map(|(message, _)| message);
     let broken = |_| Error::new("make pause: who was to do it has ended");
-    serde_json::from_slice::<Result<i32>>(&message.unwrap_or_default()).map_err(broken)?
+    let pid = serde_json::from_slice::<Result<i32>>(&message.unwrap_or_default());
+    let pid = pid.map_err(broken)??;
+    let raw = Pid::from_raw(pid).ok_or_else(|| Error::new("make pause: it has no pid"))?;
+    let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(|| "pidfd_open")?;
+    Ok((pid, pidfd))
 }
 
 /// The user namespace of the network.

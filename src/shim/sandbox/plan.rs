@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxBuilder;
 
 use crate::cgroup::{self, Maker};
 use crate::error::{Error, Result};
-use crate::shim::proto::cri::{DnsConfig, NamespaceOption, PodSandboxConfig, mode};
+use crate::shim::proto::cri::{DnsConfig, IdMapping, NamespaceOption, PodSandboxConfig, mode};
 use crate::spec::plan::{Namespace, Namespaces};
 use crate::spec::{Field, plan_sysctl};
 use crate::state::ContainerId;
@@ -22,8 +22,8 @@ pub(super) struct Plan {
     pub(super) ipc: bool,
     /// A pid namespace, whose first process pause is.
     pub(super) pid: bool,
-    /// The user namespace that its network belongs to holds the others, too.
-    pub(super) users: bool,
+    /// The user namespace that its network belongs to holds the others, too: its root, on the node.
+    pub(super) users: Option<u32>,
     /// With a network of its own it has a name of its own.
     pub(super) hostname: String,
     /// Paths below `/proc/sys`, and values.
@@ -86,7 +86,7 @@ impl Plan {
             ipc: of(ipc),
             pid: of(pid),
             mount: Namespace::New,
-            user: of(users),
+            user: of(users.is_some()),
             cgroup: Namespace::New,
             time: Namespace::Inherit,
             uid_map: Vec::new(),
@@ -146,32 +146,36 @@ fn check(namespaces: &NamespaceOption, errors: &mut Vec<Error>) -> (bool, bool) 
     (ipc, pid)
 }
 
-/// Whether it has a user namespace. containerd makes it, with the network.
-fn check_users(namespaces: &NamespaceOption, network: &Network, errors: &mut Vec<Error>) -> bool {
-    let Some(users) = &namespaces.userns_options else {
-        return false;
-    };
+/// Who is root in its user namespace, if it has one. containerd makes it, with the network.
+fn check_users(
+    namespaces: &NamespaceOption,
+    network: &Network,
+    errors: &mut Vec<Error>,
+) -> Option<u32> {
+    let users = namespaces.userns_options.as_ref()?;
     let mut refuse = |why: &str| {
         let field = "namespace_options.userns_options";
         errors.push(Error::new(format!("{field}: {why}")));
     };
     match users.mode {
-        mode::NODE => return false,
+        mode::NODE => return None,
         mode::POD => {}
         other => refuse(&format!("mode {other}: it is the pod's or the node's")),
     }
-    for ids in [&users.uids, &users.gids] {
-        if !ids
+    let root = |ids: &[IdMapping]| {
+        let mut maps = ids
             .iter()
-            .any(|ids| ids.container_id == 0 && ids.length > 0)
-        {
-            refuse("id 0 of the containers is no id of the node");
-        }
+            .filter(|ids| ids.container_id == 0 && ids.length > 0);
+        maps.next().map(|ids| ids.host_id)
+    };
+    let owner = root(&users.uids);
+    if owner.is_none() || root(&users.gids).is_none() {
+        refuse("id 0 of the containers is no id of the node");
     }
     if !matches!(network, Network::Join(_)) {
         refuse("netns_path: it belongs to the network that containerd has made");
     }
-    true
+    owner
 }
 
 /// Pause's own cgroup, below the pod's: named as CRI names those of containers.

@@ -1,8 +1,8 @@
 //! Pause: started, and removed again, also by a process that knows nothing but the bundle.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::namespaces;
@@ -56,28 +56,23 @@ fn start_in(id: &ContainerId, plan: &Plan, cgroup: &Cgroup) -> Result<i32> {
     };
     let holds = Holds {
         network: None,
+        joins: None,
         ipc: false,
         pid: plan.pid,
-        users: if plan.users {
-            Users::Joined
-        } else {
-            Users::Host
-        },
+        users: plan.users.map_or(Users::Host, |_| Users::Joined),
         sysctls: &plan.sysctls,
     };
     let start = || pause::start(id.as_str(), holds, born_in, &[], || {});
-    let pid = match plan.users {
-        true => namespaces::start_within_users(plan, start)?,
-        false => namespaces::within(plan, start)?.pid,
+    let (pid, pidfd) = match plan.users {
+        Some(_) => namespaces::start_within_users(plan, start)?,
+        None => namespaces::within(plan, start).map(|child| (child.pid, child.pidfd))?,
     };
-    cgroup.adopt(&plan.cgroup, pid).map_err(|e| {
-        let raw = Pid::from_raw(pid);
-        let pidfd = raw.map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        match pidfd {
-            Some(Ok(pidfd)) => container::end(&pidfd, e),
-            _ => e,
-        }
-    })?;
+    let set = match plan.users {
+        Some(owner) => pause::set_from_outside(&plan.sysctls, owner, pidfd.as_fd()),
+        None => Ok(()),
+    };
+    set.and_then(|()| cgroup.adopt(&plan.cgroup, pid))
+        .map_err(|e| container::end(&pidfd, e))?;
     Ok(pid)
 }
 

@@ -1,6 +1,7 @@
 //! The lifecycle with a virtual clock: example by example (`examples`), and at random (`random`).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod beyond;
 mod examples;
 mod random;
 mod rules;

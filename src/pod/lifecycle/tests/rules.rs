@@ -9,19 +9,28 @@ use super::super::{
 use super::ms;
 
 /// A pod and how much time has passed, in milliseconds.
-struct Story {
-    pod: Pod,
-    now: u64,
+pub(super) struct Story {
+    pub(super) pod: Pod,
+    pub(super) now: u64,
 }
 
 impl Story {
     /// Up to the first starts.
-    fn begin(policy: RestartPolicy, containers: Vec<ContainerSpec>) -> (Self, Vec<Action>) {
-        let spec = PodSpec {
+    pub(super) fn begin(
+        policy: RestartPolicy,
+        containers: Vec<ContainerSpec>,
+    ) -> (Self, Vec<Action>) {
+        Self::of(PodSpec {
             restart_policy: policy,
-            grace: Duration::from_secs(30),
             containers,
             ..PodSpec::default()
+        })
+    }
+
+    pub(super) fn of(spec: PodSpec) -> (Self, Vec<Action>) {
+        let spec = PodSpec {
+            grace: Duration::from_secs(30),
+            ..spec
         };
         let pod = Pod::new(spec, ms(0));
         let mut story = Self { pod, now: 0 };
@@ -32,12 +41,12 @@ impl Story {
         (story, first)
     }
 
-    fn tell(&mut self, event: &Event) -> Vec<Action> {
+    pub(super) fn tell(&mut self, event: &Event) -> Vec<Action> {
         self.now += 1;
         self.pod.step(event, ms(self.now))
     }
 
-    fn started(&mut self, i: usize) -> Vec<Action> {
+    pub(super) fn started(&mut self, i: usize) -> Vec<Action> {
         self.tell(&Event::Started {
             container: Index(i),
             pid: 100,
@@ -45,7 +54,7 @@ impl Story {
         })
     }
 
-    fn exit(&mut self, i: usize, code: u8) -> Vec<Action> {
+    pub(super) fn exit(&mut self, i: usize, code: u8) -> Vec<Action> {
         self.tell(&Event::Exited {
             container: Index(i),
             exit: Exit::Code(code),
@@ -54,7 +63,7 @@ impl Story {
         })
     }
 
-    fn probed(&mut self, i: usize, probe: ProbeKind, healthy: bool) -> Vec<Action> {
+    pub(super) fn probed(&mut self, i: usize, probe: ProbeKind, healthy: bool) -> Vec<Action> {
         self.tell(&Event::Probed {
             container: Index(i),
             probe,
@@ -63,7 +72,7 @@ impl Story {
         })
     }
 
-    fn hooked(&mut self, i: usize, hook: Hook) -> Vec<Action> {
+    pub(super) fn hooked(&mut self, i: usize, hook: Hook) -> Vec<Action> {
         self.tell(&Event::HookEnded {
             container: Index(i),
             hook,
@@ -71,11 +80,11 @@ impl Story {
         })
     }
 
-    fn stop(&mut self) -> Vec<Action> {
+    pub(super) fn stop(&mut self) -> Vec<Action> {
         self.tell(&Event::StopRequested { grace: None })
     }
 
-    fn tick(&mut self, at: u64) -> Vec<Action> {
+    pub(super) fn tick(&mut self, at: u64) -> Vec<Action> {
         self.now = at;
         self.pod.step(&Event::Tick, ms(at))
     }
@@ -88,25 +97,25 @@ impl Story {
     }
 }
 
-fn container(kind: Kind) -> ContainerSpec {
+pub(super) fn container(kind: Kind) -> ContainerSpec {
     ContainerSpec::new(format!("{kind:?}"), kind)
 }
 
-fn probe(kind: ProbeKind) -> ProbeSpec {
+pub(super) fn probe(kind: ProbeKind) -> ProbeSpec {
     ProbeSpec { kind, grace: None }
 }
 
-fn start(container: usize, restart: u32) -> Action {
+pub(super) fn start(container: usize, restart: u32) -> Action {
     let container = Index(container);
     Action::Start { container, restart }
 }
 
-fn signal(container: usize, signal: i32) -> Action {
+pub(super) fn signal(container: usize, signal: i32) -> Action {
     let container = Index(container);
     Action::Signal { container, signal }
 }
 
-fn run(container: usize, hook: Hook) -> Action {
+pub(super) fn run(container: usize, hook: Hook) -> Action {
     let container = Index(container);
     Action::RunHook { container, hook }
 }

@@ -38,6 +38,12 @@ impl World {
                 hold!(!ended, "a start after the end");
             }
             Action::RunHook { container, hook } => self.hook_is_legal(container, hook)?,
+            Action::Resize { container } => {
+                let process = &self.processes[container.0];
+                hold!(process.alive, "resizes what does not run");
+                hold!(process.resize_due, "resizes for no reason");
+                hold!(!ended, "resizes after the end");
+            }
             Action::Signal { container, signal } => self.signal_is_legal(container, signal)?,
         }
         Ok(())
@@ -128,14 +134,23 @@ impl World {
         let (spec, process) = (&self.spec.containers[i], &self.processes[i]);
         let code = process.last_exit.unwrap_or(0);
         let policy = spec.restart_policy.unwrap_or(self.spec.restart_policy);
-        let good = code == 0 && !(spec.kind == Kind::Init && process.oom);
+        let good = code == 0 && !(spec.kind == Kind::Init && (process.oom || process.was_late));
+        if self.is_given_up(i) {
+            return false;
+        }
         spec.kind == Kind::Sidecar
             || self.rule(i, code).is_some()
             || match policy {
                 RestartPolicy::Always => spec.kind == Kind::App || !good,
-                RestartPolicy::OnFailure => !good || process.was_unhealthy,
+                RestartPolicy::OnFailure => !good || process.was_unhealthy || process.was_resized,
                 RestartPolicy::Never => false,
             }
+    }
+
+    pub(super) fn is_given_up(&self, i: usize) -> bool {
+        let counted = self.processes[i].ended - self.processes[i].forgiven;
+        let max = self.spec.containers[i].max_restarts;
+        max.is_some_and(|max| counted > max)
     }
 
     pub(super) fn rule(&self, i: usize, code: i32) -> Option<RuleAction> {
@@ -147,12 +162,14 @@ impl World {
 
     fn is_good(&self, i: usize) -> bool {
         let p = &self.processes[i];
-        p.last_exit == Some(0) && !p.oom
+        p.last_exit == Some(0) && !p.oom && !p.was_late
     }
 
-    fn is_over(&self, i: usize) -> bool {
+    pub(super) fn is_over(&self, i: usize) -> bool {
         let p = &self.processes[i];
-        !p.alive && !p.creating && !p.fresh && !self.restarts(i)
+        let mut after = self.spec.containers[i].after.iter();
+        let in_vain = after.any(|j| !self.processes[j.0].has_started && self.is_over(j.0));
+        !p.alive && !p.creating && (in_vain || (!p.fresh && !self.restarts(i)))
     }
 
     /// Nothing is left to do but to end what serves it.
@@ -165,7 +182,9 @@ impl World {
             .find(|&i| kind(i) != Kind::App && !self.processes[i].succeeded)
         {
             // One that ended well in a sandbox that is lost runs again in the next.
-            Some(i) => kind(i) == Kind::Init && self.is_over(i) && !self.is_good(i),
+            // A sidecar is over only if it is restarted too often.
+            Some(i) if kind(i) == Kind::Sidecar => self.is_over(i),
+            Some(i) => self.is_over(i) && !self.is_good(i),
             None => all.all(|i| kind(i) != Kind::App || self.is_over(i)),
         }
     }
@@ -193,6 +212,18 @@ impl World {
             "a start of what is to begin again"
         );
         let kind = self.spec.containers[n].kind;
+        let mut after = self.spec.containers[n].after.iter();
+        hold!(
+            after.all(|j| self.processes[j.0].has_started),
+            "{n} before what it is to be started after"
+        );
+        if self.spec.kubelet_order && kind == Kind::App {
+            for (i, p) in self.processes[..n].iter().enumerate() {
+                let busy = p.creating || (p.alive && !p.hooked);
+                let app = self.spec.containers[i].kind == Kind::App;
+                hold!(!app || !busy, "{n} while {i} is being started");
+            }
+        }
         for (i, p) in self.processes.iter().enumerate() {
             let other = self.spec.containers[i].kind;
             let alive = p.alive || p.creating;
@@ -263,6 +294,9 @@ impl World {
                 Action::RunHook { container, hook } => {
                     let stop = self.pod.containers()[container.0].run.stop;
                     *hook == Hook::PostStart && stop.is_some()
+                }
+                Action::Resize { container } => {
+                    self.pod.containers()[container.0].run.stop.is_some()
                 }
                 _ => false,
             };
@@ -348,6 +382,8 @@ impl Process {
         if exit.is_some() {
             self.fresh = false;
             self.was_unhealthy = self.unhealthy;
+            self.was_resized = self.resized;
+            self.was_late = self.late;
             self.ended += 1;
             self.last_exit = exit;
         }

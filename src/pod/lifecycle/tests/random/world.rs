@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::super::{
-    Action, Event, Exit, Hook, Index, Kind, ProbeKind, RuleAction, StartFailure, State, Time,
+    Action, EphemeralSpec, Event, Exit, Hook, Index, Kind, ProbeKind, StartFailure, Time,
 };
 use super::World;
 
@@ -33,6 +33,7 @@ impl World {
             2..4 if self.sandbox => Event::SandboxExited,
             4..7 => Event::Tick,
             7..10 => self.out_of_the_blue(),
+            36 => self.wish(),
             30..36 => self.probe().unwrap_or(Event::Tick),
             10..18 => self.exit().or_else(|| self.answer()).unwrap_or(Event::Tick),
             _ => self.answer().or_else(|| self.exit()).unwrap_or(Event::Tick),
@@ -73,6 +74,10 @@ impl World {
                 hook,
                 failure: fails.then_some(message),
             },
+            Action::Resize { container } => Event::Resized {
+                container,
+                failure: fails.then_some(message),
+            },
             Action::Signal { .. } => unreachable!("signals are not answered"),
         })
     }
@@ -100,12 +105,42 @@ impl World {
         })
     }
 
+    /// What somebody does to a pod that lives.
+    fn wish(&mut self) -> Event {
+        let n = self.processes.len() as u64 + 1;
+        let container = Index(self.rng.below(n) as usize);
+        let name = format!("e{}", self.rng.below(3));
+        match self.rng.below(3) {
+            0 => Event::ResizeRequested {
+                container,
+                restart: self.rng.one_in(2),
+            },
+            1 => Event::EphemeralStarted {
+                container: EphemeralSpec {
+                    name,
+                    image: String::new(),
+                    target: None,
+                },
+                pid: 7,
+                id: String::new(),
+            },
+            _ => Event::EphemeralEnded {
+                name,
+                exit: Exit::Code(1),
+            },
+        }
+    }
+
     /// Any event at all.
     pub(super) fn out_of_the_blue(&mut self) -> Event {
         let message = String::new();
         let n = self.processes.len() as u64 + 1;
         let container = Index(self.rng.below(n) as usize);
-        match self.rng.below(16) {
+        match self.rng.below(17) {
+            16 => Event::Resized {
+                container,
+                failure: None,
+            },
             15 => Event::Vanished { container },
             0 => Event::Accepted,
             1 => Event::StartRequested,
@@ -186,6 +221,17 @@ impl World {
                 let free = self.stop.is_none() && self.again.is_none();
                 self.accepted && free && from.0 < self.processes.len()
             }
+            Event::ResizeRequested { container, .. } => {
+                self.stop.is_none() && container.0 < self.processes.len()
+            }
+            Event::Resized { container, .. } => pending(Action::Resize {
+                container: *container,
+            }),
+            Event::EphemeralStarted { container, .. } => {
+                let known = self.ephemeral.contains_key(&container.name);
+                self.sandbox && self.stop.is_none() && !known
+            }
+            Event::EphemeralEnded { name, .. } => self.ephemeral.get(name) == Some(&true),
             Event::RetryRequested => self.stop.is_none() && self.again.is_none(),
             Event::Evicted { .. } => self.terminal.is_none(),
             Event::StopRequested { .. } | Event::Tick => true,
@@ -200,7 +246,7 @@ impl World {
         ])
     }
 
-    fn has_probe(&self, i: usize, kind: ProbeKind) -> bool {
+    pub(super) fn has_probe(&self, i: usize, kind: ProbeKind) -> bool {
         let mut probes = self.spec.containers[i].probes.iter();
         probes.any(|probe| probe.kind == kind)
     }
@@ -224,6 +270,16 @@ impl World {
         self.take(event);
         let now = self.now;
         let grace = now.after(self.spec.grace);
+        for i in 0..self.processes.len() {
+            let process = &self.processes[i];
+            let told = self.pod.containers()[i].run.stop.is_some() || process.due.is_some();
+            let timeout = self.spec.containers[i].timeout;
+            let due = process.began.zip(timeout).map(|(at, time)| at.after(time));
+            if process.alive && !told && due.is_some_and(|due| now >= due) {
+                self.processes[i].late = true;
+                self.end_one(i, grace);
+            }
+        }
         if self.stop.is_none() && self.again.is_none() && self.completed() {
             self.stop_at(grace);
         }
@@ -240,8 +296,12 @@ impl World {
         if self.lost && self.stop.is_none() && dead(0, self) {
             self.again = None;
             self.lost = false;
-            for (spec, process) in self.spec.containers.iter().zip(&mut self.processes) {
-                process.fresh |= spec.kind != Kind::App;
+            for i in 0..self.processes.len() {
+                let app = self.spec.containers[i].kind == Kind::App;
+                let over = app && self.is_over(i);
+                let process = &mut self.processes[i];
+                process.has_started &= over;
+                process.fresh |= !app;
                 process.succeeded = false;
             }
         }
@@ -252,7 +312,9 @@ impl World {
             for process in &mut self.processes[from..] {
                 process.fresh = true;
                 process.succeeded = false;
+                process.has_started = false;
                 if due.is_some() {
+                    process.forgiven = process.ended;
                     process.history.attempts.clear();
                 }
             }
@@ -264,7 +326,7 @@ impl World {
     }
 
     /// The pod ends; what has been told to end with less time keeps to that.
-    fn stop_at(&mut self, at: Time) {
+    pub(super) fn stop_at(&mut self, at: Time) {
         let sooner = |i: usize| self.due(i).is_none_or(|due| at < due);
         let sooner: Vec<bool> = (0..self.processes.len()).map(sooner).collect();
         self.stop = Some(self.stop.map_or(at, |stop| stop.min(at)));
@@ -281,234 +343,23 @@ impl World {
         }
     }
 
-    fn come_up(&mut self, i: usize) {
+    pub(super) fn come_up(&mut self, i: usize) {
         let process = &mut self.processes[i];
-        if self.spec.containers[i].kind == Kind::Sidecar && process.hooked && process.started_up {
-            process.succeeded = true;
+        if process.hooked && process.started_up {
+            process.has_started = true;
+            process.succeeded |= self.spec.containers[i].kind == Kind::Sidecar;
         }
     }
 
-    fn end_one(&mut self, i: usize, at: Time) {
+    pub(super) fn end_one(&mut self, i: usize, at: Time) {
         let sooner = self.due(i).is_none_or(|due| at < due);
         let process = &mut self.processes[i];
         process.due = Some(process.due.map_or(at, |due| due.min(at)));
         process.at_once |= at <= self.now && sooner;
     }
 
-    fn take(&mut self, event: &Event) {
-        let now = self.now;
-        match event {
-            Event::Accepted => self.accepted = true,
-            Event::StartRequested => self.start_requested = true,
-            Event::VolumesReady => {
-                self.volumes = true;
-                self.answered(Action::MakeVolumes);
-            }
-            Event::VolumesFailed { .. } => {
-                self.making_volumes.end(now);
-                self.answered(Action::MakeVolumes);
-            }
-            Event::SandboxStarted { .. } => {
-                self.sandbox = true;
-                self.lost = false;
-                self.answered(Action::StartSandbox);
-            }
-            Event::SandboxFailed { .. } => {
-                self.sandboxes.end(now);
-                self.answered(Action::StartSandbox);
-            }
-            Event::SandboxExited => {
-                self.sandbox = false;
-                self.sandboxes.end(now);
-                self.lost = self.stop.is_none();
-                self.answered(Action::StopSandbox);
-            }
-            Event::Started { container, .. } => {
-                self.start_answered(*container);
-                let spec = &self.spec.containers[container.0];
-                let started_up = !self.has_probe(container.0, ProbeKind::Startup);
-                let hooked = !spec.post_start;
-                let process = &mut self.processes[container.0];
-                process.alive = true;
-                (process.hooked, process.started_up) = (hooked, started_up);
-                self.come_up(container.0);
-            }
-            Event::StartFailed {
-                container, reason, ..
-            } => {
-                self.start_answered(*container);
-                let made = *reason == StartFailure::StartError;
-                let sidecar = self.spec.containers[container.0].kind == Kind::Sidecar;
-                let process = &mut self.processes[container.0];
-                let started = sidecar && process.succeeded;
-                if made {
-                    (process.oom, process.unhealthy) = (false, false);
-                }
-                process.end(now, made.then_some(128), started);
-            }
-            Event::Exited {
-                container,
-                exit,
-                oom_killed,
-                ..
-            } => {
-                let code = match exit {
-                    Exit::Code(code) => i32::from(*code),
-                    Exit::Signal(signal) => 128 + i32::from(*signal),
-                };
-                let i = container.0;
-                let well = match self.spec.containers[i].kind {
-                    Kind::Sidecar => self.processes[i].succeeded,
-                    _ => code == 0 && !oom_killed,
-                };
-                self.processes[i].oom = *oom_killed;
-                self.processes[i].end(now, Some(code), well);
-                self.pending
-                    .retain(|a| !matches!(a, Action::RunHook { container: c, .. } if c.0 == i));
-                let all = self.rule(i, code) == Some(RuleAction::RestartAllContainers);
-                if all && self.stop.is_none() && !self.lost && self.again.is_none() {
-                    self.again = Some((0, None));
-                }
-            }
-            Event::Vanished { container } => {
-                let i = container.0;
-                let sidecar = self.spec.containers[i].kind == Kind::Sidecar;
-                let well = sidecar && self.processes[i].succeeded;
-                self.processes[i].oom = false;
-                self.processes[i].end(now, Some(137), well);
-                self.pending
-                    .retain(|a| !matches!(a, Action::RunHook { container: c, .. } if c.0 == i));
-            }
-            other => self.take_wish(other),
-        }
-    }
-
-    /// What concerns hooks and probes, and what somebody wants.
-    fn take_wish(&mut self, event: &Event) {
-        let now = self.now;
-        match event {
-            Event::HookEnded {
-                container,
-                hook,
-                failure,
-            } => {
-                let (container, hook) = (*container, *hook);
-                self.answered(Action::RunHook { container, hook });
-                if hook == Hook::PostStart {
-                    match failure {
-                        None => self.processes[container.0].hooked = true,
-                        Some(_) => self.end_one(container.0, now.after(self.spec.grace)),
-                    }
-                    self.come_up(container.0);
-                }
-            }
-            Event::Probed {
-                container,
-                probe,
-                healthy,
-                ..
-            } => self.probed(container.0, *probe, *healthy),
-            Event::RerunRequested { from } => {
-                let due = now.after(self.spec.grace);
-                self.again = Some((from.0, Some(due)));
-                for i in from.0..self.processes.len() {
-                    let process = &mut self.processes[i];
-                    let sooner = process.due.is_none_or(|own| due < own);
-                    process.at_once |= due <= now && sooner && process.alive;
-                }
-            }
-            Event::RetryRequested => self.retry(),
-            Event::StopRequested { grace } => {
-                self.stop_at(now.after(grace.unwrap_or(self.spec.grace)));
-            }
-            Event::Evicted { .. } => {
-                self.stop_at(now);
-                self.failed = true;
-            }
-            _ => {}
-        }
-    }
-
-    fn probed(&mut self, i: usize, probe: ProbeKind, healthy: bool) {
-        match (probe, healthy) {
-            (ProbeKind::Startup, true) => {
-                self.processes[i].started_up = true;
-                self.come_up(i);
-            }
-            (ProbeKind::Startup | ProbeKind::Liveness, false) => {
-                let mut probes = self.spec.containers[i].probes.iter();
-                let own = probes.find(|p| p.kind == probe).and_then(|p| p.grace);
-                self.processes[i].unhealthy = true;
-                self.end_one(i, self.now.after(own.unwrap_or(self.spec.grace)));
-            }
-            _ => {}
-        }
-    }
-
-    fn retry(&mut self) {
-        self.making_volumes.attempts.clear();
-        self.sandboxes.attempts.clear();
-        for (c, process) in self.pod.containers().iter().zip(&mut self.processes) {
-            let failed = c.state == State::Terminated && process.last_exit != Some(0);
-            if failed || matches!(c.state, State::BackOff { .. }) {
-                process.history.attempts.clear();
-                process.fresh = true;
-            }
-        }
-    }
-
     fn below_all(&mut self) -> usize {
         let n = self.processes.len() as u64;
         self.rng.below(n) as usize
-    }
-
-    pub(super) fn answered(&mut self, action: Action) {
-        self.pending.retain(|a| *a != action);
-    }
-
-    pub(super) fn start_answered(&mut self, index: Index) {
-        self.pending
-            .retain(|a| !matches!(a, Action::Start { container, .. } if *container == index));
-        self.processes[index.0].creating = false;
-    }
-
-    pub(super) fn carry_out(&mut self, action: Action) {
-        match action {
-            Action::Start { container, .. } => {
-                let process = &mut self.processes[container.0];
-                process.creating = true;
-                process.asked = None;
-                process.killed = false;
-                process.due = None;
-                process.at_once = false;
-                process.pre_stop_run = false;
-                process.unhealthy = false;
-                process.history.started = Some(self.now);
-                self.pending.push(action);
-            }
-            Action::Signal { container, signal } => {
-                let process = &mut self.processes[container.0];
-                match signal {
-                    libc::SIGKILL => process.killed = true,
-                    _ => process.asked = Some(self.now),
-                }
-                self.pending.retain(
-                    |a| !matches!(a, Action::RunHook { container: c, .. } if *c == container),
-                );
-            }
-            Action::RunHook { container, hook } => {
-                self.processes[container.0].pre_stop_run |= hook == Hook::PreStop;
-                self.pending.push(action);
-            }
-            Action::MakeVolumes => {
-                self.making_volumes.started = Some(self.now);
-                self.pending.push(action);
-            }
-            Action::StartSandbox => {
-                self.sandboxes.started = Some(self.now);
-                self.pending.push(action);
-            }
-            Action::StopSandbox => self.pending.push(action),
-        }
     }
 }
