@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::client::{FAILED_PRECONDITION, Fifos, Shim, create, world};
 use super::kubelet::{IMAGE, image};
 use super::wire::{field, number, number_of};
@@ -108,7 +110,7 @@ fn go_on(test: &str, terminal: bool) {
     let bundle = case
         .bundle("b")
         .sh(LINES)
-        .with("/process/terminal", serde_json::json!(terminal));
+        .with("/process/terminal", json!(terminal));
     let images = case.dir().join("images");
     let id = &*case.id("c");
     let about = field(1, id);
@@ -170,6 +172,26 @@ fn go_on(test: &str, terminal: bool) {
         client.ok("CloseIO", &[about.clone(), number(3, 1)].concat());
     }
     assert_eq!(number_of(&waits.receive().1.unwrap(), 1), 7);
+    client.ok("Delete", &about);
+
+    // Into a namespace that is there: nobody gets another one instead.
+    let ipc = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
+    let namespaces = json!([{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, ipc]);
+    let joins = case.bundle("joins").sh(LINES);
+    let joins = joins
+        .with("/process/terminal", json!(terminal))
+        .with("/linux/namespaces", namespaces);
+    let from = field(8, images.to_str().unwrap());
+    let fourth = Fifos::new(&case, "fourth");
+    let message = [
+        super::client::create(id, &joins),
+        number(4, u64::from(terminal)),
+        fourth.fields(),
+        from,
+    ];
+    client.ok("Create", &message.concat());
+    let (_, why) = client.call("Start", &about).unwrap_err();
+    assert!(why.contains("ipc"), "{why}");
     client.ok("Delete", &about);
 
     // Images that are none: it has never run.
