@@ -164,7 +164,15 @@ fn file_system(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
             }
         }
     }
-    fsconfig_create(&context).map_err(|e| explain(context.as_fd(), "create", e))?;
+    fsconfig_create(&context).map_err(|e| {
+        let error = explain(context.as_fd(), "create", e);
+        match users {
+            Some(_) if e == rustix::io::Errno::INVAL => {
+                error.hint("lower directories with mapped ids take Linux 6.15: set hostUsers to true on this node")
+            }
+            _ => error,
+        }
+    })?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, sorted.attributes).context(|| "fsmount")
 }
 
