@@ -17,7 +17,7 @@ use super::{Created, Request, Stdio, console, create, end};
 use crate::cgroup::layout::View;
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
-use crate::spec::plan::{BindSource, Mount, MountKind, Namespace, Plan};
+use crate::spec::plan::{BindSource, Mount, MountKind, Namespace, Namespaces, Plan};
 use crate::spec::validate;
 use crate::state::{Entry, Identity, Record, Store};
 use crate::sys::ns;
@@ -41,6 +41,7 @@ pub struct Restore {
 pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Result<Made> {
     let step = || format!("restore container {:?}", request.id.as_str());
     let mut plan = validate::plan(request)?;
+    check_namespaces(&plan.namespaces).context(step)?;
     plan.cgroup.resolve().context(step)?;
     let layout = Layout::detect().context(step)?;
     let intent = create::intent(request, &plan)?;
@@ -67,6 +68,33 @@ pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Resul
         Err(e) => Err(e
             .and_cleanup(remove::remove(entry, &cgroup, None))
             .step(step())),
+    }
+}
+
+/// criu makes the namespaces that a checkpoint has once more: whoever wanted others would get those.
+fn check_namespaces(namespaces: &Namespaces) -> Result<()> {
+    let joined = [
+        ("mount", &namespaces.mount),
+        ("pid", &namespaces.pid),
+        ("network", &namespaces.network),
+        ("ipc", &namespaces.ipc),
+        ("uts", &namespaces.uts),
+        ("user", &namespaces.user),
+        ("time", &namespaces.time),
+    ];
+    let mut joined = joined
+        .into_iter()
+        .filter_map(|(name, namespace)| match namespace {
+            Namespace::Join(path) => Some((name, path)),
+            Namespace::Inherit | Namespace::New => None,
+        });
+    match joined.next() {
+        None => Ok(()),
+        Some((name, path)) => Err(Error::new(format!(
+            "linux.namespaces: join the {name} namespace {}",
+            path.display()
+        ))
+        .hint("a checkpoint can only be restored into namespaces of its own")),
     }
 }
 

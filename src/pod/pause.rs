@@ -49,10 +49,22 @@ pub struct Holds<'a> {
     pub ipc: bool,
     /// A pid namespace, whose first process it is.
     pub pid: bool,
-    /// A user namespace that the others belong to, whose ids are these of the host, from the first one on.
-    pub users: Option<u32>,
+    /// The user namespace that the others belong to.
+    pub users: Users,
     /// What is set in these namespaces: paths below `/proc/sys`, and values.
     pub sysctls: &'a [(String, String)],
+}
+
+/// Whose user namespace a pause process is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// The host's.
+    Host,
+    /// A new one, whose ids are these of the host, from this one on.
+    New(u32),
+    /// One that the caller has joined to make it: pause is then a child of the caller's parent, and what is set in the
+    /// namespaces somebody else sets ([`set_from_outside`]).
+    Joined,
 }
 
 impl Holds<'_> {
@@ -65,7 +77,8 @@ impl Holds<'_> {
         let flags = libc::CLONE_NEWNS
             | libc::CLONE_NEWCGROUP
             | flag(self.network.is_some(), network)
-            | flag(self.users.is_some(), libc::CLONE_NEWUSER)
+            | flag(matches!(self.users, Users::New(_)), libc::CLONE_NEWUSER)
+            | flag(self.users == Users::Joined, libc::CLONE_PARENT)
             | flag(self.ipc, libc::CLONE_NEWIPC)
             | flag(self.pid, libc::CLONE_NEWPID);
         flags as u64
@@ -101,7 +114,10 @@ pub fn start(
     })
     .context(|| "clone3")?;
     drop(theirs);
-    let mapped = map_users(&holds, &child, &ours).and_then(|()| set_from_outside(&holds, &child));
+    let mapped = map_users(&holds, &child, &ours).and_then(|()| match holds.users {
+        Users::New(owner) => set_from_outside(holds.sysctls, owner, child.pidfd.as_fd()),
+        Users::Host | Users::Joined => Ok(()),
+    });
     meanwhile();
     match mapped.and_then(|()| wait_until_ready(&ours, &child)) {
         Ok(()) => Ok(child),
@@ -116,7 +132,7 @@ pub fn start(
 
 /// user_namespaces(7): only the parent has the right to. The child waits for it.
 fn map_users(holds: &Holds<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
-    let Some(first) = holds.users else {
+    let Users::New(first) = holds.users else {
         return Ok(());
     };
     for file in ["uid_map", "gid_map"] {
@@ -126,18 +142,27 @@ fn map_users(holds: &Holds<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
     socket::send(socket, MAPPED, None).context(|| "tell pause of its ids")
 }
 
-/// In a user namespace pause itself may not set everything: on older kernels nothing of the IPC namespace. The host's root
+/// In a user namespace pause itself may not set everything: before Linux 6.9 nothing of the IPC namespace. The host's root
 /// may, from inside the namespaces, or else as pause's own.
-fn set_from_outside(holds: &Holds<'_>, child: &Child) -> Result<()> {
-    if holds.users.is_none() || holds.sysctls.is_empty() {
+///
+/// `owner` is the root of the user namespace, on the host.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn set_from_outside(
+    sysctls: &[(String, String)],
+    owner: u32,
+    pause: BorrowedFd<'_>,
+) -> Result<()> {
+    if sysctls.is_empty() {
         return Ok(());
     }
     let (ours, theirs) = socket::pair().context(|| "socketpair")?;
     let setter = process::fork(|| {
         let kinds = ThreadNameSpaceType::NETWORK | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
-        let set = move_into_thread_name_spaces(child.pidfd.as_fd(), kinds)
+        let set = move_into_thread_name_spaces(pause, kinds)
             .context(|| "enter the pod's namespaces")
-            .and_then(|()| sysctl::write(SYSCTLS, holds.sysctls, holds.users));
+            .and_then(|()| sysctl::write(SYSCTLS, sysctls, Some(owner)));
         if let Err(error) = set {
             report(&theirs, &error);
         }
@@ -156,12 +181,15 @@ fn set_from_outside(holds: &Holds<'_>, child: &Child) -> Result<()> {
 
 const SYSCTLS: &str = "securityContext.sysctls";
 
-/// The child becomes the first user of its namespace: nobody else could make a file system for it.
-fn become_root(socket: &OwnedFd) -> Result<()> {
+fn wait_for_ids(socket: &OwnedFd) -> Result<()> {
     match socket::receive(socket).context(|| "wait for the ids")? {
-        Some((message, _)) if message == MAPPED => {}
-        _ => return Err(Error::new("wait for the ids: the parent has gone")),
+        Some((message, _)) if message == MAPPED => Ok(()),
+        _ => Err(Error::new("wait for the ids: the parent has gone")),
     }
+}
+
+/// The child becomes the first user of its namespace: nobody else could make a file system for it.
+fn become_root() -> Result<()> {
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
     set_thread_res_gid(gid, gid, gid).context(|| "setresgid 0")?;
     set_thread_res_uid(uid, uid, uid).context(|| "setresuid 0")
@@ -211,8 +239,10 @@ fn prepare(
     SigSet::all()
         .thread_set_mask()
         .context(|| "block all signals")?;
-    if holds.users.is_some() {
-        become_root(socket)?;
+    match holds.users {
+        Users::Host => {}
+        Users::New(_) => wait_for_ids(socket).and_then(|()| become_root())?,
+        Users::Joined => become_root()?,
     }
     if let Some(hostname) = holds.network {
         match holds.joins {
@@ -226,7 +256,7 @@ fn prepare(
         rustix::system::sethostname(hostname.as_bytes())
             .context(|| format!("sethostname {hostname:?}"))?;
     }
-    if holds.users.is_none() {
+    if holds.users == Users::Host {
         sysctl::write(SYSCTLS, holds.sysctls, None)?;
     }
     enter_empty_root().context(|| "enter an empty root")?;

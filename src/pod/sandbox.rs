@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::kept::Kept;
 use super::network;
-use super::pause::{self, Holds};
+use super::pause::{self, Holds, Users};
 use super::plan::{SandboxPlan, Shared};
 use crate::cgroup::{self, Layout, Limits};
 use crate::error::{Context, Error, Result};
@@ -51,7 +51,7 @@ fn start_pause(
         network: (plan.network == Shared::Pod).then_some(plan.hostname.as_str()),
         ipc: plan.ipc == Shared::Pod,
         pid: plan.pid == Shared::Pod,
-        users: plan.users,
+        users: plan.users.map_or(Users::Host, Users::New),
         sysctls: &plan.sysctls,
     };
     pause::start(pod, holds, &cgroup, &kept.ends(), meanwhile)

@@ -55,8 +55,11 @@ fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {}", path.display()))
 }
 
-/// A user namespace is made by a process in it; as long as somebody has it open it stays.
-fn make(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedFd> {
+/// A user namespace with these maps. It is made by a process in it; as long as somebody has it open it stays.
+///
+/// # Errors
+/// When the kernel refuses a map: user_namespaces(7).
+pub fn make(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedFd> {
     let (hold, release) = pipe_with(PipeFlags::CLOEXEC).context(|| "pipe")?;
     let holder = process::clone3(libc::CLONE_NEWUSER as u64, None, || {
         // The end comes when the parent closes the other end, or dies.

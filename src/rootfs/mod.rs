@@ -33,6 +33,7 @@ use crate::sys::process::{inherited, leak};
 use place::Places;
 
 pub use copy_up::copy_up;
+pub use id_map::make as user_namespace;
 pub use overlay::{mapped, overlay};
 pub use trees::Trees;
 

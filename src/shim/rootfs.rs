@@ -13,7 +13,9 @@ use rustix::mount::{
 
 use super::proto::Mount;
 use crate::error::{Context, Error, Result};
-use crate::sys::mount::{Change, mount_setattr};
+use crate::rootfs::{mapped, user_namespace};
+use crate::spec::plan::IdMap;
+use crate::sys::mount::{Change, map_ids, mount_setattr};
 
 /// fsconfig(2) takes strings up to this length, in bytes, with the NUL.
 const LONGEST: usize = 256;
@@ -43,6 +45,37 @@ struct Sorted<'a> {
     bind: bool,
     recursive: bool,
     parameters: Vec<(&'a str, Option<&'a str>)>,
+    /// Who the owners of files in the lower layers are; nobody else without.
+    uids: Vec<IdMap>,
+    gids: Vec<IdMap>,
+}
+
+impl Sorted<'_> {
+    /// A user namespace with these ids.
+    fn users(&self) -> Result<Option<OwnedFd>> {
+        match self.uids.is_empty() && self.gids.is_empty() {
+            true => Ok(None),
+            false => user_namespace(&self.uids, &self.gids).map(Some),
+        }
+    }
+}
+
+/// `uidmap=0:100000:65536,...`: an id in the layer, one of the host, how many.
+fn id_map(option: &str) -> Result<Vec<IdMap>> {
+    let wrong = || Error::new(format!("option {option:?}")).hint("uidmap=ID:HOST-ID:COUNT");
+    let (_, maps) = option.split_once('=').ok_or_else(wrong)?;
+    let one = |map: &str| {
+        let numbers: Vec<u32> = map.split(':').map_while(|n| n.parse().ok()).collect();
+        match numbers[..] {
+            [container_id, host_id, size] => Ok(IdMap {
+                container_id,
+                host_id,
+                size,
+            }),
+            _ => Err(wrong()),
+        }
+    };
+    maps.split(',').map(one).collect()
 }
 
 fn sort(mount: &Mount) -> Result<Sorted<'_>> {
@@ -51,6 +84,8 @@ fn sort(mount: &Mount) -> Result<Sorted<'_>> {
         bind: false,
         recursive: false,
         parameters: Vec::new(),
+        uids: Vec::new(),
+        gids: Vec::new(),
     };
     for option in &mount.options {
         match option.as_str() {
@@ -64,10 +99,12 @@ fn sort(mount: &Mount) -> Result<Sorted<'_>> {
             "rw" | "suid" | "dev" | "exec" | "relatime" | "defaults" => {}
             "bind" => sorted.bind = true,
             "rbind" => (sorted.bind, sorted.recursive) = (true, true),
-            other if other.starts_with("X-containerd.") || other.starts_with("uidmap=") => {
+            other if other.starts_with("X-containerd.") => {
                 return Err(Error::new(format!("option {other:?}"))
-                    .hint("containerd itself has to follow it: choose another snapshotter, or none with ids that are mapped"));
+                    .hint("containerd itself has to follow it: choose another snapshotter"));
             }
+            other if other.starts_with("uidmap=") => sorted.uids = id_map(other)?,
+            other if other.starts_with("gidmap=") => sorted.gids = id_map(other)?,
             other => sorted.parameters.push(match other.split_once('=') {
                 Some((key, value)) => (key, Some(value)),
                 None => (other, None),
@@ -100,6 +137,9 @@ fn bind(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
         propagation: libc::MS_PRIVATE,
     };
     mount_setattr(&tree, c"", sorted.recursive, change).context(|| "mount_setattr")?;
+    if let Some(users) = sorted.users()? {
+        map_ids(&tree, sorted.recursive, users.as_fd()).context(|| "map ids")?;
+    }
     Ok(tree)
 }
 
@@ -112,10 +152,11 @@ fn file_system(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
         set("source", &mount.source)?;
     }
     let mut layers = Layers::default();
+    let users = sorted.users()?;
     for (key, value) in &sorted.parameters {
         match value {
-            Some(value) if *key == "lowerdir" && value.len() >= LONGEST => {
-                layers.set(value, set)?;
+            Some(value) if *key == "lowerdir" && (users.is_some() || value.len() >= LONGEST) => {
+                layers.set(value, users.as_ref(), set)?;
             }
             Some(value) => set(key, value)?,
             None => {
@@ -123,7 +164,15 @@ fn file_system(mount: &Mount, sorted: &Sorted<'_>) -> Result<OwnedFd> {
             }
         }
     }
-    fsconfig_create(&context).map_err(|e| explain(context.as_fd(), "create", e))?;
+    fsconfig_create(&context).map_err(|e| {
+        let error = explain(context.as_fd(), "create", e);
+        match users {
+            Some(_) if e == rustix::io::Errno::INVAL => {
+                error.hint("lower directories with mapped ids take Linux 6.15: set hostUsers to true on this node")
+            }
+            _ => error,
+        }
+    })?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, sorted.attributes).context(|| "fsmount")
 }
 
@@ -136,14 +185,24 @@ struct Layers {
 }
 
 impl Layers {
-    fn set(&mut self, paths: &str, set: impl Fn(&str, &str) -> Result<()>) -> Result<()> {
+    /// With the `users` of another user namespace the files in them are theirs.
+    fn set(
+        &mut self,
+        paths: &str,
+        users: Option<&OwnedFd>,
+        set: impl Fn(&str, &str) -> Result<()>,
+    ) -> Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |path: &str| {
             rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {path}"))
         };
         self.back = Some(open(".")?);
         for path in paths.split(':') {
-            self.open.push(open(path)?);
+            let dir = open(path)?;
+            self.open.push(match users {
+                Some(users) => mapped(&dir, users.as_fd()).context(|| format!("map {path}"))?,
+                None => dir,
+            });
         }
         rustix::process::chdir("/proc/self/fd").context(|| "enter /proc/self/fd")?;
         let numbers = self.open.iter().map(|dir| dir.as_raw_fd().to_string());
@@ -226,7 +285,10 @@ mod tests {
     #[test]
     fn what_containerd_would_have_to_do_is_refused() {
         assert!(sort(&with("overlay", &["X-containerd.loop"])).is_err());
-        assert!(sort(&with("overlay", &["uidmap=0:1:2"])).is_err());
+        assert!(sort(&with("overlay", &["uidmap=0:1"])).is_err());
+        let mapped = with("overlay", &["uidmap=0:1:2", "gidmap=0:3:4,4:9:1"]);
+        let mapped = sort(&mapped).unwrap();
+        assert_eq!((mapped.uids.len(), mapped.gids.len()), (1, 2));
         assert!(mount(&[with("bind", &[]), with("bind", &[])]).is_err());
     }
 }

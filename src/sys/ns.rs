@@ -1,6 +1,6 @@
 //! Namespaces, namespaces(7).
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::Result;
 use rustix::thread::UnshareFlags;
@@ -17,6 +17,22 @@ pub fn kind(file: impl AsFd) -> Result<u32> {
     match result {
         -1 => Err(super::last_errno()),
         kind => Ok(kind as u32),
+    }
+}
+
+/// The user namespace that a namespace belongs to. ioctl_ns(2) `NS_GET_USERNS`, Linux 4.9.
+///
+/// # Errors
+/// `ENOTTY` for a file that is no namespace, `EPERM` for one that belongs to an outer user namespace.
+pub fn owner(file: impl AsFd) -> Result<OwnedFd> {
+    /// `_IO(0xb7, 1)` of linux/nsfs.h.
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: NS_GET_USERNS takes no argument and writes nothing.
+    let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), NS_GET_USERNS) };
+    match result {
+        -1 => Err(super::last_errno()),
+        // SAFETY: it succeeded, so the kernel has made a new descriptor that nobody else owns.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }
 

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::time::{Duration, Instant};
 
-use super::kubelet::{Cri, Kind, Network, pod_config, processes};
+use super::kubelet::{Cri, Kind, Network, named, pod_config, processes};
 use super::shims;
 use crate::support::alone::alone;
 use crate::support::{Case, Need, process};
 
-/// Handlers of containerd's configuration.
-const RUNTIMES: [&str; 2] = ["runp", "runc"];
+/// Handlers of containerd's configuration: ours, what it is compared with, and a shim that makes nothing (`scripts/stub.rs`),
+/// with which containerd's and CNI's own time is left.
+const RUNTIMES: [&str; 3] = ["runp", "runc", "stub"];
 /// What is timed, in milliseconds, in the order of a pod's life.
 const STEPS: [&str; 6] = [
     "run a sandbox",
@@ -20,11 +22,22 @@ const STEPS: [&str; 6] = [
     "stop a pod with one container",
     "remove a pod with one container",
 ];
+/// Rows of the table: some of these steps together.
+const ROWS: [(&str, &[usize]); 8] = [
+    ("run a sandbox", &[0]),
+    ("create a container", &[1]),
+    ("start a container", &[2]),
+    ("create and start a container", &[1, 2]),
+    ("exec `true`, synchronously", &[3]),
+    ("stop a pod with one container", &[4]),
+    ("remove a pod with one container", &[5]),
+    ("all of it", &[0, 1, 2, 3, 4, 5]),
+];
 /// So many pods of each runtime at once, for the memory.
-const PODS: [usize; 3] = [1, 5, 20];
+const PODS: [usize; 4] = [1, 5, 20, 100];
 
-/// Times by step and runtime.
-type Times = BTreeMap<(usize, &'static str), Vec<f64>>;
+/// The times of each life, by runtime.
+type Times = BTreeMap<&'static str, Vec<[f64; STEPS.len()]>>;
 
 #[test]
 fn the_shim_against_runcs() {
@@ -48,6 +61,7 @@ fn the_shim_against_runcs() {
         }
     }
     let mut table = table(&times);
+    rates(&cri, &case, runs, &mut table);
     memory(&cri, &case, &mut table);
     cri.leaves_nothing();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-shim.md");
@@ -55,10 +69,8 @@ fn the_shim_against_runcs() {
 }
 
 fn one_life(cri: &Cri<'_>, case: &Case, runtime: &'static str, times: &mut Times) {
-    let mut took = |step: usize| {
-        let time = cri.took();
-        times.entry((step, runtime)).or_default().push(time);
-    };
+    let mut life = [0.0; STEPS.len()];
+    let mut took = |step: usize| life[step] = cri.took();
     let config = pod_config(case, Network::Bridge, 1);
     let pod = cri.run_pod_on(runtime, &config);
     took(0);
@@ -72,6 +84,7 @@ fn one_life(cri: &Cri<'_>, case: &Case, runtime: &'static str, times: &mut Times
     took(4);
     cri.remove_stopped_pod(&pod);
     took(5);
+    times.entry(runtime).or_default().push(life);
 }
 
 /// Of the sorted values.
@@ -81,11 +94,15 @@ fn quantile(sorted: &[f64], quarter: usize) -> f64 {
 
 fn table(times: &Times) -> String {
     let mut table = String::from(
-        "| median (quartiles), ms | runp's shim | runc's shim | ratio |\n| --- | --- | --- | --- |\n",
+        "| median (quartiles), ms | runp's shim | runc's shim | containerd and CNI themselves | runp / runc | the same beyond that |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
-    for (step, name) in STEPS.iter().enumerate() {
+    for (name, steps) in ROWS {
         let sorted = RUNTIMES.map(|runtime| {
-            let mut values = times[&(step, runtime)].clone();
+            let lives = times[runtime].iter();
+            let mut values: Vec<_> = lives
+                .map(|life| steps.iter().map(|step| life[*step]).sum::<f64>())
+                .collect();
             values.sort_by(f64::total_cmp);
             values
         });
@@ -93,15 +110,59 @@ fn table(times: &Times) -> String {
             let [low, middle, high] = [1, 2, 3].map(|quarter| quantile(values, quarter));
             format!("{middle:.1} ({low:.1}–{high:.1})")
         });
-        let ratio = quantile(&sorted[0], 2) / quantile(&sorted[1], 2);
+        let [runp, runc, stub] = sorted.each_ref().map(|values| quantile(values, 2));
+        let (ratio, beyond) = (runp / runc, (runp - stub).max(0.0) / (runc - stub));
         writeln!(
             table,
-            "| {name} | {} | {} | {ratio:.2} |",
-            cells[0], cells[1]
+            "| {name} | {} | {ratio:.2} | {beyond:.2} |",
+            cells.join(" | ")
         )
         .unwrap();
     }
     table
+}
+
+/// Pods with one container on the node's network, with a pause image, one after another: how many in a second.
+fn rates(cri: &Cri<'_>, case: &Case, runs: usize, table: &mut String) {
+    let config = pod_config(case, Network::Node, 1);
+    let rates = ["runp-pause", "runc"].map(|runtime| {
+        let begun = Instant::now();
+        for number in 0..runs {
+            let config = named(&config, number);
+            let pod = cri.run_pod_on(runtime, &config);
+            let app = cri.create(&pod, &config, "app", "sleep 1000");
+            cri.start(&app);
+            cri.stop_pod(&pod);
+            cri.remove_stopped_pod(&pod);
+        }
+        runs as f64 / begun.elapsed().as_secs_f64()
+    });
+    let [runp, runc] = rates;
+    let ratio = runp / runc;
+    writeln!(
+        table,
+        "| pods per second on the node's network, pause image | {runp:.1} | {runc:.1} | | {ratio:.2} | |"
+    )
+    .unwrap();
+}
+
+/// How often a shim that has nothing to do is on the processor in ten seconds, and its threads.
+fn idle(pid: i32) -> (u64, u64) {
+    let number = |name: &str| -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let status = tasks.map(|task| fs::read_to_string(task.path().join("status")).unwrap());
+        let of = |status: String| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim().parse().unwrap()
+        };
+        status.map(of).sum()
+    };
+    std::thread::sleep(Duration::from_secs(3));
+    let before = number("voluntary_ctxt_switches:");
+    std::thread::sleep(Duration::from_secs(10));
+    let after = number("voluntary_ctxt_switches:");
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
+    (after - before, threads as u64)
 }
 
 /// A process's proportional and own memory, in KiB.
@@ -111,43 +172,59 @@ fn size(pid: i32) -> (usize, usize) {
 }
 
 fn memory(cri: &Cri<'_>, case: &Case, table: &mut String) {
+    let config = pod_config(case, Network::Bridge, 1);
     for count in PODS {
-        let cells = RUNTIMES.map(|runtime| {
-            let config = pod_config(case, Network::Bridge, 1);
+        let mut idles = Vec::new();
+        let cells = ["runp", "runc"].map(|runtime| {
             let pods: Vec<_> = (0..count)
-                .map(|n| {
-                    let config = super::kubelet::named(&config, n);
+                .map(|number| {
+                    let config = named(&config, number);
                     let pod = cri.run_pod_on(runtime, &config);
                     let app = cri.create(&pod, &config, "app", "sleep 1000");
                     cri.start(&app);
                     pod
                 })
                 .collect();
-            let mean = |sizes: Vec<(usize, usize)>| {
-                let sum = sizes
-                    .iter()
-                    .fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
-                (sum.0 / count, sum.1 / count)
+            if count == 1 {
+                idles.push(idle(shims()[0]));
+            } else {
+                // Until those that go to sleep do.
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            let mean = |pids: Vec<i32>| {
+                let sizes: Vec<_> = pids.into_iter().map(size).collect();
+                let sum = |of: fn(&(usize, usize)) -> usize| sizes.iter().map(of).sum::<usize>();
+                (sum(|size| size.0) / count, sum(|size| size.1) / count)
             };
-            let (shim, own) = mean(shims().into_iter().map(size).collect());
+            let (shim, own) = mean(shims());
             let pause = match runtime {
-                "runp" => mean(processes("pause").into_iter().map(size).collect()).0,
-                _ => 0,
+                "runp" => mean(processes("pause")),
+                // The pause image and the app have the same program: so it is half of both.
+                _ => {
+                    let (pss, own) = mean(processes("sleep"));
+                    (pss / 2, own / 2)
+                }
             };
             for pod in pods {
                 cri.stop_pod(&pod);
                 cri.remove_stopped_pod(&pod);
             }
-            match pause {
-                0 => format!("{shim} KiB, {own} KiB own"),
-                pause => format!("{shim} KiB, {own} KiB own; pause {pause} KiB"),
-            }
+            format!("{shim} ({own}); {} ({})", pause.0, pause.1)
         });
         writeln!(
             table,
-            "| a pod's shim, PSS with {count} | {} | {} | |",
-            cells[0], cells[1]
+            "| KiB of each shim and each pause, PSS (anonymous), with {count} pods | {} | | | |",
+            cells.join(" | ")
         )
         .unwrap();
+        if let [runp, runc] = idles[..] {
+            let cell = |(wakes, threads)| format!("{wakes} in 10 s; {threads}");
+            let (runp, runc) = (cell(runp), cell(runc));
+            writeln!(
+                table,
+                "| an idle shim's wake-ups; threads | {runp} | {runc} | | | |"
+            )
+            .unwrap();
+        }
     }
 }

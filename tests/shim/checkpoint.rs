@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::client::{FAILED_PRECONDITION, Fifos, Shim, create, world};
+use serde_json::json;
+
+use super::client::{Client, FAILED_PRECONDITION, Fifos, Shim, create, world};
 use super::kubelet::{IMAGE, image};
 use super::wire::{field, number, number_of};
 use super::{Containerd, RUNTIME, shims};
@@ -108,7 +110,7 @@ fn go_on(test: &str, terminal: bool) {
     let bundle = case
         .bundle("b")
         .sh(LINES)
-        .with("/process/terminal", serde_json::json!(terminal));
+        .with("/process/terminal", json!(terminal));
     let images = case.dir().join("images");
     let id = &*case.id("c");
     let about = field(1, id);
@@ -172,6 +174,8 @@ fn go_on(test: &str, terminal: bool) {
     assert_eq!(number_of(&waits.receive().1.unwrap(), 1), 7);
     client.ok("Delete", &about);
 
+    joining_is_refused(&case, client, id, &images, terminal);
+
     // Images that are none: it has never run.
     let nothing = case.dir().join("nothing");
     std::fs::create_dir(&nothing).unwrap();
@@ -186,4 +190,26 @@ fn go_on(test: &str, terminal: bool) {
     client.ok("Shutdown", &about);
     eventually("it ends", || shims().is_empty().then_some(()));
     case.assert_nothing_left();
+}
+
+/// Into a namespace that is there: nobody gets another one instead.
+fn joining_is_refused(case: &Case, client: &mut Client, id: &str, images: &Path, terminal: bool) {
+    let ipc = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
+    let namespaces = json!([{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, ipc]);
+    let joins = case.bundle("joins").sh(LINES);
+    let joins = joins
+        .with("/process/terminal", json!(terminal))
+        .with("/linux/namespaces", namespaces);
+    let from = field(8, images.to_str().unwrap());
+    let fifos = Fifos::new(case, "fourth");
+    let message = [
+        create(id, &joins),
+        number(4, u64::from(terminal)),
+        fifos.fields(),
+        from,
+    ];
+    client.ok("Create", &message.concat());
+    let (_, why) = client.call("Start", &field(1, id)).unwrap_err();
+    assert!(why.contains("ipc"), "{why}");
+    client.ok("Delete", &field(1, id));
 }

@@ -118,6 +118,11 @@ impl Kind {
     sandboxer = "{sandboxer}"
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runp-pause]
+    runtime_type = "io.containerd.runp.v2"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.stub]
+    runtime_type = "io.containerd.stub.v2"
+    sandboxer = "shim"
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{cni}"

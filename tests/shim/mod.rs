@@ -13,6 +13,7 @@ mod robust;
 mod streams;
 mod systemd;
 mod tasks;
+mod users;
 mod walk;
 mod wire;
 

@@ -55,10 +55,24 @@ pub(in crate::shim) struct NamespaceOption {
     pub(in crate::shim) userns_options: Option<UserNamespace>,
 }
 
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(in crate::shim) struct UserNamespace {
     #[prost(int32, tag = "1")]
     pub(in crate::shim) mode: i32,
+    #[prost(message, repeated, tag = "2")]
+    pub(in crate::shim) uids: Vec<IdMapping>,
+    #[prost(message, repeated, tag = "3")]
+    pub(in crate::shim) gids: Vec<IdMapping>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(in crate::shim) struct IdMapping {
+    #[prost(uint32, tag = "1")]
+    pub(in crate::shim) host_id: u32,
+    #[prost(uint32, tag = "2")]
+    pub(in crate::shim) container_id: u32,
+    #[prost(uint32, tag = "3")]
+    pub(in crate::shim) length: u32,
 }
 
 /// `NamespaceMode`.

@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::plan::{Network, Plan};
 use crate::error::{Context, Error, Result};
-use crate::sys::{net, ns, process};
+use crate::sys::process::Child;
+use crate::sys::{net, ns, process, socket};
 
 /// Does something where pause is to be: in its network, IPC and UTS namespaces, which are made before.
 ///
@@ -21,6 +23,56 @@ pub(super) fn within<T>(plan: &Plan, act: impl FnOnce() -> Result<T>) -> Result<
     ])?;
     enter(plan)?;
     act()
+}
+
+/// Makes pause in the user namespace that the pod's network belongs to, and in the other ones of the sandbox, which then belong
+/// to it, too. Who has joined a user namespace cannot come back, so another process does, and leaves pause to this one.
+///
+/// # Errors
+/// What the kernel refuses, and what `start` returns.
+pub(super) fn start_within_users(
+    plan: &Plan,
+    start: impl FnOnce() -> Result<Child>,
+) -> Result<(i32, OwnedFd)> {
+    let users = users(plan)?;
+    let (ours, theirs) = socket::pair().context(|| "socketpair")?;
+    let join = || {
+        let kind = Some(LinkNameSpaceType::User);
+        move_into_link_name_space(users.as_fd(), kind).context(|| "join the user namespace")
+    };
+    let helper = process::fork(|| {
+        let made = join().and_then(|()| enter(plan)).and_then(|()| start());
+        let made = made.map(|pause| pause.pid);
+        let message = serde_json::to_vec(&made).unwrap_or_default();
+        let sent = socket::send(&theirs, &message, None);
+        process::exit(i32::from(sent.is_err()))
+    })
+    .context(|| "fork")?;
+    drop(theirs);
+    let received = socket::receive(&ours);
+    process::wait(&helper.pidfd).context(|| "wait for who makes pause")?;
+    let message = received.context(|| "receive")?.map(|(message, _)| message);
+    let broken = |_| Error::new("make pause: who was to do it has ended");
+    let pid = serde_json::from_slice::<Result<i32>>(&message.unwrap_or_default());
+    let pid = pid.map_err(broken)??;
+    let raw = Pid::from_raw(pid).ok_or_else(|| Error::new("make pause: it has no pid"))?;
+    let pidfd = pidfd_open(raw, PidfdFlags::empty()).context(|| "pidfd_open")?;
+    Ok((pid, pidfd))
+}
+
+/// The user namespace of the network.
+fn users(plan: &Plan) -> Result<OwnedFd> {
+    let Network::Join(path) = &plan.network else {
+        return Err(Error::new("a user namespace without a network"));
+    };
+    let step = || format!("find the user namespace of {}", path.display());
+    let users = open(path).and_then(ns::owner).context(step)?;
+    let inode = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| stat.st_ino);
+    let own = open("/proc/self/ns/user".as_ref()).context(step)?;
+    match inode(&users) == inode(&own) {
+        false => Ok(users),
+        true => Err(Error::new(step()).hint("it is the node's: containerd 2.0 or newer makes one")),
+    }
 }
 
 /// Does something in the mount namespace of another process, in whose root it is then.

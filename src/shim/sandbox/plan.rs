@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxBuilder;
 
 use crate::cgroup::{self, Maker};
 use crate::error::{Error, Result};
-use crate::shim::proto::cri::{DnsConfig, NamespaceOption, PodSandboxConfig, mode};
+use crate::shim::proto::cri::{DnsConfig, IdMapping, NamespaceOption, PodSandboxConfig, mode};
 use crate::spec::plan::{Namespace, Namespaces};
 use crate::spec::{Field, plan_sysctl};
 use crate::state::ContainerId;
@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) ipc: bool,
     /// A pid namespace, whose first process pause is.
     pub(super) pid: bool,
+    /// The user namespace that its network belongs to holds the others, too: its root, on the node.
+    pub(super) users: Option<u32>,
     /// With a network of its own it has a name of its own.
     pub(super) hostname: String,
     /// Paths below `/proc/sys`, and values.
@@ -70,6 +72,7 @@ impl Plan {
             }
         };
         let (ipc, pid) = check(&namespaces, &mut errors);
+        let users = check_users(&namespaces, &network, &mut errors);
         let of = |own: bool| {
             if own {
                 Namespace::New
@@ -83,7 +86,7 @@ impl Plan {
             ipc: of(ipc),
             pid: of(pid),
             mount: Namespace::New,
-            user: Namespace::Inherit,
+            user: of(users.is_some()),
             cgroup: Namespace::New,
             time: Namespace::Inherit,
             uid_map: Vec::new(),
@@ -108,6 +111,7 @@ impl Plan {
             network,
             ipc,
             pid,
+            users,
             hostname: hostname.to_owned(),
             sysctls,
             cgroup,
@@ -119,15 +123,6 @@ impl Plan {
 
 /// Whether it has an IPC and a pid namespace.
 fn check(namespaces: &NamespaceOption, errors: &mut Vec<Error>) -> (bool, bool) {
-    if namespaces
-        .userns_options
-        .is_some_and(|user| user.mode == mode::POD)
-    {
-        errors.push(
-            Error::new("namespace_options.userns_options: a user namespace for the pod")
-                .hint("runp's sandbox has none yet: set hostUsers to true"),
-        );
-    }
     let ipc = match namespaces.ipc {
         mode::POD => true,
         mode::NODE => false,
@@ -149,6 +144,38 @@ fn check(namespaces: &NamespaceOption, errors: &mut Vec<Error>) -> (bool, bool) 
         }
     };
     (ipc, pid)
+}
+
+/// Who is root in its user namespace, if it has one. containerd makes it, with the network.
+fn check_users(
+    namespaces: &NamespaceOption,
+    network: &Network,
+    errors: &mut Vec<Error>,
+) -> Option<u32> {
+    let users = namespaces.userns_options.as_ref()?;
+    let mut refuse = |why: &str| {
+        let field = "namespace_options.userns_options";
+        errors.push(Error::new(format!("{field}: {why}")));
+    };
+    match users.mode {
+        mode::NODE => return None,
+        mode::POD => {}
+        other => refuse(&format!("mode {other}: it is the pod's or the node's")),
+    }
+    let root = |ids: &[IdMapping]| {
+        let mut maps = ids
+            .iter()
+            .filter(|ids| ids.container_id == 0 && ids.length > 0);
+        maps.next().map(|ids| ids.host_id)
+    };
+    let owner = root(&users.uids);
+    if owner.is_none() || root(&users.gids).is_none() {
+        refuse("id 0 of the containers is no id of the node");
+    }
+    if !matches!(network, Network::Join(_)) {
+        refuse("netns_path: it belongs to the network that containerd has made");
+    }
+    owner
 }
 
 /// Pause's own cgroup, below the pod's: named as CRI names those of containers.
@@ -230,7 +257,10 @@ mod tests {
             network: mode::NODE,
             pid: mode::CONTAINER,
             ipc: mode::NODE,
-            userns_options: Some(UserNamespace { mode: mode::NODE }),
+            userns_options: Some(UserNamespace {
+                mode: mode::NODE,
+                ..UserNamespace::default()
+            }),
         };
         let host = plan(&config(host, &[]), "").unwrap();
         assert_eq!(host.network, Network::Host);
@@ -246,7 +276,7 @@ mod tests {
             network: mode::NODE,
             pid: 3,
             ipc: mode::CONTAINER,
-            userns_options: Some(UserNamespace { mode: mode::POD }),
+            userns_options: Some(UserNamespace::default()),
         };
         let sysctls = [("net.ipv4.ip_forward", "1"), ("kernel.core_pattern", "x")];
         let error = plan(&config(wrong, &sysctls), "").unwrap_err().to_string();

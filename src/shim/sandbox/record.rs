@@ -1,5 +1,6 @@
 //! Pause: started, and removed again, also by a process that knows nothing but the bundle.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use crate::cgroup::systemd::Unit;
 use crate::cgroup::{Cgroup, Layout};
 use crate::container;
 use crate::error::{Context, Error, Result};
-use crate::pod::pause::{self, Holds};
+use crate::pod::pause::{self, Holds, Users};
 use crate::state::{ContainerId, boot_id};
 
 /// In the sandbox's bundle.
@@ -58,15 +59,21 @@ fn start_in(id: &ContainerId, plan: &Plan, cgroup: &Cgroup) -> Result<i32> {
         joins: None,
         ipc: false,
         pid: plan.pid,
-        users: None,
+        users: plan.users.map_or(Users::Host, |_| Users::Joined),
         sysctls: &plan.sysctls,
     };
     let start = || pause::start(id.as_str(), holds, born_in, &[], || {});
-    let child = namespaces::within(plan, start)?;
-    cgroup
-        .adopt(&plan.cgroup, child.pid)
-        .map_err(|e| container::end(&child.pidfd, e))?;
-    Ok(child.pid)
+    let (pid, pidfd) = match plan.users {
+        Some(_) => namespaces::start_within_users(plan, start)?,
+        None => namespaces::within(plan, start).map(|child| (child.pid, child.pidfd))?,
+    };
+    let set = match plan.users {
+        Some(owner) => pause::set_from_outside(&plan.sysctls, owner, pidfd.as_fd()),
+        None => Ok(()),
+    };
+    set.and_then(|()| cgroup.adopt(&plan.cgroup, pid))
+        .map_err(|e| container::end(&pidfd, e))?;
+    Ok(pid)
 }
 
 /// Kills pause, if it is there, and removes its cgroup. Of a bundle that is no sandbox's, or whose sandbox never started,
