@@ -13,6 +13,7 @@ mod hooks;
 mod host;
 mod input;
 mod isolation;
+mod names;
 mod order;
 mod pause;
 mod policies;
