@@ -252,8 +252,8 @@ impl Cgroup {
 
     /// The directory of its freezer, if there is one.
     pub fn freezer(&self) -> Option<PathBuf> {
-        let v1 = self.layout.v1_with("freezer");
-        v1.map(|index| self.dir(Some(index))).or_else(|| self.v2())
+        let v1 = || self.layout.v1_with("freezer");
+        self.v2().or_else(|| Some(self.dir(Some(v1()?))))
     }
 
     /// Lets the processes go on, whichever freezer stopped them. Nothing to do is fine.

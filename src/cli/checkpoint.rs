@@ -1,6 +1,6 @@
 //! checkpoint and restore, through criu(8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ enum EmptyNamespace {
 }
 
 impl Common {
-    fn options(&self, criu: &Path, annotations: &Annotations) -> Result<criu::Options> {
+    fn options(&self, criu: &Path, annotations: &HashMap<String, String>) -> Result<criu::Options> {
         Ok(criu::Options {
             program: criu.to_owned(),
             images: absolute(&self.image_path)?,
@@ -71,18 +71,9 @@ impl Common {
             auto_dedup: self.auto_dedup,
             lazy_pages: self.lazy_pages,
             manage_cgroups: self.manage_cgroups_mode,
-            config_file: config_file(annotations),
+            config_file: criu::config_file(annotations),
         })
     }
-}
-
-type Annotations = std::collections::HashMap<String, String>;
-
-/// As runc: a container can have a configuration of its own, or with an empty name none.
-fn config_file(annotations: &Annotations) -> Option<PathBuf> {
-    let path = annotations.get("org.criu.config").map(String::as_str);
-    let path = path.unwrap_or("/etc/criu/runc.conf");
-    (!path.is_empty()).then(|| path.into())
 }
 
 /// Write the processes of a container into files, with criu
@@ -262,13 +253,5 @@ mod tests {
         for bad in ["", ":5", "a", "a:", "a:b", "a:65536"] {
             assert!(page_server(bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn criu_has_a_configuration_file_unless_its_name_is_empty() {
-        let with = |path: &str| Annotations::from([("org.criu.config".into(), path.into())]);
-        assert_eq!(config_file(&with("/x")), Some("/x".into()));
-        assert_eq!(config_file(&with("")), None);
-        assert!(config_file(&Annotations::new()).is_some());
     }
 }

@@ -14,12 +14,14 @@ mod query;
 mod table;
 mod terminal;
 mod update;
+mod verb;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
+use self::verb::{Verb, verb};
 use crate::container::self_exe;
 use crate::error::{Context, Error, Result};
 use crate::spec;
@@ -36,8 +38,6 @@ struct Arguments {
     /// Print the version
     #[arg(short, long, action = clap::ArgAction::Version)]
     version: (),
-    #[command(subcommand)]
-    command: Command,
 }
 
 /// As runc prints it, which Docker and containerd parse. `scripts/build` knows the commit.
@@ -89,6 +89,10 @@ impl Global {
             .map_or_else(|| absolute(&default_root()), absolute)
     }
 
+    fn store(&self) -> Result<Store> {
+        self.root().map(Store::new)
+    }
+
     fn cgroups(&self) -> Cgroups {
         Cgroups {
             rootless: self.rootless.0,
@@ -133,47 +137,115 @@ fn default_root() -> PathBuf {
     }
 }
 
-#[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant)] // there is one of it
-enum Command {
-    Checkpoint(checkpoint::CheckpointArguments),
-    /// Create a container; its program is executed by `start`
-    Create(bundle::Create),
-    /// Remove a container
-    Delete(lifecycle::Delete),
-    /// Print what a container uses and when it runs out of memory, a line of JSON each, until it ends
-    Events(events::Events),
-    /// Run another program in a running container
-    Exec(exec::Exec),
-    /// Print what a config.json can ask for, as JSON
-    Features(query::Features),
-    /// Send a signal to a container
-    Kill(lifecycle::Kill),
-    /// List the containers
-    List(query::List),
-    /// Stop all processes of a container until it is resumed
-    Pause(lifecycle::Pause),
-    Pod(pod::Pod),
-    /// Show the processes of a container
-    Ps(query::Ps),
-    /// Let the processes of a paused container go on
-    Resume(lifecycle::Resume),
-    Restore(checkpoint::RestoreArguments),
-    /// Create a container and start it
-    Run(bundle::Run),
-    /// Write a config.json to start from
-    Spec(bundle::SpecFile),
-    /// Execute the program of a created container
-    Start(lifecycle::Start),
-    /// Print the state of a container as JSON
-    State(query::State),
-    /// Change the limits of a container
-    Update(update::Update),
-}
+const VERBS: &[Verb<Global>] = &[
+    verb!(
+        "checkpoint",
+        "Write the processes of a container into files, with criu",
+        checkpoint::CheckpointArguments,
+        |checkpoint, global: &Global| checkpoint.run(&global.store()?, &global.criu)
+    ),
+    verb!(
+        "create",
+        "Create a container; its program is executed by `start`",
+        bundle::Create,
+        |create, global: &Global| create.run(&global.store()?, global.cgroups())
+    ),
+    verb!(
+        "delete",
+        "Remove a container",
+        lifecycle::Delete,
+        |delete, global: &Global| delete.run(&global.store()?)
+    ),
+    verb!(
+        "events",
+        "Print what a container uses and when it runs out of memory, a line of JSON each, until it ends",
+        events::Events,
+        |events, global: &Global| events.run(&global.store()?)
+    ),
+    verb!(
+        "exec",
+        "Run another program in a running container",
+        exec::Exec,
+        |exec, global: &Global| exec.run(&global.store()?)
+    ),
+    verb!(
+        "features",
+        "Print what a config.json can ask for, as JSON",
+        query::Features,
+        |features, _: &Global| features.run()
+    ),
+    verb!(
+        "kill",
+        "Send a signal to a container",
+        lifecycle::Kill,
+        |kill, global: &Global| kill.run(&global.store()?)
+    ),
+    verb!(
+        "list",
+        "List the containers",
+        query::List,
+        |list, global: &Global| list.run(&global.store()?)
+    ),
+    verb!(
+        "pause",
+        "Stop all processes of a container until it is resumed",
+        lifecycle::Pause,
+        |pause, global: &Global| pause.run(&global.store()?)
+    ),
+    pod::POD,
+    verb!(
+        "ps",
+        "Show the processes of a container",
+        query::Ps,
+        |ps, global: &Global| ps.run(&global.store()?)
+    ),
+    verb!(
+        "resume",
+        "Let the processes of a paused container go on",
+        lifecycle::Resume,
+        |resume, global: &Global| resume.run(&global.store()?)
+    ),
+    verb!(
+        "restore",
+        "Make a container of a checkpoint, with criu",
+        checkpoint::RestoreArguments,
+        |restore, global: &Global| restore.run(&global.store()?, global)
+    ),
+    verb!(
+        "run",
+        "Create a container and start it",
+        bundle::Run,
+        |run, global: &Global| run.run(&global.store()?, global.cgroups())
+    ),
+    verb!(
+        "spec",
+        "Write a config.json to start from",
+        bundle::SpecFile,
+        |spec, _: &Global| spec.run()
+    ),
+    verb!(
+        "start",
+        "Execute the program of a created container",
+        lifecycle::Start,
+        |start, global: &Global| start.run(&global.store()?)
+    ),
+    verb!(
+        "state",
+        "Print the state of a container as JSON",
+        query::State,
+        |state, global: &Global| state.run(&global.store()?)
+    ),
+    verb!(
+        "update",
+        "Change the limits of a container",
+        update::Update,
+        |update, global: &Global| update.run(&global.store()?)
+    ),
+];
 
 /// The command line's definition, of which its documentation is made.
 pub fn command() -> clap::Command {
-    <Arguments as clap::CommandFactory>::command()
+    verb::define(Arguments::command(), VERBS)
 }
 
 /// Verbs that make processes in containers.
@@ -196,59 +268,29 @@ pub fn main() -> i32 {
         eprintln!("runp: {e}");
         return 1;
     }
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let parsed = command().try_get_matches().and_then(|matches| {
+        let global = Arguments::from_arg_matches(&matches)?.global;
+        Ok((matches, global))
+    });
+    let (matches, global) = match parsed {
+        Ok(parsed) => parsed,
         Err(e) => {
             let _ = e.print();
             return i32::from(e.use_stderr());
         }
     };
-    let global = arguments.global;
-    // As runc: a program may well exit with 1 itself.
-    let failure = match &arguments.command {
-        Command::Exec(_) => 255,
-        _ => 1,
-    };
-    let result = logging::start(&global)
-        .and_then(|()| check(&global, &arguments.command))
-        .and_then(|()| run(&global, arguments.command));
+    let result = logging::start(&global).and_then(|()| verb::run(&matches, VERBS, &global));
     result.unwrap_or_else(|e| {
         logging::report(&global, &e);
-        failure
+        failure(&matches)
     })
 }
 
-fn check(global: &Global, command: &Command) -> Result<()> {
-    match command {
-        Command::Pod(_) if global.systemd_cgroup => Err(Error::new(
-            "--systemd-cgroup: a pod's cgroups are made by runp itself",
-        )
-        .hint("leave it out")),
-        _ => Ok(()),
-    }
-}
-
-fn run(global: &Global, command: Command) -> Result<i32> {
-    let store = Store::new(global.root()?);
-    match command {
-        Command::Checkpoint(checkpoint) => checkpoint.run(&store, &global.criu),
-        Command::Create(create) => create.run(&store, global.cgroups()),
-        Command::Delete(delete) => delete.run(&store),
-        Command::Events(events) => events.run(&store),
-        Command::Exec(exec) => exec.run(&store),
-        Command::Features(features) => features.run(),
-        Command::Kill(kill) => kill.run(&store),
-        Command::List(list) => list.run(&store),
-        Command::Pause(pause) => pause.run(&store),
-        Command::Pod(pod) => pod.run(global),
-        Command::Ps(ps) => ps.run(&store),
-        Command::Resume(resume) => resume.run(&store),
-        Command::Restore(restore) => restore.run(&store, global),
-        Command::Run(run) => run.run(&store, global.cgroups()),
-        Command::Spec(spec) => spec.run(),
-        Command::Start(start) => start.run(&store),
-        Command::State(state) => state.run(&store),
-        Command::Update(update) => update.run(&store),
+/// As runc: a program that `exec` runs may well exit with 1 itself.
+fn failure(matches: &ArgMatches) -> i32 {
+    match matches.subcommand_name() {
+        Some("exec") => 255,
+        _ => 1,
     }
 }
 

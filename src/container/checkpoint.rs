@@ -82,7 +82,11 @@ pub fn checkpoint(store: &Store, id: &ContainerId, options: &Checkpoint) -> Resu
         for point in external_mounts(init.pid).context(step)? {
             request = request.texts(23, &point, point.as_bytes());
         }
-        let files = serde_json::to_vec(&criu::standard_files(init.pid)).unwrap_or_default();
+        let files = standard_files(init.pid).context(step)?;
+        for file in files.iter().filter_map(|file| criu::host_file(file)) {
+            request = request.bytes(37, file.name);
+        }
+        let files = serde_json::to_vec(&files).unwrap_or_default();
         let path = common.images.join(DESCRIPTORS);
         std::fs::write(&path, files).context(|| format!("write {}", path.display()))?;
     }
@@ -103,6 +107,39 @@ fn make_private_dir(dir: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(dir);
     made.context(|| format!("make directory {}", dir.display()))
+}
+
+/// Standard input, output and error by where their links lead. In front of one that no mount of the container has, a fifo of
+/// containerd's or the host's `/dev/null`, is what criu calls it.
+fn standard_files(pid: i32) -> Result<Vec<String>> {
+    let read = |path: String| std::fs::read_to_string(&path).context(|| format!("read {path}"));
+    let mounts = read(format!("/proc/{pid}/mountinfo"))?;
+    let is_own = |mount: u32| {
+        let mut ids = mounts.lines().filter_map(|line| line.split(' ').next());
+        ids.any(|id| id == mount.to_string())
+    };
+    let name = |fd: i32| {
+        let path = format!("/proc/{pid}/fd/{fd}");
+        let Ok(link) = std::fs::read_link(&path) else {
+            return Ok(String::new());
+        };
+        let link = link.to_string_lossy().into_owned();
+        let info = read(format!("/proc/{pid}/fdinfo/{fd}"))?;
+        let mut lines = info.lines().filter_map(|line| line.strip_prefix("mnt_id:"));
+        let mount = lines.next().and_then(|id| id.trim().parse::<u32>().ok());
+        Ok(
+            match mount.filter(|mount| link.starts_with('/') && !is_own(*mount)) {
+                Some(mount) => {
+                    let inode = rustix::fs::stat(&path)
+                        .context(|| format!("look at {path}"))?
+                        .st_ino;
+                    format!("file[{mount:x}:{inode:x}] {link}")
+                }
+                None => link,
+            },
+        )
+    };
+    (0..3).map(name).collect()
 }
 
 /// The mount points of what the host has, too: criu must neither save nor make it.

@@ -122,7 +122,7 @@ fn enter_root(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
         // does not know, still opened the host's directories.
         credentials::become_root()?;
     }
-    sysctl::write("linux.sysctl", &plan.sysctl)?;
+    sysctl::write("linux.sysctl", &plan.sysctl, None)?;
     let hooks = || call_create_hooks(prepared, channel);
     match rootfs {
         Some(rootfs) => rootfs.enter(prepared.layout, hooks),

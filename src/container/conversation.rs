@@ -55,11 +55,11 @@ impl<'a> Conversation<'a> {
     }
 
     /// Lets the process begin, and follows it until its program is executed, or until it waits for that. `perform` is called
-    /// with its pid for each task.
+    /// with it for each task.
     pub(super) fn follow(
         mut self,
         launch: Launch,
-        perform: impl FnMut(i32, Task) -> Result<Go>,
+        perform: impl FnMut(&Child, Task) -> Result<Go>,
     ) -> Result<Created> {
         match self.follow_process(launch, perform) {
             Ok(console) => Ok(Created {
@@ -74,26 +74,25 @@ impl<'a> Conversation<'a> {
     fn follow_process(
         &mut self,
         launch: Launch,
-        mut perform: impl FnMut(i32, Task) -> Result<Go>,
+        mut perform: impl FnMut(&Child, Task) -> Result<Go>,
     ) -> Result<Option<OwnedFd>> {
-        self.parent.go(perform(self.process.pid, Task::Begin)?)?;
+        self.parent.go(perform(&self.process, Task::Begin)?)?;
         if !self.moves {
-            self.parent.go(perform(self.process.pid, Task::Record)?)?;
+            self.parent.go(perform(&self.process, Task::Record)?)?;
         }
         let mut console = None;
         loop {
             match self.receive()? {
                 Report::Console(master) => console = Some(master),
                 Report::Mounted => {
-                    self.parent
-                        .go(perform(self.process.pid, Task::CallHooks)?)?;
+                    self.parent.go(perform(&self.process, Task::CallHooks)?)?;
                 }
                 Report::Listener(listener) => {
-                    perform(self.process.pid, Task::HandOver(listener))?;
+                    perform(&self.process, Task::HandOver(listener))?;
                 }
                 Report::Moved(pid) => {
                     self.replace(pid)?;
-                    self.parent.go(perform(pid, Task::TakeOver)?)?;
+                    self.parent.go(perform(&self.process, Task::TakeOver)?)?;
                 }
                 Report::Ready if launch == Launch::AtGate => return Ok(console),
                 Report::Ready => break,

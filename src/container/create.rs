@@ -23,7 +23,8 @@ use crate::security::seccomp::Filter;
 use crate::spec::plan::{Namespace, Plan, Process};
 use crate::spec::{recorded_hooks, validate};
 use crate::state::{Entry, Identity, Record, Status, Store, boot_id};
-use crate::sys::{ns, process, socket};
+use crate::sys::process::Child;
+use crate::sys::{ns, socket};
 
 /// When a container's program is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,9 +210,9 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
     let mut record = prepared.intent.clone();
     let created = Conversation::new(parent, prepared.cgroup, first).follow(
         launch,
-        |pid, task| match task {
+        |process, task| match task {
             Task::Begin => {
-                let (identity, go) = begin(pid, prepared)?;
+                let (identity, go) = begin(process, prepared)?;
                 record.init = Some(identity);
                 Ok(go)
             }
@@ -220,7 +221,7 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
                 prepared.cgroup.restrict_devices(&prepared.plan.cgroup)?;
                 Ok(Go::default())
             }
-            task => serve(pid, task, prepared),
+            task => serve(process.pid, task, prepared),
         },
     )?;
     if launch == Launch::Now {
@@ -230,8 +231,8 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
 }
 
 /// What the first process cannot do for itself, or must not begin without.
-fn begin(pid: i32, prepared: &Prepared<'_>) -> Result<(Identity, Go)> {
-    let plan = prepared.plan;
+fn begin(process: &Child, prepared: &Prepared<'_>) -> Result<(Identity, Go)> {
+    let (pid, plan) = (process.pid, prepared.plan);
     prepared.cgroup.adopt(&plan.cgroup, pid)?;
     id_maps::write(pid, &plan.namespaces)?;
     net_devices::move_all(plan, pid)?;
@@ -240,21 +241,19 @@ fn begin(pid: i32, prepared: &Prepared<'_>) -> Result<(Identity, Go)> {
         raise_hard_limits(pid, &plan.process)?;
     }
     let (identity, ignored) = Identity::with_ignored_signals(pid)?;
-    announce(pid, prepared.request)?;
+    announce(process, prepared.request)?;
     Ok((identity, Go { ignored }))
 }
 
 /// Before the process begins: once its program runs, it may end at any time.
-fn announce(pid: i32, request: &Request<'_>) -> Result<()> {
+fn announce(process: &Child, request: &Request<'_>) -> Result<()> {
     let Some((socket, message)) = &request.options.announce else {
         return Ok(());
     };
-    let step = || format!("announce process {pid}");
-    let pidfd = process::open(pid).context(step)?;
-    // A socket that is full takes no more: then nobody else knows of it.
-    match socket::send(socket, message, pidfd.as_ref().map(AsFd::as_fd)) {
+    match socket::send(socket, message, Some(process.pidfd.as_fd())) {
+        // A socket that is full takes no more: then nobody else knows of it.
         Ok(()) | Err(Errno::AGAIN) => Ok(()),
-        Err(e) => Err(Error::sys(step(), e)),
+        Err(e) => Err(Error::sys(format!("announce process {}", process.pid), e)),
     }
 }
 

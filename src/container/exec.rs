@@ -148,26 +148,26 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
     let first = first.map_err(explain_clone)?;
     drop(child);
     let conversation = Conversation::new(parent, container.cgroup, first).with_one_that_moves();
-    conversation.follow(Launch::Now, |pid, task| match task {
+    conversation.follow(Launch::Now, |process, task| match task {
         Task::Begin => {
             if let Some(unit) = unit {
-                unit.attach(container.cgroup.path(), pid)?;
+                unit.attach(container.cgroup.path(), process.pid)?;
             }
-            set_oom_score_adj(pid, request.process.oom_score_adj)?;
+            set_oom_score_adj(process.pid, request.process.oom_score_adj)?;
             if container.has_user_namespace {
-                raise_hard_limits(pid, request.process)?;
+                raise_hard_limits(process.pid, request.process)?;
             }
-            let (_, ignored) = Identity::with_ignored_signals(pid)?;
+            let (_, ignored) = Identity::with_ignored_signals(process.pid)?;
             Ok(Go { ignored })
         }
         Task::TakeOver => {
-            let pid = rustix::process::Pid::from_raw(pid);
+            let pid = rustix::process::Pid::from_raw(process.pid);
             let affinity = &request.process.scheduling.affinity;
             scheduling::set_affinity(pid, affinity.last.as_deref(), "final")?;
             scheduling::set_scheduler(pid, request.process)?;
             Ok(Go::default())
         }
-        Task::HandOver(fd) => hand_over(pid, &fd, container),
+        Task::HandOver(fd) => hand_over(process.pid, &fd, container),
         Task::Record | Task::CallHooks => Ok(Go::default()),
     })
 }

@@ -12,29 +12,17 @@
 //! memory: nobody waits for a hook that does not read, nor for what a hook leaves running.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::MemfdFlags;
-use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
-use super::console;
+use super::host_program::{self, HostProgram};
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::Hook;
 use crate::spec::plan_recorded_hooks;
 use crate::state::{ContainerId, Record, Status};
-use crate::sys::process::{self, Exit, StringArray};
-
-/// In bytes: so much of what a failed hook wrote last is told.
-const TAIL: u64 = 1024;
-/// Bit n - 1 is signal n: runp ignores SIGPIPE, programs do not expect that.
-const SIGPIPE: u32 = 1 << (libc::SIGPIPE - 1);
+use crate::sys::process::Exit;
 
 /// The state of a container as hooks and seccomp listeners get it: runtime-spec, runtime.md, "State".
 #[derive(Debug, Clone, Serialize)]
@@ -120,96 +108,40 @@ pub(super) fn directory(record: &Record) -> Option<PathBuf> {
 fn run_one(hook: &Hook, state: &HookState<'_>, directory: Option<&Path>) -> Result<()> {
     let step = || format!("run {}", hook.path.to_string_lossy());
     let json = serde_json::to_vec(state).map_err(|e| Error::new(format!("{}: {e}", step())))?;
-    let input = memory(&json).context(step)?;
-    let output = memory(b"").context(step)?;
-    let args = StringArray::new(hook.args.clone());
-    let env = StringArray::new(hook.env.clone());
-    let child = process::fork(|| {
-        let error = become_hook(hook, &args, &env, [&input, &output], directory);
-        // It is told as the hook's own last words.
-        let _ = rustix::io::write(&output, error.to_string().as_bytes());
-        process::exit(127)
-    })
-    .context(step)?;
-    let exit = wait(&child.pidfd, hook.timeout).context(step)?;
+    let input = host_program::memory(&json).context(step)?;
+    let output = host_program::memory(b"").context(step)?;
+    let program = HostProgram {
+        path: &hook.path,
+        args: &hook.args,
+        env: &hook.env,
+        directory,
+        timeout: hook.timeout,
+        ends_with_us: false,
+    };
+    let exit = program
+        .run([input.as_fd(), output.as_fd(), output.as_fd()], || Ok(()))
+        .context(step)?;
+    let wrote = host_program::tail(output);
     match exit {
         Some(Exit::Code(0)) => Ok(()),
-        Some(Exit::Code(code)) => Err(told(format!("{}: exit status {code}", step()), output)),
+        Some(Exit::Code(code)) => Err(told(format!("{}: exit status {code}", step()), &wrote)),
         Some(Exit::Signal(signal)) => Err(told(
             format!("{}: killed by signal {signal}", step()),
-            output,
+            &wrote,
         )),
         None => {
             let seconds = hook.timeout.unwrap_or_default().as_secs();
             Err(told(
                 format!("{}: took more than its timeout, {seconds} s", step()),
-                output,
+                &wrote,
             ))
         }
     }
 }
 
-/// A file in memory with these contents, to be read from the start.
-fn memory(contents: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let file = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(file);
-    file.write_all(contents)
-        .and_then(|()| file.rewind())
-        .map_err(|e| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO))?;
-    Ok(file.into())
-}
-
-/// In the hook's process. Returns only what went wrong.
-fn become_hook(
-    hook: &Hook,
-    args: &StringArray,
-    env: &StringArray,
-    [input, output]: [&OwnedFd; 2],
-    directory: Option<&Path>,
-) -> Error {
-    let prepared = || -> Result<Infallible> {
-        process::reset_signals(SIGPIPE).context(|| "reset signals")?;
-        console::set_stdio([input.as_fd(), output.as_fd(), output.as_fd()])?;
-        // That of a container's first process is not the caller's.
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        process::close_on_exec_from(3).context(|| "close_range")?;
-        if let Some(directory) = directory {
-            rustix::process::chdir(directory)
-                .context(|| format!("enter {}", directory.display()))?;
-        }
-        Err(Error::sys("exec", process::execve(&hook.path, args, env)))
-    };
-    match prepared() {
-        Ok(never) => match never {},
-        Err(e) => e,
-    }
-}
-
-/// How it ended; `None` if it took too long, and was killed.
-fn wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> Result<Option<Exit>> {
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    let mut files = [PollFd::new(pidfd, PollFlags::IN)];
-    let ended =
-        rustix::io::retry_on_intr(|| poll(&mut files, timeout.as_ref())).context(|| "poll")?;
-    if ended == 0 {
-        // It may end by itself in this moment.
-        let _ = pidfd_send_signal(pidfd, Signal::KILL);
-    }
-    let exit = process::wait(pidfd).context(|| "wait for the hook")?;
-    Ok((ended != 0).then_some(exit))
-}
-
-fn told(what: String, output: OwnedFd) -> Error {
-    let mut file = File::from(output);
-    let mut text = Vec::new();
-    let from = file.metadata().map_or(0, |m| m.len().saturating_sub(TAIL));
-    // What cannot be read is not told.
-    let _ = file
-        .seek(SeekFrom::Start(from))
-        .and_then(|_| file.take(TAIL).read_to_end(&mut text));
-    let text = String::from_utf8_lossy(&text);
-    match text.trim() {
+fn told(what: String, wrote: &str) -> Error {
+    match wrote {
         "" => Error::new(what),
-        text => Error::new(what).hint(format!("it wrote: {}", text.escape_debug())),
+        wrote => Error::new(what).hint(format!("it wrote: {wrote}")),
     }
 }

@@ -1,5 +1,6 @@
 //! What is done with a container that exists, except removing it: start, kill, look.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -132,7 +133,7 @@ fn shares_pids(record: &Record) -> bool {
 /// # Errors
 /// When there is none, or its record cannot be read.
 pub fn state(store: &Store, id: &ContainerId) -> Result<State> {
-    look(&store.look(id)?)
+    look(&store.look(id)?, &OnceCell::new())
 }
 
 /// All containers: `runp list`. One whose record cannot be read is an error of its own and hides none of the others.
@@ -141,8 +142,9 @@ pub fn state(store: &Store, id: &ContainerId) -> Result<State> {
 /// When the state root cannot be read.
 pub fn list(store: &Store) -> Result<Vec<(ContainerId, Result<State>)>> {
     let ids = store.ids()?;
+    let layout = OnceCell::new();
     let looked = ids.into_iter().filter_map(|id| {
-        let state = store.look(&id).and_then(|entry| look(&entry));
+        let state = store.look(&id).and_then(|entry| look(&entry, &layout));
         match state {
             // Removed between the two looks.
             Err(e) if e.errno() == Some(libc::ENOENT) => None,
@@ -152,9 +154,19 @@ pub fn list(store: &Store) -> Result<Vec<(ContainerId, Result<State>)>> {
     Ok(looked.collect())
 }
 
-fn look(entry: &Entry) -> Result<State> {
+/// Where the machine's cgroups are is found out only if need be, and once.
+fn look(entry: &Entry, layout: &OnceCell<Layout>) -> Result<State> {
     let record = entry.record()?;
-    let status = status(entry, &record, || is_frozen(&record))?;
+    let status = status(entry, &record, || {
+        let layout = match layout.get() {
+            Some(layout) => layout,
+            None => {
+                let found = Layout::detect()?;
+                layout.get_or_init(|| found)
+            }
+        };
+        layout.open(&record.cgroup)?.is_frozen()
+    })?;
     let pid = match status {
         Status::Stopped | Status::Creating => 0,
         _ => record.init.map_or(0, |init| init.pid),

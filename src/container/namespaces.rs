@@ -325,7 +325,7 @@ impl Drop for ChildrensPid {
 }
 
 /// Does something in another network namespace, and comes back.
-pub(super) fn in_network<T>(network: BorrowedFd<'_>, act: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn in_network<T>(network: BorrowedFd<'_>, act: impl FnOnce() -> T) -> Result<T> {
     let own = own_namespace("net")?;
     let kind = LinkNameSpaceType::Network;
     move_into_link_name_space(network, Some(kind)).map_err(|e| {

@@ -1,17 +1,19 @@
 //! `runp restore`: a container of the processes that a checkpoint has written.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, mount_bind_recursive, mount_change, move_mount,
+};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::criu::{self, Criu, DESCRIPTORS, Kind, Notification};
 use super::remove::{self, Made};
-use super::{Created, Request, create, end};
+use super::{Created, Request, Stdio, console, create, end};
 use crate::cgroup::layout::View;
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
@@ -47,12 +49,13 @@ pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Resul
         Ok(cgroup) => cgroup,
         Err(e) => return Err(e.and_cleanup(entry.remove()).step(step())),
     };
-    let made = make(&plan, &layout, &cgroup, &entry, &intent, options).and_then(|process| {
-        match entry.unlock() {
-            Ok(()) => Ok(process),
-            Err(e) => Err(end(&process.pidfd, e)),
-        }
-    });
+    let made =
+        make(&plan, request, &layout, &cgroup, &entry, &intent, options).and_then(|process| {
+            match entry.unlock() {
+                Ok(()) => Ok(process),
+                Err(e) => Err(end(&process.pidfd, e)),
+            }
+        });
     match made {
         Ok(process) => Ok(Made {
             process,
@@ -69,6 +72,7 @@ pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Resul
 
 fn make(
     plan: &Plan,
+    asked: &Request<'_>,
     layout: &Layout,
     cgroup: &Cgroup,
     entry: &Entry,
@@ -77,7 +81,7 @@ fn make(
 ) -> Result<Created> {
     let common = &options.common;
     cgroup.restrict_devices(&plan.cgroup)?;
-    let _apart = Apart::new(plan)?;
+    let _apart = Apart::new(plan, asked.root.as_ref())?;
     let mut request = criu::Request::new(Kind::Restore, common)?
         .flag(6, true)
         .bytes(13, plan.root.path.as_os_str().as_bytes())
@@ -85,8 +89,33 @@ fn make(
     for (point, source) in external_mounts(plan, layout) {
         request = request.texts(23, &point, source.as_os_str().as_bytes());
     }
-    for (fd, pipe) in pipes(&common.images)? {
-        request = request.text_and_int(27, &pipe, fd);
+    let descriptors = descriptors(&common.images)?;
+    let mut standard = match &asked.stdio {
+        Stdio::Files(files) => files.each_ref().map(OwnedFd::as_fd),
+        Stdio::Inherit | Stdio::Terminal => [
+            rustix::stdio::stdin(),
+            rustix::stdio::stdout(),
+            rustix::stdio::stderr(),
+        ],
+    };
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "open /dev/null")?;
+    // Those that were pipes, or the host's: ours take their place.
+    for ((fd, entry), ours) in (0..).zip(&descriptors).zip(&mut standard) {
+        let name = match criu::host_file(entry) {
+            // Who had none before has no use for one now, and criu wants a file of the same kind.
+            Some(file) if file.path == "/dev/null" => {
+                *ours = null.as_fd();
+                file.name
+            }
+            Some(file) => {
+                check_kind(Path::new(file.path), *ours)?;
+                file.name
+            }
+            None if entry.starts_with("pipe:") => entry,
+            None => continue,
+        };
+        request = request.text_and_int(27, name, fd);
     }
     if let Some(profile) = &options.lsm_profile {
         request = request.bytes(53, profile);
@@ -94,7 +123,10 @@ fn make(
     if let Some(context) = &options.lsm_mount_context {
         request = request.bytes(63, context);
     }
-    let criu = Criu::start(&common.program, Some(cgroup), || cgroup.join())?;
+    let criu = Criu::start(&common.program, Some(cgroup), || {
+        console::set_stdio(standard)?;
+        cgroup.join()
+    })?;
     // What it was told to join is where the processes shall be.
     for (controllers, path) in memberships(criu.pid())? {
         request = request.texts(25, &controllers, path.as_bytes());
@@ -145,7 +177,8 @@ struct Apart {
 }
 
 impl Apart {
-    fn new(plan: &Plan) -> Result<Self> {
+    /// `root` is a mount to attach where the root is to be.
+    fn new(plan: &Plan, root: Option<&OwnedFd>) -> Result<Self> {
         let open = |path: &str, flags: OFlags| {
             rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
                 .context(|| format!("open {path}"))
@@ -157,9 +190,16 @@ impl Apart {
         ns::unshare(UnshareFlags::NEWNS).context(|| "unshare a mount namespace")?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).context(|| "make the mounts private")?;
-        let root = &plan.root.path;
-        mount_bind_recursive(root, root)
-            .context(|| format!("bind {} to itself", root.display()))?;
+        let path = &plan.root.path;
+        match root {
+            Some(root) => {
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                move_mount(root, "", CWD, path, flags)
+                    .context(|| format!("attach the root at {}", path.display()))?;
+            }
+            None => mount_bind_recursive(path, path)
+                .context(|| format!("bind {} to itself", path.display()))?,
+        }
         make_mount_points(plan)?;
         Ok(apart)
     }
@@ -228,17 +268,26 @@ fn external_mounts(plan: &Plan, layout: &Layout) -> Vec<(String, PathBuf)> {
     mounts
 }
 
-/// The standard files that were pipes: ours take their place.
-fn pipes(images: &Path) -> Result<Vec<(i32, String)>> {
+/// criu puts a file in the place of a file, and nothing else.
+fn check_kind(was: &Path, is: BorrowedFd<'_>) -> Result<()> {
+    let is = rustix::fs::fstat(is).context(|| "look at a standard file")?;
+    match was.is_file() && FileType::from_raw_mode(is.st_mode) != FileType::RegularFile {
+        true => Err(
+            Error::new("put a pipe or terminal in the place of a file").hint(format!(
+                "it wrote to {}: let it write to a file again",
+                was.display()
+            )),
+        ),
+        false => Ok(()),
+    }
+}
+
+/// What the standard files were, as the checkpoint has noted it.
+fn descriptors(images: &Path) -> Result<Vec<String>> {
     let path = images.join(DESCRIPTORS);
     let step = || format!("read {}", path.display());
     let json = std::fs::read(&path).context(step)?;
-    let links: Vec<String> =
-        serde_json::from_slice(&json).map_err(|e| Error::new(format!("{}: {e}", step())))?;
-    let numbered = (0..).zip(links);
-    Ok(numbered
-        .filter(|(fd, link)| *fd < 3 && link.starts_with("pipe:"))
-        .collect())
+    serde_json::from_slice(&json).map_err(|e| Error::new(format!("{}: {e}", step())))
 }
 
 /// The controllers of each hierarchy and the cgroup that a process is in, cgroups(7).

@@ -7,12 +7,14 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::thread::{Uid, set_thread_res_uid};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::sys::path;
 
-/// Writes the keys of `field`, which are paths below `/proc/sys`, for the namespaces of the caller.
-pub(crate) fn write(field: &str, sysctl: &[(String, String)]) -> Result<()> {
+/// Writes the keys of `field`, which are paths below `/proc/sys`, for the namespaces of the caller. What the caller may not,
+/// `owner` may, if it is given: since Linux 6.9 a sysctl of an IPC namespace is that of the root of its user namespace.
+pub(crate) fn write(field: &str, sysctl: &[(String, String)], owner: Option<u32>) -> Result<()> {
     if sysctl.is_empty() {
         return Ok(());
     }
@@ -36,15 +38,29 @@ pub(crate) fn write(field: &str, sysctl: &[(String, String)]) -> Result<()> {
         })?;
     for (key, value) in sysctl {
         let step = || format!("{field}: set {key} to {value:?}");
-        let file = path::open_beneath(&proc, &Path::new("sys").join(key), OFlags::WRONLY).map_err(
-            |e| match e {
-                Errno::NOENT => Error::sys(step(), e).hint("this kernel has no such sysctl"),
-                Errno::ACCESS | Errno::PERM => Error::sys(step(), e)
-                    .hint("this kernel lets nobody but the host's root set it, not the root of a user namespace"),
-                e => Error::sys(step(), e),
-            },
-        )?;
-        rustix::io::write(&file, value.as_bytes()).context(step)?;
+        // The kernel looks at who it is both when it is opened and when it is written.
+        let set = || -> rustix::io::Result<()> {
+            let file = path::open_beneath(&proc, &Path::new("sys").join(key), OFlags::WRONLY)?;
+            rustix::io::write(&file, value.as_bytes()).map(drop)
+        };
+        let done = match (set(), owner) {
+            (Err(Errno::ACCESS | Errno::PERM), Some(owner)) => as_user(owner, set),
+            (done, _) => done,
+        };
+        done.map_err(|e| match e {
+            Errno::NOENT => Error::sys(step(), e).hint("this kernel has no such sysctl"),
+            Errno::ACCESS | Errno::PERM => Error::sys(step(), e)
+                .hint("this kernel lets nobody but the host's root set it, not the root of a user namespace"),
+            e => Error::sys(step(), e),
+        })?;
     }
     Ok(())
+}
+
+/// Root does something as somebody else; it is root again then.
+fn as_user<T>(user: u32, act: impl FnOnce() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    set_thread_res_uid(Uid::ROOT, Uid::from_raw(user), Uid::ROOT)?;
+    let done = act();
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    done
 }

@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::data::Data;
@@ -15,7 +16,7 @@ use super::env_file;
 use super::kept::{File, Kept, Key};
 use super::lifecycle::{Index, StartFailure, Time};
 use super::logs::{LogWriter, Stream};
-use super::plan::{ContainerPlan, FileKey, IDS, PAUSE, PodPlan};
+use super::plan::{ContainerPlan, FileKey, IDS, PAUSE, PodPlan, VolumeMountPlan};
 use super::store::PodDir;
 use super::volumes::Volumes;
 use super::{termination, tree};
@@ -24,6 +25,7 @@ use crate::container::{self, Created, Launch, Made, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
 use crate::state::{ContainerId, Store};
+use crate::sys::path::{self, Make};
 
 /// The overflow id, user_namespaces(7).
 const NOBODY: u32 = 65534;
@@ -64,6 +66,19 @@ impl RunOf {
     }
 }
 
+/// What a run needs and nobody changes before its turn comes, made ahead of that.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Whose run it is.
+    pub container: Index,
+    /// An empty writable layer over the image.
+    root: OwnedFd,
+    /// By index into the configuration's mounts: what others cannot have changed when its turn comes.
+    volumes: BTreeMap<usize, OwnedFd>,
+    /// The file for its termination message.
+    termination: Option<OwnedFd>,
+}
+
 /// A run that has begun.
 #[derive(Debug)]
 pub struct Run {
@@ -74,7 +89,7 @@ pub struct Run {
 }
 
 impl Pod<'_> {
-    /// Starts a container; `root` is a fresh one that was made in time, see [`Self::fresh_root`].
+    /// Starts a container; `prepared` was made in time, see [`Self::prepare`].
     ///
     /// # Errors
     /// Why it did not start; then nothing of it is left but its log.
@@ -82,7 +97,7 @@ impl Pod<'_> {
         &self,
         plan: &ContainerPlan,
         run: RunOf,
-        root: Option<OwnedFd>,
+        prepared: Option<Prepared>,
     ) -> std::result::Result<Run, (StartFailure, Error)> {
         if let Some(error) = &plan.config_error {
             let error = Error::new(error.clone());
@@ -92,8 +107,14 @@ impl Pod<'_> {
         if let (Some(late), Some(process)) = (&plan.late, spec.process_mut()) {
             late.set(process, &mut |file| self.variable(file))
                 .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
+            // Once more below, where they are used: here it is known whose fault it is.
+            let paths = plan.volume_mounts.iter();
+            for path in paths.filter_map(|mount| mount.sub_path.as_ref()) {
+                path.resolve(variables(&spec))
+                    .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
+            }
         }
-        self.create(plan, spec, run, root).map_err(|e| {
+        self.create(plan, spec, run, prepared).map_err(|e| {
             let failure = match e.is_of_program() {
                 true => StartFailure::StartError,
                 false => StartFailure::CreateContainerError,
@@ -107,18 +128,20 @@ impl Pod<'_> {
         plan: &ContainerPlan,
         mut spec: Spec,
         run: RunOf,
-        root: Option<OwnedFd>,
+        prepared: Option<Prepared>,
     ) -> Result<Run> {
         let id = container_id(&self.plan.name, &plan.name)?;
         // The previous run's record and cgroup.
         container::delete(self.store, &id, true)?;
-        let root = match root {
-            Some(root) => root,
-            None => self.fresh_root(plan, Some(run.pause))?,
+        let prepared = match prepared {
+            Some(prepared) => prepared,
+            None => self.prepare(run.container, Some(run.pause))?,
         };
-        let mut sources = self.sources(plan, run.pause)?;
-        let dir = self.data.containers().join(&plan.name);
-        sources.extend(termination::bind(&plan.termination, &dir, &mut spec)?);
+        let mut sources = self.sources(plan, &spec, Some(run.pause), prepared.volumes, |_| true)?;
+        if let Some((path, file)) = plan.termination.path.as_ref().zip(prepared.termination) {
+            let index = termination::bind(path, &self.directory(plan), &mut spec);
+            sources.insert(index, file);
+        }
         let (output, pipes) = Output::open(&self.dir.logs(&plan.name), run.restart)?;
         for (stream, pipe) in output.pipes() {
             let file = match stream {
@@ -134,7 +157,7 @@ impl Pod<'_> {
             id: &id,
             bundle: plan.bundle.clone(),
             spec: &spec,
-            root: Some(root),
+            root: Some(prepared.root),
             sources,
             stdio: Stdio::Files([stdin, stdout, stderr]),
             options: container::Options {
@@ -180,7 +203,7 @@ impl Pod<'_> {
             bundle: plan.bundle.clone(),
             spec: &spec,
             root: Some(self.last_root(plan, pause)?),
-            sources: self.sources(plan, pause)?,
+            sources: self.sources(plan, &spec, Some(pause), BTreeMap::new(), |_| true)?,
             stdio: match terminal {
                 true => Stdio::Terminal,
                 false => Stdio::Inherit,
@@ -205,7 +228,7 @@ impl Pod<'_> {
             bundle: plan.bundle.clone(),
             spec: &spec,
             root: Some(self.fresh_root(plan, Some(pause))?),
-            sources: self.sources(plan, pause)?,
+            sources: self.sources(plan, &spec, Some(pause), BTreeMap::new(), |_| true)?,
             stdio: match terminal {
                 true => Stdio::Terminal,
                 false => Stdio::Inherit,
@@ -218,7 +241,7 @@ impl Pod<'_> {
 
     /// The root of a container that has ended, as it left it.
     fn last_root(&self, plan: &ContainerPlan, pause: i32) -> Result<OwnedFd> {
-        let dir = self.data.containers().join(&plan.name);
+        let dir = self.directory(plan);
         let (upper, work) = (dir.join("upper"), dir.join("debug"));
         if !upper.is_dir() {
             return Err(Error::new(format!(
@@ -265,21 +288,58 @@ impl Pod<'_> {
         }
     }
 
-    fn sources(&self, plan: &ContainerPlan, pause: i32) -> Result<BTreeMap<usize, OwnedFd>> {
-        if plan.volume_mounts.is_empty() {
-            return Ok(BTreeMap::new());
+    /// What a container of this configuration mounts of the volumes that are `wanted`, in addition to what is opened already.
+    fn sources(
+        &self,
+        plan: &ContainerPlan,
+        spec: &Spec,
+        pause: Option<i32>,
+        mut opened: BTreeMap<usize, OwnedFd>,
+        wanted: impl Fn(&VolumeMountPlan) -> bool,
+    ) -> Result<BTreeMap<usize, OwnedFd>> {
+        let missing =
+            |mount: &&VolumeMountPlan| !opened.contains_key(&mount.mount) && wanted(mount);
+        let missing: Vec<_> = plan.volume_mounts.iter().filter(missing).collect();
+        if missing.is_empty() {
+            return Ok(opened);
         }
         let volumes = Volumes::open(self.data.volumes())?;
-        let users = self.users(Some(pause))?;
+        let users = self.users(pause)?;
         let users = users.as_ref().map(|(_, file)| file.as_fd());
-        let mounts = plan.volume_mounts.iter();
-        mounts
-            .map(|mount| {
-                let volume = &self.plan.volumes[mount.volume];
-                let source = volumes.mount(volume, mount, users)?;
-                Ok((mount.mount, source))
-            })
-            .collect()
+        for mount in missing {
+            let volume = &self.plan.volumes[mount.volume];
+            let path = mount.sub_path.as_ref();
+            let path = path.map(|path| path.resolve(variables(spec))).transpose();
+            let path = path.map_err(Error::new)?;
+            let part = (path.as_deref(), mount.propagation);
+            opened.insert(mount.mount, volumes.mount(volume, part, users)?);
+        }
+        Ok(opened)
+    }
+
+    /// Makes what a container needs and what no other one can change before its turn comes.
+    ///
+    /// # Errors
+    /// When something cannot be made; without a `pause` for a pod that has its users from it.
+    pub fn prepare(&self, container: Index, pause: Option<i32>) -> Result<Prepared> {
+        let plan = &self.plan.containers[container.0];
+        let root = self.fresh_root(plan, pause)?;
+        let settled = |mount: &VolumeMountPlan| self.plan.is_settled(mount);
+        let volumes = self.sources(plan, &plan.spec, pause, BTreeMap::new(), settled)?;
+        if self.plan.sandbox.users.is_none() {
+            make_mount_points(&root, plan, &volumes);
+        }
+        Ok(Prepared {
+            container,
+            root,
+            volumes,
+            termination: termination::make(&plan.termination, &self.directory(plan))?,
+        })
+    }
+
+    /// What is on the disk of a container.
+    fn directory(&self, plan: &ContainerPlan) -> PathBuf {
+        self.data.containers().join(&plan.name)
     }
 
     /// With `hostUsers: false`: the first id of the host that is the pod's, and the user namespace that pause holds.
@@ -294,13 +354,10 @@ impl Pod<'_> {
     }
 
     /// An empty writable layer over the image: what the run before wrote is gone.
-    ///
-    /// # Errors
-    /// When the layer cannot be made; without a `pause` for a pod that has its users from it.
-    pub fn fresh_root(&self, plan: &ContainerPlan, pause: Option<i32>) -> Result<OwnedFd> {
+    fn fresh_root(&self, plan: &ContainerPlan, pause: Option<i32>) -> Result<OwnedFd> {
         let users = self.users(pause)?;
         let first = users.as_ref().map_or(0, |(first, _)| *first);
-        let dir = self.data.containers().join(&plan.name);
+        let dir = self.directory(plan);
         self.remove_root(plan)?;
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         for dir in [&dir, &upper, &work] {
@@ -366,6 +423,43 @@ pub fn cgroup(plan: &ContainerPlan) -> Result<Cgroup> {
     let path =
         path.ok_or_else(|| Error::new(format!("container {:?} has no cgroup", plan.name)))?;
     Layout::detect()?.open(path)
+}
+
+/// Makes the mount points of these volumes in a root, so that the container's first process finds them. What goes wrong goes
+/// wrong there, too, and is told.
+fn make_mount_points(root: &OwnedFd, plan: &ContainerPlan, volumes: &BTreeMap<usize, OwnedFd>) {
+    let mounts = plan.spec.mounts().as_deref().unwrap_or_default();
+    // The modes of what is made are the container's business, not the caller's.
+    let umask = rustix::process::umask(Mode::empty());
+    for (index, volume) in volumes {
+        let Some(point) = mounts
+            .get(*index)
+            .map(|mount| mount.destination().as_path())
+        else {
+            continue;
+        };
+        let covers = |other: &Path| other != point && point.starts_with(other);
+        if mounts.iter().any(|other| covers(other.destination())) {
+            continue;
+        }
+        let is_directory = fstat(volume)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        let kind = match is_directory {
+            true => Make::Directory,
+            false => Make::File,
+        };
+        if let Err(Errno::NOENT) = path::handle_without_links(root, point) {
+            let _ = path::make_without_links(root, point, kind);
+        }
+    }
+    rustix::process::umask(umask);
+}
+
+/// A configuration's variables, `NAME=value`.
+pub(super) fn variables(spec: &Spec) -> &[String] {
+    let process = spec.process().as_ref();
+    let variables = process.and_then(|process| process.env().as_deref());
+    variables.unwrap_or_default()
 }
 
 fn root(plan: &ContainerPlan) -> PathBuf {

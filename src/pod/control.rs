@@ -51,6 +51,11 @@ pub enum Request {
     },
     /// Try at once what failed: `pod rerun --only-failed`.
     Retry,
+    /// Take what is in a file of the pod's directory that is called so, [`apply::Update`](super::apply::Update): `pod apply`.
+    Apply {
+        /// The process that has written it.
+        by: u32,
+    },
     /// Other `resources` for a container: `pod resize`. Who asks has validated them.
     Resize {
         /// Which.

@@ -12,7 +12,7 @@ use super::control::{self, Request};
 use super::data::Data;
 use super::lifecycle::{Event, Phase};
 use super::store::{Holder, PodDir, PodName, Pods, Record};
-use super::{journal, sandbox};
+use super::{journal, network, sandbox};
 use crate::container;
 use crate::error::{Context, Error, Result};
 use crate::state::{ContainerId, Store, boot_id};
@@ -28,7 +28,7 @@ pub fn delete(pods: &Pods, store: &Store, name: &PodName, force: bool) -> Result
             refuse_unfinished(&pod)?;
         }
         take(&pod)?;
-        remove(pods, store, pod)
+        remove(pods, store, pod, force)
     });
     match removed {
         Err(e) if force && e.errno() == Some(libc::ENOENT) => Ok(()),
@@ -97,19 +97,27 @@ fn wait_for_end(pidfd: &OwnedFd, longest: Option<Duration>) -> Result<bool> {
         .context(|| "poll")
 }
 
-/// Removes everything of a pod whose lock this process holds, the directory that leads to the rest last.
-fn remove(pods: &Pods, store: &Store, pod: PodDir) -> Result<()> {
+/// Removes everything of a pod whose lock this process holds, the directory that leads to the rest last. With `force` it
+/// is removed also if its network cannot be undone.
+fn remove(pods: &Pods, store: &Store, pod: PodDir, force: bool) -> Result<()> {
     let name = pod.name().to_string();
-    let record = pod.read().unwrap_or_else(|e| {
+    let mut record = pod.read().unwrap_or_else(|e| {
         log::warn!("{e}");
         None
     });
-    match &record {
+    match &mut record {
         Some(record) => {
             let names = container_names(record);
             let names = names.iter().map(String::as_str);
             let data = Data::at(record.data.clone());
             remove_all(store, &name, names, &record.cgroup, &data)?;
+            match network::detach(&pod, record) {
+                Err(e) if force => {
+                    log::warn!("{e}");
+                    network::abandon(&pod)?;
+                }
+                undone => undone?,
+            }
         }
         // Nothing else was made yet; or the record is broken, and then everything has its usual name.
         None => {
@@ -117,6 +125,7 @@ fn remove(pods: &Pods, store: &Store, pod: PodDir) -> Result<()> {
             let names = data.container_names()?;
             let names = names.iter().map(String::as_str);
             remove_all(store, &name, names, &super::plan::cgroup(&name), &data)?;
+            network::abandon(&pod)?;
         }
     }
     pod.remove()
@@ -166,7 +175,7 @@ pub fn remove_all<'a>(
 pub fn stop(pods: &Pods, store: &Store, name: &PodName, grace: Option<Duration>) -> Result<()> {
     let pod = pods.open(name)?;
     let step = || format!("stop pod {:?}", name.as_str());
-    let record = pod.record()?;
+    let mut record = pod.record()?;
     if let Some(supervisor) =
         control::ask(pod.as_fd(), Request::Stop { grace }, control::PATIENCE).context(step)?
     {
@@ -181,8 +190,10 @@ pub fn stop(pods: &Pods, store: &Store, name: &PodName, grace: Option<Duration>)
     let names = container_names(&record);
     end_containers(store, name, &names, grace).context(step)?;
     let names = names.iter().map(String::as_str);
-    let data = Data::at(record.data);
-    remove_all(store, name.as_str(), names, &record.cgroup, &data).context(step)
+    let data = Data::at(record.data.clone());
+    remove_all(store, name.as_str(), names, &record.cgroup, &data)
+        .and_then(|()| network::detach(&pod, &mut record))
+        .context(step)
 }
 
 /// Asks the containers' first processes to end, and gives them this much time.

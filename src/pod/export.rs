@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Root, Spec};
 use serde_json::Value;
 
+use super::container::variables;
 use super::plan::{self, ContainerPlan, PAUSE, PodPlan, Shared, VolumePlan, VolumeSource};
 use super::volumes::Volumes;
 use crate::error::{Context, Error, Result};
@@ -146,6 +147,7 @@ fn stand_alone(pod: &PodPlan, spec: &mut Spec) {
 }
 
 fn mounts(pod: &PodPlan, container: &ContainerPlan, spec: &mut Spec, volumes: &Path) -> Result<()> {
+    let variables = variables(spec).to_vec();
     let mounts = spec.mounts_mut().get_or_insert_default();
     for mount in &container.volume_mounts {
         let volume = &pod.volumes[mount.volume];
@@ -156,7 +158,7 @@ fn mounts(pod: &PodPlan, container: &ContainerPlan, spec: &mut Spec, volumes: &P
             _ => volumes.join(&volume.name),
         };
         let source = match &mount.sub_path {
-            Some(path) => whole.join(path),
+            Some(path) => whole.join(path.resolve(&variables).map_err(Error::new)?),
             None => whole,
         };
         if is_ours(volume) && !source.exists() {

@@ -1,5 +1,7 @@
 //! Kubernetes' pod on one machine: manifest, plan, lifecycle, supervisor, status.
 
+pub mod apparmor;
+pub mod apply;
 pub mod calls;
 pub mod container;
 pub mod control;
@@ -17,6 +19,7 @@ pub mod lifecycle;
 pub mod lint;
 pub mod logs;
 pub mod manifest;
+pub mod network;
 pub mod observe;
 pub mod pause;
 pub mod plan;

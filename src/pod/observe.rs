@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::Pod as Manifest;
 
 use super::container::container_id;
 use super::delete::first_process;
-use super::lifecycle::{Index, Kind, Pod as Life, Time};
-use super::status::{Liveness, pod_with_status};
+use super::lifecycle::{Index, Kind, Pod as Life, Sandbox, Time};
+use super::plan::{Node, addresses};
+use super::status::{Liveness, pod_with_status, set_addresses};
 use super::store::PodDir;
 use super::{journal, sandbox};
 use crate::error::{Error, Result};
@@ -52,8 +53,18 @@ impl Observed {
                 })
                 .collect::<Result<_>>()?,
         };
+        let mut pod = pod_with_status(record.manifest, &record.uid, &life, &alive);
+        // They are told also of a pod that is over.
+        if !matches!(life.sandbox(), Sandbox::Absent | Sandbox::Starting) {
+            let (node, made) = (Node::this_machine(), record.attachment.as_ref());
+            set_addresses(
+                &mut pod,
+                &addresses(&record.network, made, &node),
+                &node.addresses,
+            );
+        }
         Ok(Self {
-            pod: pod_with_status(record.manifest, &record.uid, &life, &alive),
+            pod,
             journal,
             life,
             alive,

@@ -22,8 +22,9 @@ use rustix::mount::{
 };
 use rustix::process::{Signal, fchdir, pidfd_send_signal, pivot_root, setsid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, Uid, remove_capability_from_bounding_set, set_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, ThreadNameSpaceType, Uid,
+    move_into_link_name_space, move_into_thread_name_spaces, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::plan::IDS;
@@ -32,7 +33,7 @@ use crate::container::sysctl;
 use crate::error::{Context, Error, Result};
 use crate::sys::pause_code::{AUDIT_ARCH, MACHINE, READY, SYSTEM_CALLS, machine_code};
 use crate::sys::process::{Child, Exit, StringArray, clone3, close_all_but, execveat, exit, wait};
-use crate::sys::{net, socket};
+use crate::sys::{net, process, socket};
 
 /// User and group of the pause process: the same as in Kubernetes' pause image.
 pub const PAUSE_ID: u32 = 65535;
@@ -42,6 +43,8 @@ pub const PAUSE_ID: u32 = 65535;
 pub struct Holds<'a> {
     /// A network and a UTS namespace, with this host name.
     pub network: Option<&'a str>,
+    /// Not a network namespace of its own, then, but this one.
+    pub joins: Option<BorrowedFd<'a>>,
     /// An IPC namespace.
     pub ipc: bool,
     /// A pid namespace, whose first process it is.
@@ -55,7 +58,10 @@ pub struct Holds<'a> {
 impl Holds<'_> {
     fn clone_flags(&self) -> u64 {
         let flag = |wanted: bool, flags: libc::c_int| if wanted { flags } else { 0 };
-        let network = libc::CLONE_NEWNET | libc::CLONE_NEWUTS;
+        let network = match self.joins {
+            Some(_) => libc::CLONE_NEWUTS,
+            None => libc::CLONE_NEWNET | libc::CLONE_NEWUTS,
+        };
         let flags = libc::CLONE_NEWNS
             | libc::CLONE_NEWCGROUP
             | flag(self.network.is_some(), network)
@@ -95,7 +101,7 @@ pub fn start(
     })
     .context(|| "clone3")?;
     drop(theirs);
-    let mapped = map_users(&holds, &child, &ours);
+    let mapped = map_users(&holds, &child, &ours).and_then(|()| set_from_outside(&holds, &child));
     meanwhile();
     match mapped.and_then(|()| wait_until_ready(&ours, &child)) {
         Ok(()) => Ok(child),
@@ -119,6 +125,36 @@ fn map_users(holds: &Holds<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
     }
     socket::send(socket, MAPPED, None).context(|| "tell pause of its ids")
 }
+
+/// In a user namespace pause itself may not set everything: before Linux 6.9 nothing of the IPC namespace. The host's root
+/// may, from inside the namespaces.
+fn set_from_outside(holds: &Holds<'_>, child: &Child) -> Result<()> {
+    if holds.users.is_none() || holds.sysctls.is_empty() {
+        return Ok(());
+    }
+    let (ours, theirs) = socket::pair().context(|| "socketpair")?;
+    let setter = process::fork(|| {
+        let kinds = ThreadNameSpaceType::NETWORK | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
+        let set = move_into_thread_name_spaces(child.pidfd.as_fd(), kinds)
+            .context(|| "enter the pod's namespaces")
+            .and_then(|()| sysctl::write(SYSCTLS, holds.sysctls, holds.users));
+        if let Err(error) = set {
+            report(&theirs, &error);
+        }
+        exit(0)
+    })
+    .context(|| "clone3")?;
+    drop(theirs);
+    let said = socket::receive(&ours).context(|| "receive from who sets them")?;
+    wait(&setter.pidfd).context(|| "wait for who sets them")?;
+    match said {
+        Some((message, _)) => Err(serde_json::from_slice(&message)
+            .unwrap_or_else(|e| Error::new(format!("{SYSCTLS}: {e}")))),
+        None => Ok(()),
+    }
+}
+
+const SYSCTLS: &str = "securityContext.sysctls";
 
 /// The child becomes the first user of its namespace: nobody else could make a file system for it.
 fn become_root(socket: &OwnedFd) -> Result<()> {
@@ -167,6 +203,7 @@ fn prepare(
     cgroup.join()?;
     let mut keep = vec![socket.as_raw_fd(), program.as_raw_fd()];
     keep.extend(keeps.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(holds.joins.map(|network| network.as_raw_fd()));
     keep.sort_unstable();
     close_all_but(&keep).context(|| "close_range")?;
     // Ctrl-C at the terminal of `pod run` is for the supervisor.
@@ -178,11 +215,20 @@ fn prepare(
         become_root(socket)?;
     }
     if let Some(hostname) = holds.network {
-        net::loopback_up().context(|| "bring lo up")?;
+        match holds.joins {
+            Some(network) => {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(network, kind)
+                    .context(|| "join the network namespace")?;
+            }
+            None => net::loopback_up().context(|| "bring lo up")?,
+        }
         rustix::system::sethostname(hostname.as_bytes())
             .context(|| format!("sethostname {hostname:?}"))?;
     }
-    sysctl::write("securityContext.sysctls", holds.sysctls)?;
+    if holds.users.is_none() {
+        sysctl::write(SYSCTLS, holds.sysctls, None)?;
+    }
     enter_empty_root().context(|| "enter an empty root")?;
     drop_privileges()?;
     for fd in keeps {

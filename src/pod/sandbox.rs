@@ -1,6 +1,6 @@
 //! The pod's sandbox: its cgroup, and pause in it with the pod's namespaces.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::kept::Kept;
+use super::network;
 use super::pause::{self, Holds};
 use super::plan::{SandboxPlan, Shared};
 use crate::cgroup::{self, Layout, Limits};
@@ -44,7 +45,9 @@ fn start_pause(
     // Without rules for devices: pause has no way to open a file.
     let path = pause_cgroup(&plan.cgroup);
     let cgroup = layout.create(&cgroup::Plan::around(path, Limits::default()))?;
+    let joined = network::open_joined(&plan.connection)?;
     let holds = Holds {
+        joins: joined.as_ref().map(AsFd::as_fd),
         network: (plan.network == Shared::Pod).then_some(plan.hostname.as_str()),
         ipc: plan.ipc == Shared::Pod,
         pid: plan.pid == Shared::Pod,

@@ -35,18 +35,14 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("termination-log")
 }
 
-/// Makes the empty file of a new run, and binds it. What is returned is the mount's index, and what it shows.
+/// Makes the empty file of a new run. What is returned is a detached mount of it.
 ///
 /// # Errors
 /// When the file cannot be made.
-pub fn bind(
-    plan: &TerminationPlan,
-    dir: &Path,
-    spec: &mut Spec,
-) -> Result<Option<(usize, OwnedFd)>> {
-    let Some(path) = &plan.path else {
+pub fn make(plan: &TerminationPlan, dir: &Path) -> Result<Option<OwnedFd>> {
+    if plan.path.is_none() {
         return Ok(None);
-    };
+    }
     let source = file(dir);
     let step = || format!("make {}", source.display());
     let made = File::options()
@@ -62,16 +58,20 @@ pub fn bind(
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(&made, "", flags).context(step)?;
+    open_tree(&made, "", flags).map(Some).context(step)
+}
+
+/// Adds the mount of that file to a configuration. What is returned is its index there.
+pub fn bind(path: &Path, dir: &Path, spec: &mut Spec) -> usize {
     let mut mount = Mount::default();
     mount
-        .set_source(Some(source))
-        .set_destination(path.clone())
+        .set_source(Some(file(dir)))
+        .set_destination(path.to_owned())
         .set_typ(Some("bind".to_owned()))
         .set_options(Some(vec!["bind".to_owned(), "rprivate".to_owned()]));
     let mounts = spec.mounts_mut().get_or_insert_default();
     mounts.push(mount);
-    Ok(Some((mounts.len() - 1, tree)))
+    mounts.len() - 1
 }
 
 /// The message of a run that has ended with this exit code, and wrote its log as number `restart` into `logs`; one of

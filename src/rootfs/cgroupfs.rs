@@ -11,6 +11,7 @@ use rustix::fs::symlinkat;
 
 use super::file_system::file_system;
 use super::mounts::{after_attach, target};
+use super::place::Places;
 use super::{attach, clone_mount, host_handle};
 use crate::cgroup::layout::{View, ViewMount};
 use crate::error::{Context, Error, Result};
@@ -27,9 +28,10 @@ pub(super) fn mount(
     mount: &Mount,
     namespaced: bool,
     view: View,
+    places: &mut Places<'_>,
 ) -> Result<()> {
     let attributes = mount.attributes.set | ALWAYS;
-    let onto = target(root, mount, || Ok(true))?;
+    let onto = target(root, mount, places, || Ok(Make::Directory))?;
     let tree = match view {
         View::Unified { source } => {
             let tree = hierarchy(c"cgroup2", &[], &source, namespaced, attributes)?;

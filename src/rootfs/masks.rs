@@ -7,6 +7,7 @@ use rustix::fs::{FileType, fstat, makedev};
 use rustix::io::Errno;
 
 use super::file_system::file_system;
+use super::place::{Place, Places};
 use super::{attach, clone_mount, host_handle};
 use crate::error::{Context, Error, Result};
 use crate::spec::plan::Propagation;
@@ -15,12 +16,12 @@ use crate::sys::path;
 use crate::sys::process::leak;
 
 /// Hides files behind the host's `/dev/null` and directories behind an empty read-only tmpfs.
-pub(super) fn hide(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
+pub(super) fn hide(root: BorrowedFd<'_>, places: &Places<'_>, paths: &[PathBuf]) -> Result<()> {
     let mut null = None;
     let mut empty = None;
     for path in paths {
         let step = || format!("mask {}", path.display());
-        let Some(target) = existing(root, path).context(step)? else {
+        let Some(target) = Target::find(root, places, path).context(step)? else {
             continue;
         };
         let mask = match null {
@@ -30,12 +31,13 @@ pub(super) fn hide(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
         };
         null = Some(Null::Detached(mask));
         // A file cannot be mounted on a directory (move_mount(2): EINVAL), so the kernel tells which it is.
-        match attach(mask, target) {
+        match target.attach(mask) {
             Ok(()) => {
                 null = Some(Null::Attached(mask));
                 continue;
             }
             Err(Errno::INVAL) => {}
+            Err(e) if target.is_missing(e) => continue,
             result => {
                 result.context(step)?;
                 continue;
@@ -45,7 +47,7 @@ pub(super) fn hide(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
             Some(shown) => clone_mount(shown, false).context(step)?,
             None => *empty.insert(empty_directory().context(step)?),
         };
-        attach(mask, target).context(step)?;
+        target.attach(mask).context(step)?;
     }
     Ok(())
 }
@@ -59,29 +61,72 @@ enum Null {
 }
 
 /// Makes what is at these paths, and all that is mounted below, read-only.
-pub(super) fn make_read_only(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
+pub(super) fn make_read_only(
+    root: BorrowedFd<'_>,
+    places: &Places<'_>,
+    paths: &[PathBuf],
+) -> Result<()> {
     let read_only = Change {
         set: RDONLY,
         ..Change::default()
     };
     for path in paths {
         let step = || format!("make {} read-only", path.display());
-        let Some(target) = existing(root, path).context(step)? else {
+        let Some(target) = Target::find(root, places, path).context(step)? else {
             continue;
         };
         // Read-only before it appears: there is no moment in which it could be written.
-        let copy = clone_mount(target, true).context(step)?;
+        let copy = match target.clone_mount() {
+            Err(e) if target.is_missing(e) => continue,
+            copy => copy.context(step)?,
+        };
         mount_setattr(copy, c"", true, read_only).context(step)?;
-        attach(copy, target).context(step)?;
+        target.attach(copy).context(step)?;
     }
     Ok(())
 }
 
-fn existing(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Option<BorrowedFd<'static>>> {
-    match path::handle(root, path) {
-        Ok(handle) => Ok(Some(leak(handle))),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(e) => Err(e),
+/// What is to be masked.
+enum Target<'a> {
+    /// Right below a file system of the container's own. Whether it is there has not been looked at.
+    Place(Place<'a>),
+    /// Anywhere else.
+    Handle(BorrowedFd<'static>),
+}
+
+impl<'a> Target<'a> {
+    /// `None` if it does not exist.
+    fn find(
+        root: BorrowedFd<'_>,
+        places: &Places<'_>,
+        path: &'a Path,
+    ) -> rustix::io::Result<Option<Self>> {
+        if let Some(place) = places.in_kernel(path) {
+            return Ok(Some(Self::Place(place)));
+        }
+        match path::handle(root, path) {
+            Ok(handle) => Ok(Some(Self::Handle(leak(handle)))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn attach(&self, mount: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        match self {
+            Self::Place(place) => place.attach(mount),
+            Self::Handle(handle) => attach(mount, handle),
+        }
+    }
+
+    fn clone_mount(&self) -> rustix::io::Result<BorrowedFd<'static>> {
+        match self {
+            Self::Place(place) => place.clone_mount(),
+            Self::Handle(handle) => clone_mount(handle, true),
+        }
+    }
+
+    fn is_missing(&self, errno: Errno) -> bool {
+        matches!(self, Self::Place(_)) && errno == Errno::NOENT
     }
 }
 

@@ -12,6 +12,7 @@ mod masks;
 mod mounts;
 mod overlay;
 mod pivot;
+mod place;
 mod trees;
 
 use std::ffi::{CStr, OsStr};
@@ -28,6 +29,8 @@ use crate::error::{Error, Result};
 use crate::spec::plan::{Mount, Plan};
 use crate::sys::path::{self, Make};
 use crate::sys::process::{inherited, leak};
+
+use place::Places;
 
 pub use copy_up::copy_up;
 pub use overlay::{mapped, overlay};
@@ -69,9 +72,18 @@ impl<'a> Rootfs<'a> {
     /// With the mount, device or path at which it stopped; that of `before`.
     pub fn enter(self, layout: &Layout, before: impl FnOnce() -> Result<()>) -> Result<()> {
         let plan = self.plan;
+        let mut places = Places::default();
         let mut read_only = Vec::new();
         for (mount, source) in plan.mounts.iter().zip(&self.sources) {
-            read_only.extend(mounts::mount(self.root, mount, source, plan, layout)?);
+            let root = self.root;
+            read_only.extend(mounts::mount(
+                root,
+                mount,
+                source,
+                plan,
+                layout,
+                &mut places,
+            )?);
         }
         if !plan.mounts.iter().any(Mount::binds_dev) {
             devices::make(self.root, &plan.devices)?;
@@ -80,8 +92,8 @@ impl<'a> Rootfs<'a> {
             mounts::make_read_only(tree)?;
         }
         make_cwd(self.root, &plan.process.cwd)?;
-        masks::hide(self.root, &plan.masked_paths)?;
-        masks::make_read_only(self.root, &plan.readonly_paths)?;
+        masks::hide(self.root, &places, &plan.masked_paths)?;
+        masks::make_read_only(self.root, &places, &plan.readonly_paths)?;
         before()?;
         pivot::enter(self.root, &plan.root)
     }

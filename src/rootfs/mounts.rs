@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::copy_up::copy_up;
 use super::file_system::{Parameters, file_system, reconfigure};
+use super::place::{Place, Places};
 use super::trees::{self, Trees};
 use super::{attach, cgroupfs};
 use crate::cgroup::Layout;
@@ -56,39 +57,62 @@ fn open_source(index: usize, mount: &Mount, trees: &Trees) -> Result<Source> {
 
 /// Mounts one entry at its destination, which is made if it is missing. Gives the mount back if it is to be made read-only
 /// once everything has been made in it.
-pub(super) fn mount(
+pub(super) fn mount<'a>(
     root: BorrowedFd<'_>,
-    mount: &Mount,
+    mount: &'a Mount,
     source: &Source,
     plan: &Plan,
     layout: &Layout,
+    places: &mut Places<'a>,
 ) -> Result<Option<BorrowedFd<'static>>> {
+    places.cover(&mount.destination);
     match (&mount.kind, source) {
-        (MountKind::FileSystem { .. }, _) => new_file_system(root, mount, plan),
-        (MountKind::Bind { .. }, Source::Tree(tree)) => bind(root, mount, *tree).map(|()| None),
+        (MountKind::FileSystem { .. }, _) => new_file_system(root, mount, plan, places),
+        (MountKind::Bind { .. }, Source::Tree(tree)) => {
+            bind(root, mount, *tree, places).map(|()| None)
+        }
         // Its source was opened with those of all other bind mounts.
         (MountKind::Bind { .. }, Source::New) => Err(Error::new("there is no source")),
         (MountKind::Cgroup, _) => {
             let namespaced = plan.namespaces.cgroup != Namespace::Inherit;
             let view = layout.view(&plan.cgroup.path);
-            cgroupfs::mount(root, mount, namespaced, view).map(|()| None)
+            cgroupfs::mount(root, mount, namespaced, view, places).map(|()| None)
         }
         (MountKind::Remount { parameters }, _) => remount(root, mount, parameters).map(|()| None),
     }
     .context(|| format!("mount {} on {}", mount.kind, mount.destination.display()))
 }
 
-fn bind(root: BorrowedFd<'_>, mount: &Mount, tree: BorrowedFd<'_>) -> Result<()> {
+fn bind(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    tree: BorrowedFd<'_>,
+    places: &mut Places<'_>,
+) -> Result<()> {
     set_attributes(tree, false, mount.attributes)?;
-    let target = target(root, mount, || is_directory(tree))?;
-    attach(tree, target).context(|| "attach")?;
+    match places.in_tmpfs(&mount.destination) {
+        Some(place) => {
+            let kind = kind_of(tree).context(|| "look at the source")?;
+            attach_in_place(&place, kind, tree)?;
+        }
+        None => {
+            let target = target(root, mount, places, || kind_of(tree))?;
+            attach(tree, target).context(|| "attach")?;
+        }
+    }
     after_attach(tree, mount)
 }
 
-fn new_file_system(
+fn attach_in_place(place: &Place<'_>, kind: Make, tree: BorrowedFd<'_>) -> Result<()> {
+    place.make(kind).map_err(explain_target)?;
+    place.attach(tree).context(|| "attach")
+}
+
+fn new_file_system<'a>(
     root: BorrowedFd<'_>,
-    mount: &Mount,
+    mount: &'a Mount,
     plan: &Plan,
+    places: &mut Places<'a>,
 ) -> Result<Option<BorrowedFd<'static>>> {
     let MountKind::FileSystem {
         fstype,
@@ -112,11 +136,17 @@ fn new_file_system(
         Err(e) if e.errno() == Some(libc::EPERM) => hosts_view(fstype, mount, plan, e)?,
         made => made?,
     };
-    let target = target(root, mount, || Ok(true))?;
-    if mount.copy_up {
-        copy_up(target, tree).context(|| "copy up what the image has there")?;
+    match places.in_tmpfs(&mount.destination) {
+        Some(place) if !mount.copy_up => attach_in_place(&place, Make::Directory, tree)?,
+        _ => {
+            let target = target(root, mount, places, || Ok(Make::Directory))?;
+            if mount.copy_up {
+                copy_up(target, tree).context(|| "copy up what the image has there")?;
+            }
+            attach(tree, target).context(|| "attach")?;
+        }
     }
-    attach(tree, target).context(|| "attach")?;
+    places.add(mount, tree);
     after_attach(tree, mount)?;
     Ok(later.then_some(tree))
 }
@@ -205,7 +235,7 @@ fn set_attributes(tree: BorrowedFd<'_>, recursive: bool, attributes: Attributes)
     })
 }
 
-/// Makes a mount that [`mount`] gave back read-only.
+/// Makes a tmpfs read-only, once everything was made in it.
 pub(super) fn make_read_only(tree: BorrowedFd<'_>) -> Result<()> {
     let change = Change {
         set: RDONLY,
@@ -236,7 +266,8 @@ pub(super) fn after_attach(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
 pub(super) fn target(
     root: BorrowedFd<'_>,
     mount: &Mount,
-    is_directory: impl FnOnce() -> rustix::io::Result<bool>,
+    places: &mut Places<'_>,
+    kind: impl FnOnce() -> rustix::io::Result<Make>,
 ) -> Result<BorrowedFd<'static>> {
     let destination = mount.destination.as_path();
     let step = || "open the mount point in the root";
@@ -244,15 +275,13 @@ pub(super) fn target(
         Err(Errno::NOENT | Errno::LOOP) => {}
         handle => return handle.map(leak).context(step),
     }
-    let kind = match is_directory().context(step)? {
-        true => Make::Directory,
-        false => Make::File,
-    };
+    let kind = kind().context(step)?;
     match path::make_without_links(root, destination, kind) {
         Err(Errno::LOOP) => {}
         made => return made.map(leak).map_err(explain_target),
     }
-    // Only now a link of the image is followed, and what it leads to is checked before it is used.
+    // Only now a link of the image is followed, and what it leads to is checked before it is used. It may cover anything.
+    places.cover(Path::new("/"));
     let target = path::make(root, destination, kind)
         .map(leak)
         .map_err(explain_target)?;
@@ -300,9 +329,13 @@ fn explain_target(errno: Errno) -> Error {
     }
 }
 
-fn is_directory(tree: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+/// What a mount point of this mount is.
+fn kind_of(tree: BorrowedFd<'_>) -> rustix::io::Result<Make> {
     let stat = rustix::fs::fstat(tree)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Make::Directory,
+        _ => Make::File,
+    })
 }
 
 /// The change that gives a mount this propagation.

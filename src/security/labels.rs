@@ -4,13 +4,14 @@
 //! mounts, and is checked to be on procfs, as an image could have something else there (CVE-2019-16884,
 //! CVE-2023-28642).
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::spec::plan::Process;
 
 /// linux/magic.h.
@@ -100,8 +101,7 @@ impl Labels {
             })?;
         }
         if let (Some(file), Some(label)) = (&self.selinux, &process.selinux_label) {
-            write(file.as_fd(), label.as_bytes())
-                .context(|| format!("set process.selinuxLabel {}", label.to_string_lossy()))?;
+            write(file.as_fd(), label.as_bytes()).map_err(|e| explain_context(label, "", e))?;
         }
         Ok(())
     }
@@ -118,7 +118,16 @@ pub fn label_keyring(process: &Process) -> Result<()> {
     };
     open(Path::new("/proc/thread-self/attr/keycreate"))
         .and_then(|file| write(file.as_fd(), label.as_bytes()))
-        .context(|| "set process.selinuxLabel for the session keyring")
+        .map_err(|e| explain_context(label, " for the session keyring", e))
+}
+
+fn explain_context(label: &CStr, of: &str, errno: Errno) -> Error {
+    let label = label.to_string_lossy();
+    let error = Error::sys(format!("set process.selinuxLabel {label}{of}"), errno);
+    match errno {
+        Errno::INVAL => error.hint("the policy that is loaded does not have that context"),
+        _ => error,
+    }
 }
 
 fn open_first(names: &[&str]) -> Result<OwnedFd> {

@@ -32,6 +32,7 @@ pub(super) fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
         // It may be gone already: the pod's other tasks are deleted, too.
         let _ = rustix::fs::unlink(&socket);
     }
+    start::sweep()?;
     let ended = Ended::killed(init.map_or(0, |init| init.pid));
     let response = DeleteResponse {
         pid: ended.pid as u32,

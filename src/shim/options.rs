@@ -24,6 +24,11 @@ pub(super) struct Options {
     pub(super) root: Option<PathBuf>,
     /// The cgroup that the shim moves to.
     pub(super) shim_cgroup: String,
+    /// Found on the PATH without one.
+    pub(super) criu_path: Option<PathBuf>,
+    /// The images that the container is made of, if the request does not say.
+    pub(super) criu_image_path: Option<PathBuf>,
+    /// Where criu's logs go.
     pub(super) criu_work_path: Option<PathBuf>,
 }
 
@@ -72,6 +77,8 @@ impl Options {
             systemd_cgroup: options.systemd_cgroup,
             io_owner: (options.io_uid, options.io_gid),
             root: path(&options.root, "Root")?,
+            criu_path: path(&options.criu_path, "CriuPath")?,
+            criu_image_path: path(&options.criu_image_path, "CriuImagePath")?,
             criu_work_path: path(&options.criu_work_path, "CriuWorkPath")?,
             shim_cgroup: options.shim_cgroup,
         })
@@ -123,8 +130,8 @@ fn read_table(toml: &str) -> Result<RuncOptions, Status> {
             "BinaryName" => options.binary_name = text()?,
             "Root" => options.root = text()?,
             "CriuWorkPath" => options.criu_work_path = text()?,
-            // Since containerd 2 the client says where; in 1.6 criu's own name.
-            "CriuImagePath" | "CriuPath" if text()?.is_empty() => {}
+            "CriuPath" => options.criu_path = text()?,
+            "CriuImagePath" => options.criu_image_path = text()?,
             _ => {
                 return Err(Status::invalid(format!(
                     "options: {key:?}: runp's shim does not know it"

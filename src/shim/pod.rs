@@ -1,10 +1,11 @@
 //! The pod that the shim is for: its sandbox and its containers.
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use oci_spec::runtime::Spec;
 use prost::Message;
 use rustix::event::PollFlags;
 
@@ -14,13 +15,24 @@ use super::publisher::Publisher;
 use super::sandbox::Sandbox;
 use super::ttrpc::{Code, Request, Status};
 use crate::cgroup::OomWatch;
-use crate::state::{ContainerId, Store};
+use crate::container;
+use crate::state::{self, ContainerId, Store};
 
 /// A call's result.
 pub(super) type Reply<T> = Result<T, Status>;
 
 /// The same, encoded.
 pub(super) type Answer = Reply<Vec<u8>>;
+
+/// What a container is made of that goes on where a checkpoint found it.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// The directory of criu's images.
+    pub(super) images: PathBuf,
+    pub(super) spec: Spec,
+    /// A mount that is its root.
+    pub(super) root: Option<OwnedFd>,
+}
 
 /// A container of the pod.
 #[derive(Debug)]
@@ -31,8 +43,9 @@ pub(super) struct Container {
     pub(super) init: Process,
     /// Others in it, by the id that containerd has given them.
     pub(super) execs: BTreeMap<String, Process>,
-    /// Who owns the fifos of all of them.
-    pub(super) io_owner: (u32, u32),
+    pub(super) options: Options,
+    /// What it is made of when it is started, if that is a checkpoint.
+    pub(super) checkpoint: Option<Box<Checkpoint>>,
     /// Its processes do not end with the first one.
     pub(super) shares_pids: bool,
     pub(super) oom: Option<OomWatch>,
@@ -50,6 +63,12 @@ impl Container {
                 ))
             }),
         }
+    }
+
+    /// Also when somebody else has frozen it.
+    pub(super) fn is_paused(&self) -> bool {
+        let known = container::state(&self.store, &self.id);
+        known.is_ok_and(|state| state.status == state::Status::Paused)
     }
 
     pub(super) fn processes(&mut self) -> impl Iterator<Item = &mut Process> {

@@ -1,6 +1,9 @@
 //! A process that containerd knows: a container's first one, or an exec.
 
+use prost::Message;
+
 use super::io::{Asked, Io};
+use super::pod::Answer;
 use super::proto::Timestamp;
 use super::proto::task::{Status, WaitResponse};
 use crate::spec::plan;
@@ -103,6 +106,17 @@ impl Process {
             State::Running(_) => Status::Running,
             State::Ended(_) => Status::Stopped,
         }
+    }
+
+    /// It could not be started. What those are told who wait for its end: containerd asks before it starts anything.
+    pub(super) fn never_ran(&mut self) -> Vec<(Caller, Answer)> {
+        let ended = Ended::never_ran();
+        self.state = State::Ended(ended);
+        let response = Self::wait_response(ended).encode_to_vec();
+        let waiters = std::mem::take(&mut self.waiters).into_iter();
+        waiters
+            .map(|caller| (caller, Ok(response.clone())))
+            .collect()
     }
 
     /// What those get who wait for it.

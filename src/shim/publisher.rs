@@ -82,20 +82,19 @@ impl Publisher {
         self.connection.as_ref().map(Connection::poll_for)
     }
 
-    /// When to call [`Self::advance`] again, whatever happens.
+    /// When to call [`Self::serve`] again, whatever happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.next_attempt.filter(|_| !self.is_done())
+        let is_away = self.connection.is_none() && !self.is_done();
+        self.next_attempt.filter(|_| is_away)
     }
 
-    /// Goes on after something has happened on the connection.
+    /// Goes on after something has happened on the connection, or the deadline has passed.
     pub(super) fn serve(&mut self) {
-        let received = match &mut self.connection {
-            Some(connection) => connection.flush().and_then(|()| connection.receive()),
-            None => return,
-        };
-        match received {
-            Ok(frames) => frames.into_iter().for_each(|frame| self.answered(frame)),
-            Err(Closed) => self.disconnect(),
+        if let Some(connection) = &mut self.connection {
+            match connection.flush().and_then(|()| connection.receive()) {
+                Ok(frames) => frames.into_iter().for_each(|frame| self.answered(frame)),
+                Err(Closed) => self.disconnect(),
+            }
         }
         self.advance();
     }

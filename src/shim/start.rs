@@ -146,6 +146,31 @@ pub(super) fn is_served(path: &Path) -> Result<bool> {
     }
 }
 
+/// Removes the sockets of shims that were killed before containerd knew them: for those it does not execute `delete`.
+///
+/// # Errors
+/// When the directory cannot be locked or read.
+pub(super) fn sweep() -> Result<()> {
+    let _lock = lock_directory()?;
+    let step = || format!("read directory {ROOT}");
+    // Who is asked wakes up: only those are that nobody seems to listen to. Another network namespace has a list of its own.
+    let known = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    for entry in std::fs::read_dir(ROOT).context(step)? {
+        let path = entry.context(step)?.path();
+        let is_socket = path
+            .extension()
+            .is_some_and(|extension| extension == "sock");
+        let is_known = || {
+            let mut paths = known.lines().filter_map(|line| line.split(' ').next_back());
+            paths.any(|known| Path::new(known).file_name() == path.file_name())
+        };
+        if is_socket && !is_known() && !is_served(&path).unwrap_or(true) {
+            let _ = rustix::fs::unlink(&path);
+        }
+    }
+    Ok(())
+}
+
 fn listen_at(path: &Path) -> Result<OwnedFd> {
     let step = || format!("listen on {}", path.display());
     let listener = socket()?;

@@ -1,6 +1,7 @@
 //! Which process is meant. A pid alone never says that: it is used again.
 
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -100,9 +101,14 @@ fn parse_stat(stat: &str) -> Option<Stat> {
 /// # Errors
 /// When procfs is not mounted.
 pub fn boot_id() -> Result<String> {
+    // The same as long as this process lives.
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id.clone());
+    }
     let path = "/proc/sys/kernel/random/boot_id";
-    let id = read_small(path).context(|| format!("read {path}"))?;
-    Ok(id.trim_end().into())
+    let text = read_small(path).context(|| format!("read {path}"))?;
+    Ok(ID.get_or_init(|| text.trim_end().into()).clone())
 }
 
 #[cfg(test)]

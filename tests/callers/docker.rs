@@ -1,18 +1,20 @@
 //! Docker: a private dockerd, with a containerd and shims of its own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{
-    Daemon, archive, assert_limits, first_line, remove_parent_cgroups, runtime, under_a_terminal,
-};
+use super::{Daemon, archive, assert_limits, first_line, remove_parent_cgroups, under_a_terminal};
+use crate::shim;
+use crate::support::alone::alone;
 use crate::support::{Case, Done, Need, eventually};
 
 /// A daemon and its client.
 #[derive(Debug)]
 struct Docker<'a> {
     case: &'a Case,
+    /// Of all containers but those of builds.
+    runtime: &'static str,
     // Ended before the directory goes.
     _daemon: Daemon,
 }
@@ -21,9 +23,21 @@ fn socket(case: &Case) -> PathBuf {
     case.dir().join("docker.sock")
 }
 
-fn client(case: &Case) -> Command {
-    // Debian's: another one may come first on the PATH.
-    let mut command = Command::new("/usr/bin/docker");
+/// Debian 12's, or that of `scripts/docker`: another one may come first on the PATH.
+fn program(runtime: &str, name: &str) -> PathBuf {
+    match (runtime, name) {
+        (shim::RUNTIME, name) => forky().join(name),
+        (_, "dockerd") => "/usr/sbin/dockerd".into(),
+        (_, name) => Path::new("/usr/bin").join(name),
+    }
+}
+
+fn forky() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/docker/bin")
+}
+
+fn client(case: &Case, runtime: &str) -> Command {
+    let mut command = Command::new(program(runtime, "docker"));
     command
         .arg("--host")
         .arg(format!("unix://{}", socket(case).display()))
@@ -35,11 +49,15 @@ fn client(case: &Case) -> Command {
     command
 }
 
-fn daemon(case: &Case) -> Command {
+fn daemon(case: &Case, runtime: &str) -> Command {
     let dir = case.dir().join("docker");
+    let path = match runtime {
+        shim::RUNTIME => format!("{}:{}", forky().display(), shim::path()),
+        _ => std::env::var("PATH").unwrap(),
+    };
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("daemon.json"), "{}").unwrap();
-    let mut command = Command::new("/usr/sbin/dockerd");
+    let mut command = Command::new(program(runtime, "dockerd"));
     command
         .arg("--config-file")
         .arg(dir.join("daemon.json"))
@@ -61,22 +79,24 @@ fn daemon(case: &Case) -> Command {
         .arg("--cgroup-parent")
         .arg(format!("/{}", case.token))
         .arg("--add-runtime")
-        .arg(format!("tested={}", runtime().display()))
-        .args(["--default-runtime", "tested"]);
+        .arg(format!("tested={}", super::runtime().display()))
+        .args(["--default-runtime", "tested"])
+        .env("PATH", path);
     command
 }
 
 impl<'a> Docker<'a> {
-    fn new(case: &'a Case) -> Self {
+    fn new(case: &'a Case, runtime: &'static str) -> Self {
         let answers = || {
-            client(case)
+            client(case, runtime)
                 .arg("version")
                 .output()
                 .is_ok_and(|o| o.status.success())
         };
         let docker = Self {
             case,
-            _daemon: Daemon::start(case, daemon(case), answers),
+            runtime,
+            _daemon: Daemon::start(case, daemon(case, runtime), answers),
         };
         let archive = archive(case);
         docker
@@ -86,7 +106,7 @@ impl<'a> Docker<'a> {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = client(self.case);
+        let mut command = client(self.case, self.runtime);
         command.args(args);
         command
     }
@@ -98,7 +118,14 @@ impl<'a> Docker<'a> {
     fn once(&self, options: &[&str], command: &[&str]) -> Done {
         self.run(
             &[
-                &["run", "--rm", "--network", NETWORK],
+                &[
+                    "run",
+                    "--rm",
+                    "--network",
+                    NETWORK,
+                    "--runtime",
+                    self.runtime,
+                ],
                 options,
                 &["busybox"],
                 command,
@@ -110,8 +137,17 @@ impl<'a> Docker<'a> {
     /// A container that waits.
     fn start(&self, name: &str, options: &[&str], script: &str) {
         let run = ["run", "--detach", "--network", NETWORK, "--name", name];
-        self.run(&[&run, options, &["busybox", "sh", "-c", script]].concat())
-            .ok();
+        let runtime = ["--runtime", self.runtime];
+        self.run(
+            &[
+                &run[..],
+                &runtime,
+                options,
+                &["busybox", "sh", "-c", script],
+            ]
+            .concat(),
+        )
+        .ok();
     }
 
     fn inspect(&self, name: &str, what: &str) -> String {
@@ -134,18 +170,47 @@ fn dockers_users_do_not_notice() {
     ]) else {
         return;
     };
-    let docker = Docker::new(&case);
-    output_and_exit_status(&docker);
-    a_terminal(&docker);
-    a_containers_life(&docker);
-    limits(&docker);
-    volumes(&docker);
-    a_health_check(&docker);
+    let docker = Docker::new(&case, "tested");
+    containers(&docker);
     a_build(&docker);
+    nothing_is_left(docker, &case);
+}
+
+/// The same with `--runtime io.containerd.runp.v2`, which nobody has configured: containerd finds the shim on its PATH.
+#[test]
+fn the_shim_is_a_runtime_of_dockers() {
+    if !alone("callers::docker::the_shim_is_a_runtime_of_dockers") {
+        return;
+    }
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    if !forky().exists() {
+        eprintln!("skipped: needs scripts/docker");
+        return;
+    }
+    shim::private_run_dir();
+    let docker = Docker::new(&case, shim::RUNTIME);
+    containers(&docker);
+    eventually("all shims end", || shim::shims().is_empty().then_some(()));
+    assert_eq!(shim::left_in_root(), Vec::<String>::new());
+    nothing_is_left(docker, &case);
+}
+
+fn containers(docker: &Docker<'_>) {
+    output_and_exit_status(docker);
+    a_terminal(docker);
+    a_containers_life(docker);
+    limits(docker);
+    volumes(docker);
+    a_health_check(docker);
+}
+
+fn nothing_is_left(docker: Docker<'_>, case: &Case) {
     let left = docker.run(&["ps", "--all", "--quiet"]).ok();
     assert_eq!(left.stdout, "");
     drop(docker);
-    remove_parent_cgroups(&case);
+    remove_parent_cgroups(case);
 }
 
 fn output_and_exit_status(docker: &Docker<'_>) {
@@ -167,6 +232,8 @@ fn a_terminal(docker: &Docker<'_>) {
         "-it",
         "--network",
         NETWORK,
+        "--runtime",
+        docker.runtime,
         "busybox",
         "sh",
         "-c",

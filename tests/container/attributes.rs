@@ -346,19 +346,3 @@ fn an_apparmor_profile_confines_the_program() {
     parser("--remove");
     case.assert_nothing_left();
 }
-
-#[test]
-fn an_selinux_label_is_that_of_the_program_and_its_mounts() {
-    let Some(case) = Case::new(&[Need::SeLinux]) else {
-        return;
-    };
-    let process = "system_u:system_r:container_t:s0:c1,c2";
-    let files = "system_u:object_r:container_file_t:s0:c1,c2";
-    let c = case
-        .bundle("c")
-        .with("/process/selinuxLabel", json!(process))
-        .with("/linux/mountLabel", json!(files))
-        .sh("cat /proc/self/attr/current; grep /dev/shm /proc/self/mountinfo");
-    let out = c.prints();
-    assert!(out.contains(process) && out.contains(files), "{out}");
-}

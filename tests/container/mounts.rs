@@ -169,6 +169,47 @@ fn a_file_is_bound_onto_a_file_that_is_made() {
     assert!(c.rootfs().join("etc/deep/er/hosts").is_file());
 }
 
+/// A mount covers what was mounted at its place before, by whatever path that is reached; later mounts go on top.
+#[test]
+fn mounts_go_on_top_of_one_another() {
+    let Some(case) = Case::new(&[]) else { return };
+    let source = case.dir().join("file");
+    fs::write(&source, "bound\n").unwrap();
+    let source = source.to_str().unwrap();
+    let tmpfs =
+        |destination: &str| json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"});
+    let c = case
+        .bundle("c")
+        .with("/root/readonly", json!(false))
+        .push("/mounts", tmpfs("/tmp"))
+        .push("/mounts", tmpfs("/tmp/in"))
+        .push("/mounts", bind(source, "/tmp/in/below", &["bind"]))
+        .push("/mounts", tmpfs("/tmp/in"))
+        .push("/mounts", bind(source, "/tmp/in/file", &["bind"]))
+        .push("/mounts", tmpfs("/opt"))
+        .push("/mounts", bind(source, "/opt/covered", &["bind"]))
+        .push("/mounts", tmpfs("/link"))
+        .push("/mounts", bind(source, "/opt/file", &["bind"]))
+        .sh("ls /tmp/in /opt; cat /tmp/in/file /opt/file");
+    symlink("/opt", c.rootfs().join("link")).unwrap();
+    let out = c.prints();
+    assert_eq!(out, "/opt:\nfile\n\n/tmp/in:\nfile\nbound\nbound\n");
+}
+
+#[test]
+fn a_link_of_procfs_is_masked_where_it_leads() {
+    let Some(case) = Case::new(&[]) else { return };
+    let c = case
+        .bundle("c")
+        .with("/linux/maskedPaths", json!(["/proc/net", "/proc/nothing"]))
+        .with(
+            "/linux/readonlyPaths",
+            json!(["/proc/mounts", "/proc/nothing"]),
+        )
+        .sh("ls -A /proc/1/net | wc -l; head -n 1 /proc/mounts | wc -l");
+    assert_eq!(c.prints(), "0\n1\n");
+}
+
 #[test]
 fn tmpfs_takes_its_size_and_mode() {
     let Some(case) = Case::new(&[]) else { return };

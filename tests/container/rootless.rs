@@ -327,6 +327,9 @@ fn the_root_of_a_user_namespace_has_containers() {
         .without("/linux/cgroupsPath")
         .with("/mounts/2/options", options);
     let c = c.sh("id -u; cat /proc/self/uid_map | tr -s ' '; ls /sys/class/net; sleep 1000");
+    // The user may not enter the directory that it was built in.
+    let runp = case.dir().join("runp-of-user");
+    fs::copy(binary(), &runp).unwrap();
     give_to_user(&case);
     chown(c.path.join("rootfs"), Some(USER), Some(USER)).unwrap();
     let mut command = Command::new("setpriv");
@@ -349,7 +352,7 @@ fn the_root_of_a_user_namespace_has_containers() {
             script,
             "sh",
         ])
-        .arg(binary())
+        .arg(&runp)
         .arg(&c.path)
         .arg(&c.id)
         .env("XDG_RUNTIME_DIR", case.dir())

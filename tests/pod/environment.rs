@@ -190,3 +190,47 @@ fn a_job_of_a_directory_of_manifests_is_run() {
     assert_eq!(pod.log("app"), "value\n");
     pod.delete().ok();
 }
+
+#[test]
+fn a_sub_path_may_be_named_by_a_variable_in_a_file() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    for (name, value, config_error) in [
+        ("good", "of-init", None),
+        ("bad", "../x", Some("must not contain '..'")),
+    ] {
+        let mut init = sh("init", &format!("echo \"DIR='{value}'\" > /v/f"));
+        init["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+        let mut app = sh("app", "touch /d/here; exec sleep inf");
+        app["env"] = json!([{"name": "DIR", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "f", "key": "DIR"}}}]);
+        app["volumeMounts"] =
+            json!([{"name": "v", "mountPath": "/d", "subPathExpr": "$(DIR)/deep"}]);
+        let spec = json!({
+            "terminationGracePeriodSeconds": 0, "volumes": [{"name": "v"}],
+            "initContainers": [init], "containers": [app]});
+        let pod = Pod::new(&case, name, spec);
+        pod.run_detached();
+        match config_error {
+            None => {
+                pod.until_running("app");
+                let made = case
+                    .data_root()
+                    .join("pods")
+                    .join(&pod.name)
+                    .join("volumes/v/of-init/deep/here");
+                crate::support::eventually("the file", || made.exists().then_some(()));
+            }
+            Some(why) => {
+                let status = pod.until("it waits", |pod| {
+                    container_status(pod, "app")["state"]["waiting"]["reason"]
+                        == "CreateContainerConfigError"
+                });
+                let told = container_status(&status, "app")["state"].to_string();
+                assert!(told.contains(why), "{told}");
+            }
+        }
+        pod.delete_force().ok();
+    }
+    case.assert_nothing_left();
+}

@@ -256,3 +256,43 @@ fn the_pods_own_limit_holds_its_containers_together() {
     assert_eq!(limit.as_deref().map(str::trim), Some("67108864"));
     pod.delete_force().ok();
 }
+
+#[test]
+fn the_default_apparmor_profile_confines_containers() {
+    let Some(case) = Case::new(&[Need::Runp, Need::AppArmor]) else {
+        return;
+    };
+    let script = "cat /proc/self/attr/current; mount -t tmpfs none /tmp 2>&1; echo x > /written && cat /written; (sleep 0 & wait); exec sleep inf";
+    let add = json!({"add": ["SYS_ADMIN"]});
+    let mut plain = sh("plain", script);
+    plain["securityContext"] =
+        json!({"capabilities": add, "appArmorProfile": {"type": "Unconfined"}});
+    let mut confined = sh("confined", script);
+    confined["securityContext"] = json!({"capabilities": add});
+    let mut privileged = sh("privileged", script);
+    privileged["securityContext"] = json!({"privileged": true});
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}},
+            "containers": [plain, confined, privileged],
+        }),
+    );
+    pod.run_detached();
+    for container in ["plain", "confined", "privileged"] {
+        crate::support::eventually("it has written", || {
+            pod.log(container).ends_with("x\n").then_some(())
+        });
+    }
+    assert_eq!(pod.log("plain"), "unconfined\nx\n");
+    assert_eq!(pod.log("privileged"), "unconfined\nx\n");
+    let log = pod.log("confined");
+    assert!(log.starts_with("runp-default (enforce)\nmount: "), "{log}");
+    let inside = pod.exec("confined", &["/bin/cat", "/proc/self/attr/current"]);
+    assert_eq!(inside.ok().stdout, "runp-default (enforce)\n");
+    // It can be asked to end.
+    pod.stop(&["--grace", "1"]).ok();
+    pod.delete().ok();
+    case.assert_nothing_left();
+}

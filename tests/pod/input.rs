@@ -272,3 +272,59 @@ fn rubbish_is_refused_without_a_panic() {
     }
     case.assert_nothing_left();
 }
+
+#[test]
+fn a_plain_user_is_told_before_anything_exists() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::new(&case, "p", json!({"containers": [sh("app", "true")]}));
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(case.dir(), open).unwrap();
+    let run = |verb: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(crate::support::binary())
+            .arg("pod")
+            .args(verb)
+            .arg(&pod.dir)
+            .env("XDG_RUNTIME_DIR", "/nosuch");
+        case.finish(command)
+    };
+    for verb in [&["run"][..], &["create"], &["apply", "-f"]] {
+        let error = run(verb).fails();
+        assert!(
+            error.contains("pods need root") && error.contains("`runp run`"),
+            "{error}"
+        );
+    }
+    assert!(run(&["plan"]).ok().stdout.contains("app container app"));
+    case.assert_nothing_left();
+}
+
+#[test]
+fn a_name_may_be_made() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let text = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": format!("{}-", case.token)},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "busybox", "command": ["/bin/true"]}]}});
+    let pod = Pod::from_text(&case, "made", &text.to_string());
+    let mut names: Vec<String> = (0..2)
+        .map(|_| {
+            let dir = pod.dir.to_str().unwrap();
+            let done = case.pod(["run", "--detach", dir]).ok();
+            done.stdout.trim().to_owned()
+        })
+        .collect();
+    assert!(
+        names.iter().all(|name| name.len() == case.token.len() + 6),
+        "{names:?}"
+    );
+    names.dedup();
+    assert_eq!(names.len(), 2);
+    for name in names {
+        case.pod(["delete", "--force", &name]).ok();
+    }
+}

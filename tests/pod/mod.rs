@@ -1,5 +1,6 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
+mod apply;
 mod bench;
 mod beside;
 mod beyond;
@@ -14,6 +15,7 @@ mod host;
 mod input;
 mod isolation;
 mod names;
+mod network;
 mod order;
 mod pause;
 mod policies;

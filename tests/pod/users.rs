@@ -134,3 +134,54 @@ fn a_pod_with_users_of_its_own_has_nothing_of_the_host() {
         assert!(message.contains(&told), "{message}");
     }
 }
+
+#[test]
+fn a_pod_with_users_of_its_own_has_its_sysctls_and_may_see_all_of_proc() {
+    let Some(case) = Case::new(&[Need::Runp, Need::Kernel(6, 3)]) else {
+        return;
+    };
+    let here = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).unwrap();
+    let names = ["net/ipv4/ip_forward", "kernel/shmmni"];
+    let before = names.map(here);
+    let show =
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni; grep -c ' /proc/' /proc/mounts";
+    let mut unmasked = sh("unmasked", show);
+    unmasked["securityContext"] = json!({"procMount": "Unmasked"});
+    let forward = if before[0].trim() == "1" { "0" } else { "1" };
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({
+            "restartPolicy": "Never", "hostUsers": false,
+            "securityContext": {"sysctls": [
+                {"name": "net.ipv4.ip_forward", "value": forward}, {"name": "kernel.shmmni", "value": "77"}]},
+            "containers": [sh("masked", show), unmasked],
+        }),
+    );
+    pod.run().code(1);
+    let log = pod.log("masked");
+    let shown = format!("{forward}\n77\n");
+    assert!(
+        log.starts_with(&shown) && log != format!("{shown}0\n"),
+        "{log}"
+    );
+    assert_eq!(
+        pod.log("unmasked"),
+        format!("{shown}0\n"),
+        "nothing is mounted on it"
+    );
+    assert_eq!(names.map(here), before);
+    pod.delete().ok();
+
+    let spec = json!({"hostUsers": false, "securityContext": {"sysctls": [{"name": "net.no.such", "value": "1"}]},
+        "containers": [sh("app", "true")]});
+    let pod = Pod::new(&case, "q", spec);
+    pod.run_detached();
+    pod.until("the sandbox cannot be made", |pod| {
+        pod["status"]
+            .to_string()
+            .contains("this kernel has no such sysctl")
+    });
+    pod.delete_force().ok();
+    case.assert_nothing_left();
+}

@@ -367,3 +367,123 @@ fn mounts_propagate_only_as_far_as_asked_for() {
     }
     host(&format!("umount {path}"));
 }
+
+#[test]
+fn a_claim_of_the_pods_own_goes_with_it() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let template = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let mount = json!([{"name": "v", "mountPath": "/v"}]);
+    let mut spec = json!({
+        "restartPolicy": "Never", "securityContext": {"fsGroup": 4242},
+        "volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": template}}],
+        "initContainers": [mounting("init", "echo handed over > /v/f", mount.clone())],
+        "containers": [mounting("app", "cat /v/f; stat -c %g /v", mount)],
+    });
+    let pod = Pod::new(&case, "p", spec.clone());
+    pod.run().ok();
+    assert_eq!(pod.log("app"), "handed over\n4242\n");
+    pod.delete().ok();
+    spec["volumes"][0]["ephemeral"]["volumeClaimTemplate"]["spec"] = json!({});
+    let error = Pod::new(&case, "q", spec).plan().fails();
+    let path = "spec.volumes[0].ephemeral.volumeClaimTemplate.spec";
+    for why in [
+        format!("{path}.accessModes: Required value: at least 1 access mode is required"),
+        format!("{path}.resources.storage: Required value"),
+    ] {
+        assert!(error.contains(&why), "{error}");
+    }
+    case.assert_nothing_left();
+}
+
+#[test]
+fn a_read_only_mount_is_so_all_the_way_down_if_asked_for() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let shared = case.dir().join("shared");
+    fs::create_dir_all(shared.join("inner")).unwrap();
+    let host = |command: &str| {
+        let status = std::process::Command::new("sh")
+            .args(["-c", command])
+            .status();
+        assert!(status.unwrap().success(), "{command}");
+    };
+    let inner = shared.join("inner").display().to_string();
+    host(&format!("mount -t tmpfs inner {inner}"));
+    let touch = "touch /v/outer 2>/dev/null && echo outer; touch /v/inner/x 2>/dev/null && echo inner; printf '#!/bin/sh\necho ran' 2>/dev/null > /v/inner/t; chmod +x /v/inner/t 2>/dev/null; /v/inner/t 2>/dev/null; true";
+    for (name, options, expected) in [
+        ("ro", json!({"readOnly": true}), "inner\nran\n"),
+        (
+            "rro",
+            json!({"readOnly": true, "recursiveReadOnly": "Enabled"}),
+            "ran\n",
+        ),
+        ("rw", json!({}), "outer\ninner\nran\n"),
+    ] {
+        let mut mount = json!({"name": "v", "mountPath": "/v"});
+        mount
+            .as_object_mut()
+            .unwrap()
+            .extend(options.as_object().unwrap().clone());
+        let pod = Pod::new(
+            &case,
+            name,
+            json!({"restartPolicy": "Never", "volumes": [{"name": "v", "hostPath": {"path": shared}}],
+                "containers": [mounting("app", touch, json!([mount]))]}),
+        );
+        pod.run().ok();
+        assert_eq!(pod.log("app"), expected, "{name}");
+        pod.delete().ok();
+    }
+    host(&format!("umount {inner}"));
+    let mount = json!([{"name": "v", "mountPath": "/v", "bindMountOptions": ["noexec"]}]);
+    let script = "printf '#!/bin/sh\\necho ran' > /v/t; chmod +x /v/t; /v/t 2>&1; sh /v/t";
+    let pod = Pod::new(
+        &case,
+        "noexec",
+        json!({"restartPolicy": "Never", "volumes": [{"name": "v"}], "containers": [mounting("app", script, mount)]}),
+    );
+    pod.run().ok();
+    let log = pod.log("app");
+    assert!(
+        log.contains("/v/t: Permission denied\n") && log.ends_with("ran\n"),
+        "{log}"
+    );
+    pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn who_writes_more_to_the_disk_than_it_may_ends_its_pod() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let mut greedy = sh("greedy", "head -c 3000000 /dev/zero > /big; exec sleep inf");
+    greedy["resources"] = json!({"limits": {"ephemeral-storage": "1Mi"}});
+    let mut modest = sh("modest", "exec sleep inf");
+    modest["resources"] = json!({"limits": {"ephemeral-storage": "1Gi"}});
+    let spec =
+        |containers: Value| json!({"terminationGracePeriodSeconds": 0, "containers": containers});
+    let alone = Pod::new(&case, "alone", spec(json!([greedy.clone()])));
+    let beside = Pod::new(&case, "beside", spec(json!([modest, greedy])));
+    for pod in [&alone, &beside] {
+        pod.run_detached();
+    }
+    for (pod, message) in [
+        (
+            alone,
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ",
+        ),
+        (
+            beside,
+            "Container greedy exceeded its local ephemeral storage limit \"1Mi\". ",
+        ),
+    ] {
+        let status = pod.until_phase("Failed");
+        assert_eq!(status["status"]["reason"], "Evicted");
+        assert_eq!(status["status"]["message"], message);
+        pod.delete_force().ok();
+    }
+}

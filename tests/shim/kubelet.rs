@@ -3,19 +3,20 @@
 //!
 //! The client is curl: a gRPC call is an HTTP/2 request.
 
-use std::cell::Cell;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wire::{Value, bytes_of, decode, field, number, number_of};
-use super::{Containerd, private_run_dir, shims};
+use super::{Containerd, private_run_dir, report, shims, streams};
 use crate::callers::busybox;
 use crate::support::alone::alone;
-use crate::support::{Case, Need, eventually, process};
+use crate::support::{Case, Need, eventually, eventually_or, process};
 
 pub(super) const IMAGE: &str = "docker.io/library/box:1";
 /// `NamespaceMode`.
@@ -26,13 +27,18 @@ const NODE: u64 = 2;
 const RUNNING: u64 = 1;
 const EXITED: u64 = 2;
 
-type Fields = Vec<(u64, Value)>;
+pub(super) type Fields = Vec<(u64, Value)>;
 
 /// A containerd with its CRI.
 pub(super) struct Cri<'a> {
     containerd: Containerd<'a>,
+    kind: Kind,
+    /// Holds the network in which containerd and the pods' bridge are.
+    network: Child,
     /// How long the last call took, in milliseconds.
-    took: Cell<f64>,
+    took: Mutex<f64>,
+    /// Of calls so far.
+    calls: AtomicUsize,
 }
 
 /// Which containerd, and who makes the sandboxes.
@@ -62,10 +68,10 @@ impl Kind {
         self == Self::Bookworm || peers().join("usr/bin/containerd").exists()
     }
 
-    /// In a network of its own, where the pods' bridge is; forky's by its own libraries, which are newer than the machine's.
-    fn command(self) -> Command {
-        let mut command = Command::new("unshare");
-        command.arg("--net");
+    /// In this network; forky's by its own libraries, which are newer than the machine's.
+    fn command(self, network: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", network.display()));
         if self == Self::Bookworm {
             command.arg("containerd");
             return command;
@@ -130,12 +136,22 @@ impl<'a> Cri<'a> {
         let cni = bridge(case);
         let configuration = kind.configuration(cni.to_str().unwrap());
         fs::write(dir.join("config.toml"), configuration).unwrap();
-        let mut containerd = Containerd { case, daemon: None };
-        containerd.start_as(kind.command());
-        let cri = Self {
-            containerd,
-            took: Cell::new(0.0),
+        let script = "ip link set lo up && exec cat";
+        let mut network = Command::new("unshare");
+        network.args(["--net", "sh", "-c", script]);
+        network.env("RUNP_TEST", &case.token).stdin(Stdio::piped());
+        let network = network.spawn().unwrap();
+        let mut cri = Self {
+            containerd: Containerd { case, daemon: None },
+            kind,
+            network,
+            took: Mutex::new(0.0),
+            calls: AtomicUsize::new(0),
         };
+        eventually("there is a network", || {
+            (processes("cat").len() == 1).then_some(())
+        });
+        cri.restart();
         let archive = image(case);
         let import = ["--namespace", "k8s.io", "image", "import"];
         let import = [&import[..], &[archive.to_str().unwrap()]].concat();
@@ -143,9 +159,23 @@ impl<'a> Cri<'a> {
         cri
     }
 
+    /// Starts containerd, once more if it has been killed.
+    fn restart(&mut self) {
+        let command = self.kind.command(&self.network());
+        self.containerd.start_as(command);
+        // It answers before it has looked at what there is.
+        eventually("its CRI answers", || self.try_call("Status", &[]).ok());
+    }
+
+    /// The namespace.
+    pub(super) fn network(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.network.id()).into()
+    }
+
     /// A call of the runtime service; an error is its message.
     fn try_call(&self, method: &str, request: &[u8]) -> Result<Fields, String> {
-        let dir = self.containerd.case.dir();
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let headers = self.containerd.case.dir().join(format!("headers{call}"));
         let url = format!("http://localhost/runtime.v1.RuntimeService/{method}");
         let mut curl = Command::new("curl");
         curl.args([
@@ -165,7 +195,7 @@ impl<'a> Cri<'a> {
         ])
         .args(["--write-out", "%{stderr}%{time_total}"])
         .args(["--data-binary", "@-", "--dump-header"])
-        .arg(dir.join("headers"))
+        .arg(&headers)
         .arg(url)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -178,8 +208,10 @@ impl<'a> Cri<'a> {
         let output = curl.wait_with_output().unwrap();
         assert!(output.status.success(), "{method}: {output:?}");
         let took = String::from_utf8(output.stderr).unwrap();
-        self.took.set(took.trim().parse::<f64>().unwrap() * 1000.0);
-        let headers = fs::read_to_string(dir.join("headers")).unwrap();
+        *self.took.lock().unwrap() = took.trim().parse::<f64>().unwrap() * 1000.0;
+        let path = headers;
+        let headers = fs::read_to_string(&path).unwrap();
+        fs::remove_file(path).unwrap();
         let header = |name: &str| {
             let mut lines = headers.lines().filter_map(|line| line.strip_prefix(name));
             lines.next().map(|value| value.trim().to_owned())
@@ -191,7 +223,7 @@ impl<'a> Cri<'a> {
     }
 
     #[track_caller]
-    fn call(&self, method: &str, request: &[u8]) -> Fields {
+    pub(super) fn call(&self, method: &str, request: &[u8]) -> Fields {
         match self.try_call(method, request) {
             Ok(answer) => answer,
             Err(e) => panic!("{e}"),
@@ -214,6 +246,19 @@ impl<'a> Cri<'a> {
     /// CreateContainer: its id.
     #[track_caller]
     pub(super) fn create(&self, pod: &str, config: &[u8], name: &str, script: &str) -> String {
+        self.create_with(pod, config, name, script, &[])
+    }
+
+    /// The same, with more fields of its configuration.
+    #[track_caller]
+    pub(super) fn create_with(
+        &self,
+        pod: &str,
+        config: &[u8],
+        name: &str,
+        script: &str,
+        more: &[u8],
+    ) -> String {
         let container = [
             field(1, field(1, name)),
             field(2, field(1, IMAGE)),
@@ -222,6 +267,7 @@ impl<'a> Cri<'a> {
             field(3, script),
             field(6, [field(1, "PATH"), field(2, "/bin")].concat()),
             field(11, format!("{name}.log")),
+            more.to_vec(),
         ];
         let request = [
             field(1, pod),
@@ -280,15 +326,17 @@ impl<'a> Cri<'a> {
 
     /// How long the last call took, in milliseconds.
     pub(super) fn took(&self) -> f64 {
-        self.took.get()
+        *self.took.lock().unwrap()
     }
 
-    pub(super) fn leaves_nothing(self) {
+    pub(super) fn leaves_nothing(mut self) {
+        self.network.kill().unwrap();
+        self.network.wait().unwrap();
         self.containerd.leaves_nothing();
     }
 }
 
-fn string(fields: &Fields, wanted: u64) -> String {
+pub(super) fn string(fields: &Fields, wanted: u64) -> String {
     String::from_utf8(bytes_of(fields, wanted)).unwrap()
 }
 
@@ -402,16 +450,16 @@ pub(super) fn named(config: &[u8], number: usize) -> Vec<u8> {
 
 /// The life of a pod: two init containers, one of which is tried again, then an app.
 fn a_pods_life(case: &Case, kind: Kind) {
-    let cri = Cri::new(case, kind);
+    let mut cri = Cri::new(case, kind);
     // Before 2.3 containerd panics with a pod on the node's network and the shim's sandbox (containerd issue 12983).
     if kind != Kind::ForkyShim {
-        one_pod(&cri, case, kind, Network::Node);
+        one_pod(&mut cri, case, kind, Network::Node);
     }
-    one_pod(&cri, case, kind, Network::Bridge);
+    one_pod(&mut cri, case, kind, Network::Bridge);
     cri.leaves_nothing();
 }
 
-fn one_pod(cri: &Cri<'_>, case: &Case, kind: Kind, network: Network) {
+fn one_pod(cri: &mut Cri<'_>, case: &Case, kind: Kind, network: Network) {
     let config = pod_config(case, network, CONTAINER);
     let pod = cri.run_pod(&config);
     assert_eq!(
@@ -453,12 +501,46 @@ fn one_pod(cri: &Cri<'_>, case: &Case, kind: Kind, network: Network) {
     let stats = cri.call("ContainerStats", &field(1, &app));
     assert!(!bytes_of(&stats, 1).is_empty());
 
+    streams::update(cri, &app);
+    streams::exec(cri, &app);
+    streams::attach(cri, &pod, &config);
+    streams::rotate_log(cri, case, &pod, &config);
+    if let Network::Bridge = network {
+        streams::port_forward(cri, &pod, &config);
+    }
+    containerd_is_killed(cri, &pod, &app, &config);
+
     cri.call("StopContainer", &[field(1, &app), number(2, 10)].concat());
     assert_eq!(cri.wait_for_exit(&app), 5);
     cri.call("StopPodSandbox", &field(1, &pod));
     cri.call("StopPodSandbox", &field(1, &pod));
     assert!(!cri.is_ready(&pod));
     cri.call("RemovePodSandbox", &field(1, &pod));
+    eventually_or(|| shims().is_empty().then_some(()), report);
+}
+
+/// What runs goes on, and what ends meanwhile has its code.
+fn containerd_is_killed(cri: &mut Cri<'_>, pod: &str, app: &str, config: &[u8]) {
+    let script = "trap 'exit 42' TERM; while :; do sleep 0.1; done";
+    let ends = cri.create(pod, config, "ends", script);
+    cri.start(&ends);
+    let (output, _) = cri.exec(&ends, &["sh", "-c", "cat /proc/self/cgroup"]);
+    let before = shims();
+    let pid = processes("sh").into_iter().find(|pid| {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        cgroups.contains(&ends)
+    });
+    let pid = pid.unwrap_or_else(|| panic!("{output}"));
+    cri.containerd.kill();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    eventually("it ends", || (!process::runs(pid)).then_some(()));
+    cri.restart();
+    assert_eq!(shims(), before);
+    assert!(cri.is_ready(pod));
+    assert_eq!(cri.status(app).0, RUNNING);
+    assert_eq!(cri.wait_for_exit(&ends), 42);
+    cri.call("RemoveContainer", &field(1, &ends));
+    streams::exec(cri, app);
 }
 
 /// A pod with one pid namespace for all, whose pause is killed, and then its shim.
@@ -517,8 +599,8 @@ fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
-fn test(name: &str, kind: Kind, run: impl FnOnce(&Case, Kind)) {
-    if !alone(&format!("shim::kubelet::{name}")) {
+pub(super) fn test(name: &str, kind: Kind, run: impl FnOnce(&Case, Kind)) {
+    if !alone(&format!("shim::{name}")) {
         return;
     }
     let needs = [
@@ -538,24 +620,24 @@ fn test(name: &str, kind: Kind, run: impl FnOnce(&Case, Kind)) {
 
 #[test]
 fn a_pod_with_a_pause_image_on_containerd_1_6() {
-    let name = "a_pod_with_a_pause_image_on_containerd_1_6";
+    let name = "kubelet::a_pod_with_a_pause_image_on_containerd_1_6";
     test(name, Kind::Bookworm, a_pods_life);
 }
 
 #[test]
 fn a_pod_with_a_pause_image_on_containerd_2_1() {
-    let name = "a_pod_with_a_pause_image_on_containerd_2_1";
+    let name = "kubelet::a_pod_with_a_pause_image_on_containerd_2_1";
     test(name, Kind::ForkyPodsandbox, a_pods_life);
 }
 
 #[test]
 fn a_pod_without_a_pause_image_on_containerd_2_1() {
-    let name = "a_pod_without_a_pause_image_on_containerd_2_1";
+    let name = "kubelet::a_pod_without_a_pause_image_on_containerd_2_1";
     test(name, Kind::ForkyShim, a_pods_life);
 }
 
 #[test]
 fn a_pod_whose_pause_and_whose_shim_are_killed() {
-    let name = "a_pod_whose_pause_and_whose_shim_are_killed";
+    let name = "kubelet::a_pod_whose_pause_and_whose_shim_are_killed";
     test(name, Kind::ForkyShim, a_pods_deaths);
 }

@@ -4,10 +4,16 @@
 //! and containers.
 
 mod bench;
+mod checkpoint;
+mod client;
 mod kubelet;
+mod many;
 mod protocol;
 mod robust;
+mod streams;
+mod systemd;
 mod tasks;
+mod walk;
 mod wire;
 
 use std::fs;
@@ -15,19 +21,37 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::callers::{Daemon, busybox, remove_parent_cgroups};
-use crate::support::{Case, Done, eventually, eventually_or, process};
+use crate::support::{Case, Done, eventually, eventually_or, process, requires};
 
-const RUNTIME: &str = "io.containerd.runp.v2";
+pub(crate) const RUNTIME: &str = "io.containerd.runp.v2";
 /// Where the shim keeps sockets and containers.
 const ROOT: &str = "/run/containerd/runp";
 
-/// The shim's binary.
-fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_containerd-shim-runp-v2"))
+/// The shim's binary: in the first of these directories, or the one that was built with the tests.
+fn binary() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_containerd-shim-runp-v2"));
+    match std::env::var_os("RUNP_TEST_SHIM") {
+        Some(dirs) => {
+            let dir = std::env::split_paths(&dirs).next().unwrap();
+            dir.join(built.file_name().unwrap())
+        }
+        None => built.to_owned(),
+    }
+}
+
+/// A PATH on which a containerd finds our shim, and that criu.
+pub(crate) fn path() -> String {
+    let path = std::env::var("PATH").unwrap();
+    let ours = std::env::var("RUNP_TEST_SHIM").unwrap_or_else(|_| {
+        let dir = binary().parent().unwrap().to_owned();
+        dir.into_os_string().into_string().unwrap()
+    });
+    let criu = requires::criu().map(|criu| criu.parent().unwrap().display().to_string());
+    format!("{ours}:{}:{path}", criu.unwrap_or_default())
 }
 
 /// An empty `/run/containerd`, for a test that is alone.
-fn private_run_dir() {
+pub(crate) fn private_run_dir() {
     fs::create_dir_all("/run/containerd").unwrap();
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("none", "/run/containerd", "tmpfs", flags, None).unwrap();
@@ -61,6 +85,12 @@ impl<'a> Containerd<'a> {
         self.case.dir().join("containerd/state")
     }
 
+    /// Of a task.
+    fn bundle(&self, id: &str) -> PathBuf {
+        let tasks = self.state().join("io.containerd.runtime.v2.task");
+        tasks.join("test").join(id)
+    }
+
     fn start(&mut self) {
         self.start_as(Command::new("containerd"));
     }
@@ -68,11 +98,6 @@ impl<'a> Containerd<'a> {
     /// By another command, to which the arguments are added.
     fn start_as(&mut self, mut command: Command) {
         let dir = self.case.dir().join("containerd");
-        let path = std::env::var("PATH").unwrap();
-        let ours = std::env::var("RUNP_TEST_SHIM").unwrap_or_else(|_| {
-            let dir = binary().parent().unwrap();
-            dir.to_str().unwrap().to_owned()
-        });
         command
             .arg("--config")
             .arg(dir.join("config.toml"))
@@ -82,7 +107,7 @@ impl<'a> Containerd<'a> {
             .arg(dir.join("root"))
             .arg("--state")
             .arg(self.state())
-            .env("PATH", format!("{ours}:{path}"));
+            .env("PATH", path());
         let answers = || {
             let version = self.client(&["version"]).output();
             version.is_ok_and(|output| output.status.success())
@@ -218,7 +243,7 @@ fn report() -> String {
 }
 
 /// The pids of all shims.
-fn shims() -> Vec<i32> {
+pub(crate) fn shims() -> Vec<i32> {
     let is_shim = |pid: &i32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         name.trim() == "containerd-shim" && process::runs(*pid)
@@ -227,7 +252,7 @@ fn shims() -> Vec<i32> {
 }
 
 /// Sockets, and containers of whichever namespace.
-fn left_in_root() -> Vec<String> {
+pub(crate) fn left_in_root() -> Vec<String> {
     let names = |dir: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()

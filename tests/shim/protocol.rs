@@ -1,153 +1,16 @@
 //! Calls that no containerd makes: malformed, out of order, repeated. Each gets the right code, and the shim lives on.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use super::wire::{Value, decode, field, number, number_of};
-use super::{binary, private_run_dir, shims};
-use crate::support::alone::alone;
-use crate::support::{Bundle, Case, Need, PATIENCE, eventually, process};
-
-const INVALID_ARGUMENT: u64 = 3;
-const NOT_FOUND: u64 = 5;
-const ALREADY_EXISTS: u64 = 6;
-const RESOURCE_EXHAUSTED: u64 = 8;
-const FAILED_PRECONDITION: u64 = 9;
-const UNIMPLEMENTED: u64 = 12;
-
-/// What a call gives: a payload, or a status' code and message.
-type Reply = Result<Vec<(u64, Value)>, (u64, String)>;
-
-struct Client {
-    socket: UnixStream,
-    stream: u32,
-}
-
-impl Client {
-    fn new(path: &str) -> Self {
-        let socket = UnixStream::connect(path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, stream: 1 }
-    }
-
-    fn send(&mut self, service: &str, method: &str, payload: &[u8]) -> u32 {
-        let request = [field(1, service), field(2, method), field(3, payload)].concat();
-        self.stream += 2;
-        self.send_frame(self.stream, 1, &request);
-        self.stream
-    }
-
-    fn send_frame(&mut self, stream: u32, kind: u8, data: &[u8]) {
-        let mut frame = (data.len() as u32).to_be_bytes().to_vec();
-        frame.extend(stream.to_be_bytes());
-        frame.extend([kind, 0]);
-        frame.extend(data);
-        self.socket.write_all(&frame).unwrap();
-    }
-
-    fn receive(&mut self) -> (u32, Reply) {
-        let mut header = [0; 10];
-        self.socket.read_exact(&mut header).unwrap();
-        let length = u32::from_be_bytes(header[..4].try_into().unwrap());
-        let stream = u32::from_be_bytes(header[4..8].try_into().unwrap());
-        assert_eq!(header[8], 2, "a response");
-        let mut data = vec![0; length as usize];
-        self.socket.read_exact(&mut data).unwrap();
-        let mut payload = Vec::new();
-        for (number, value) in decode(&data) {
-            match (number, value) {
-                (1, Value::Bytes(status)) => {
-                    let status = decode(&status);
-                    let message = status.iter().find_map(|(field, value)| match value {
-                        Value::Bytes(text) if *field == 2 => Some(text.clone()),
-                        _ => None,
-                    });
-                    let message = String::from_utf8(message.unwrap_or_default()).unwrap();
-                    return (stream, Err((number_of(&status, 1), message)));
-                }
-                (2, Value::Bytes(bytes)) => payload = bytes,
-                other => panic!("{other:?}"),
-            }
-        }
-        (stream, Ok(decode(&payload)))
-    }
-
-    fn call(&mut self, method: &str, payload: &[u8]) -> Reply {
-        self.call_service("containerd.task.v2.Task", method, payload)
-    }
-
-    fn call_service(&mut self, service: &str, method: &str, payload: &[u8]) -> Reply {
-        let stream = self.send(service, method, payload);
-        let (answered, reply) = self.receive();
-        assert_eq!(answered, stream);
-        reply
-    }
-
-    #[track_caller]
-    fn refuses(&mut self, method: &str, payload: &[u8], code: u64) {
-        match self.call(method, payload) {
-            Err((got, message)) => {
-                assert_eq!(got, code, "{method}: {message}");
-                assert!(!message.is_empty(), "{method} says nothing");
-            }
-            Ok(answer) => panic!("{method} {payload:?}: {answer:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn ok(&mut self, method: &str, payload: &[u8]) -> Vec<(u64, Value)> {
-        match self.call(method, payload) {
-            Ok(answer) => answer,
-            Err(e) => panic!("{method}: {e:?}"),
-        }
-    }
-}
-
-/// A shim that no containerd has started.
-struct Shim {
-    path: String,
-}
-
-impl Shim {
-    fn new(case: &Case, bundle: &Bundle<'_>) -> Self {
-        let mut start = Command::new(binary());
-        start
-            .args(["-namespace", "test", "-address"])
-            .arg(case.dir().join("nobody.sock"))
-            .args(["-id", "c", "start"])
-            .current_dir(bundle.rootfs().join(".."))
-            .env("RUNP_TEST", &case.token)
-            .stdin(Stdio::null());
-        let done = case.finish(start).ok();
-        let path = done.stdout.strip_prefix("unix://").unwrap().to_owned();
-        Self { path }
-    }
-
-    fn client(&self) -> Client {
-        Client::new(&self.path)
-    }
-}
-
-/// Create's message.
-fn create(id: &str, bundle: &Bundle<'_>) -> Vec<u8> {
-    let root = bundle.rootfs();
-    let path = root.parent().unwrap();
-    [field(1, id), field(2, path.to_str().unwrap())].concat()
-}
-
-fn world(test: &str) -> Option<Case> {
-    if !alone(&format!("shim::protocol::{test}")) {
-        return None;
-    }
-    let case = Case::new(&[Need::Runp])?;
-    private_run_dir();
-    Some(case)
-}
+use super::client::*;
+use super::shims;
+use super::wire::{field, number, number_of};
+use crate::support::{eventually, process};
 
 #[test]
 fn every_call_about_nothing_is_refused() {
-    let Some(case) = world("every_call_about_nothing_is_refused") else {
+    let Some(case) = world("protocol::every_call_about_nothing_is_refused") else {
         return;
     };
     let bundle = case.bundle("b");
@@ -178,7 +41,7 @@ fn every_call_about_nothing_is_refused() {
             client.refuses(method, &[], NOT_FOUND);
         }
     }
-    for method in ["NoSuch", "", "Checkpoint"] {
+    for method in ["NoSuch", ""] {
         client.refuses(method, &about("c"), UNIMPLEMENTED);
     }
     for service in ["", "containerd.task.v1.Task", "grpc.health.v1.Health"] {
@@ -192,7 +55,7 @@ fn every_call_about_nothing_is_refused() {
 
 #[test]
 fn frames_that_make_no_sense_harm_nobody() {
-    let Some(case) = world("frames_that_make_no_sense_harm_nobody") else {
+    let Some(case) = world("protocol::frames_that_make_no_sense_harm_nobody") else {
         return;
     };
     let bundle = case.bundle("b");
@@ -223,7 +86,7 @@ fn frames_that_make_no_sense_harm_nobody() {
 
 #[test]
 fn calls_out_of_order_are_refused() {
-    let Some(case) = world("calls_out_of_order_are_refused") else {
+    let Some(case) = world("protocol::calls_out_of_order_are_refused") else {
         return;
     };
     let bundle = case.bundle("b").sh("sleep 1000");
@@ -297,7 +160,8 @@ fn calls_out_of_order_are_refused() {
 
 #[test]
 fn an_end_is_told_to_all_who_wait_and_whoever_asks_later() {
-    let Some(case) = world("an_end_is_told_to_all_who_wait_and_whoever_asks_later") else {
+    let Some(case) = world("protocol::an_end_is_told_to_all_who_wait_and_whoever_asks_later")
+    else {
         return;
     };
     let bundle = case.bundle("b").sh("exit 7");
@@ -325,31 +189,110 @@ fn an_end_is_told_to_all_who_wait_and_whoever_asks_later() {
     eventually("it ends", || shims().is_empty().then_some(()));
 }
 
-/// Exec's message: a shell script.
-fn exec_of(id: &str, exec_id: &str, script: &str) -> Vec<u8> {
-    let process = serde_json::json!({
-        "args": ["/bin/sh", "-c", script],
-        "cwd": "/",
-        "user": {"uid": 0, "gid": 0},
+#[test]
+fn events_wait_for_containerd() {
+    let Some(case) = world("protocol::events_wait_for_containerd") else {
+        return;
+    };
+    let bundle = case.bundle("b").sh("exit 7");
+    let id = &*case.id("c");
+    let about = field(1, id);
+    let shim = Shim::new(&case, &bundle);
+    let client = &mut shim.client();
+    client.ok("Create", &create(id, &bundle));
+    client.ok("Start", &about);
+    client.ok("Wait", &about);
+    let [pid] = shims()[..] else {
+        panic!("{:?}", shims());
+    };
+    // It looks for containerd now and then, and sleeps in between.
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let times = stat.split(' ').skip(13).take(2);
+        times.map(|time| time.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(3));
+    let spent = ticks() - before;
+    assert!(spent < 100, "{spent} ticks of 300");
+    let events = Listener::new(&case);
+    eventually("all events come, in their order", || {
+        let topics = ["create", "start", "exit"].map(|topic| format!("/tasks/{topic}"));
+        (events.all() == topics).then_some(())
     });
-    let any = [
-        field(
-            1,
-            "types.containerd.io/opencontainers/runtime-spec/1/Process",
-        ),
-        field(2, process.to_string()),
-    ];
-    [field(1, id), field(2, exec_id), field(7, any.concat())].concat()
+    client.ok("Delete", &about);
+    client.ok("Shutdown", &about);
+    eventually("it ends", || shims().is_empty().then_some(()));
+    assert_eq!(events.count("/tasks/delete"), 1);
+}
+
+/// More than the terminal and the fifo hold, to readers that are there, that come when the process waits for them, and when
+/// it has ended. (With ctr under script(1) this cannot be told: script drops what it has not read 10 ms after its child's end.)
+#[test]
+fn a_terminal_is_copied_to_the_last_byte() {
+    const LINES: usize = 20_000;
+    let Some(case) = world("protocol::a_terminal_is_copied_to_the_last_byte") else {
+        return;
+    };
+    let script = |lines: usize| {
+        format!("i=0; while [ $i -lt {lines} ]; do echo line $i; i=$((i+1)); done; exit 7")
+    };
+    let terminal = serde_json::json!(true);
+    let many = case.bundle("many").sh(&script(LINES));
+    let many = many.with("/process/terminal", terminal.clone());
+    let few = case.bundle("few").sh(&script(10));
+    let few = few.with("/process/terminal", terminal);
+    let shim = Shim::new(&case, &many);
+    let client = &mut shim.client();
+    for (name, bundle, lines) in [
+        ("there", &many, LINES),
+        ("late", &many, LINES),
+        ("after", &few, 10),
+    ] {
+        let id = &*case.id(name);
+        let about = field(1, id);
+        let stdout = fifo(&case, name);
+        let output = [number(4, 1), field(6, stdout.to_str().unwrap())].concat();
+        let read = move || {
+            let mut text = String::new();
+            let mut file = std::fs::File::open(stdout).unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        };
+        let reader = (name == "there").then(|| std::thread::spawn(read.clone()));
+        client.ok("Create", &[create(id, bundle), output].concat());
+        client.ok("Start", &about);
+        let reader = match name {
+            "after" => {
+                assert_eq!(number_of(&client.ok("Wait", &about), 1), 7);
+                std::thread::spawn(read)
+            }
+            _ => reader.unwrap_or_else(|| std::thread::spawn(read)),
+        };
+        let text = reader.join().unwrap();
+        assert_eq!(number_of(&client.ok("Wait", &about), 1), 7);
+        let got: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(got.len(), lines, "{name}");
+        let all = got
+            .iter()
+            .enumerate()
+            .all(|(n, line)| *line == format!("line {n}"));
+        assert!(all, "{name}");
+        client.ok("Delete", &about);
+    }
+    client.ok("Shutdown", &[]);
+    eventually("it ends", || shims().is_empty().then_some(()));
 }
 
 #[test]
 fn no_end_is_lost_and_nothing_grows() {
-    let Some(case) = world("no_end_is_lost_and_nothing_grows") else {
+    let Some(case) = world("protocol::no_end_is_lost_and_nothing_grows") else {
         return;
     };
     let runs = std::env::var("RUNP_TEST_CYCLES").map_or(300, |runs| runs.parse().unwrap());
     let stays = case.bundle("stays").sh("sleep 1000");
     let ends = case.bundle("ends").sh("exit 7");
+    let events = Listener::new(&case);
     let shim = Shim::new(&case, &stays);
     let client = &mut shim.client();
     let (stay, end) = (&*case.id("stay"), &*case.id("end"));
@@ -387,12 +330,14 @@ fn no_end_is_lost_and_nothing_grows() {
         panic!("{sizes:?}");
     };
     assert_eq!(files, files_then, "descriptors");
-    // Events are kept for a containerd that never comes: half a kilobyte for each.
-    let kept = (runs - 50) * 8 * 512 / 1024;
     assert!(
-        memory_then <= memory + kept + 64,
+        memory_then <= memory + 64,
         "{memory} kB, then {memory_then} kB"
     );
+    eventually("all ends are told", || {
+        (events.count("/tasks/exit") == 2 * runs).then_some(())
+    });
+    eprintln!("{runs} containers, {runs} execs: {memory} kB, then {memory_then} kB");
     client.ok("Kill", &[field(1, stay), number(3, 9)].concat());
     client.ok("Wait", &field(1, stay));
     client.ok("Delete", &field(1, stay));
@@ -410,11 +355,12 @@ fn size(pid: i32) -> (usize, usize) {
 
 #[test]
 fn an_idle_shim_sleeps_and_is_small() {
-    let Some(case) = world("an_idle_shim_sleeps_and_is_small") else {
+    let Some(case) = world("protocol::an_idle_shim_sleeps_and_is_small") else {
         return;
     };
     let bundle = case.bundle("b").sh("sleep 1000");
     let id = &*case.id("c");
+    let _events = Listener::new(&case);
     let shim = Shim::new(&case, &bundle);
     let client = &mut shim.client();
     client.ok("Create", &create(id, &bundle));
@@ -426,9 +372,25 @@ fn an_idle_shim_sleeps_and_is_small() {
     assert!(status.contains("Threads:\t1\n"), "{status}");
     let (memory, _) = size(pid);
     assert!(memory <= 1024, "{memory} kB of its own");
-    // Its code is not needed any more, of which this build has far more than the released one.
+    // Its code is not needed any more when nothing has happened for a second. What it sleeps in comes back, in pieces of 64 KiB,
+    // which are many more in a build that nobody has optimized.
+    let limit = if std::env::var_os("RUNP_TEST_SHIM").is_some() {
+        2048
+    } else {
+        4096
+    };
     eventually("it rests", || {
-        (process::memory(pid).proportional <= 2048).then_some(())
+        (process::memory(pid).proportional <= limit).then_some(())
+    });
+    let sleeps = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
+        switches.map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("it goes to sleep", || {
+        let before = sleeps();
+        std::thread::sleep(Duration::from_secs(2));
+        (sleeps() == before).then_some(())
     });
     client.ok("Kill", &[field(1, id), number(3, 9)].concat());
     client.ok("Wait", &field(1, id));

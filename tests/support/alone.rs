@@ -17,6 +17,20 @@ const ALONE: &str = "RUNP_TEST_ALONE";
 /// Whether the calling test, whose full name this is, is alone. If it is not, it is run once more, alone, and must pass.
 #[track_caller]
 pub(crate) fn alone(test: &str) -> bool {
+    in_namespaces(
+        test,
+        &["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"],
+    )
+}
+
+/// The same with the machine's pids, which are those that systemd knows.
+#[track_caller]
+pub(crate) fn alone_with_mounts(test: &str) -> bool {
+    in_namespaces(test, &["--mount"])
+}
+
+#[track_caller]
+fn in_namespaces(test: &str, namespaces: &[&str]) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
@@ -24,7 +38,7 @@ pub(crate) fn alone(test: &str) -> bool {
         return false;
     }
     let output = Command::new("unshare")
-        .args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"])
+        .args(namespaces)
         .arg(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
         .env(ALONE, "1")

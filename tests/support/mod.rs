@@ -4,6 +4,7 @@ pub(crate) mod alone;
 pub(crate) mod bundle;
 pub(crate) mod case;
 pub(crate) mod census;
+pub(crate) mod net;
 pub(crate) mod pod;
 pub(crate) mod process;
 pub(crate) mod requires;

@@ -16,6 +16,7 @@ pub(crate) struct Pod<'a> {
     /// The directory of the manifest.
     pub(crate) dir: PathBuf,
     manifest: PathBuf,
+    options: Vec<String>,
 }
 
 impl<'a> Pod<'a> {
@@ -52,6 +53,7 @@ impl<'a> Pod<'a> {
             name: name.into(),
             dir,
             manifest,
+            options: Vec::new(),
         }
     }
 
@@ -62,13 +64,22 @@ impl<'a> Pod<'a> {
             name: case.id(name),
             dir: manifest.parent().unwrap().into(),
             manifest: manifest.into(),
+            options: Vec::new(),
         }
+    }
+
+    /// More options for what starts from the manifest.
+    pub(crate) fn with(mut self, options: &[&str]) -> Self {
+        self.options
+            .extend(options.iter().map(|option| (*option).to_owned()));
+        self
     }
 
     fn on_manifest(&self, command: &[&str]) -> Done {
         let manifest = self.manifest.to_str().unwrap();
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
         self.case
-            .pod([command, &["--name", &self.name, manifest]].concat())
+            .pod([command, &["--name", &self.name, manifest], &options].concat())
     }
 
     fn on_name(&self, command: &[&str], rest: &[&str]) -> Done {
@@ -93,8 +104,7 @@ impl<'a> Pod<'a> {
 
     /// `pod plan`.
     pub(crate) fn plan(&self) -> Done {
-        let manifest = self.manifest.to_str().unwrap();
-        self.case.pod(["plan", manifest])
+        self.on_manifest(&["plan"])
     }
 
     /// `pod start`.

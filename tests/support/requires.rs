@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Criu,
     /// A program on the PATH or where root has them.
     Program(&'static str),
+    /// A file, of a Debian package mostly.
+    File(&'static str),
     /// A cgroup controller, in whichever version.
     Controller(&'static str),
     /// The same, in its v1 form.
@@ -109,6 +111,7 @@ fn missing(need: Need) -> Option<String> {
             let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
             (!found).then(|| format!("the program {name}"))
         }
+        Need::File(path) => (!Path::new(path).exists()).then(|| path.into()),
         Need::Controller(name) => {
             (!v1(name) && !v2(name)).then(|| format!("the cgroup controller {name}"))
         }

@@ -36,8 +36,9 @@ impl Attach {
         if self.supervise && is_abandoned(&pod)? {
             let mut record = pod.record()?;
             let journal = journal::read(&pod.journal())?;
-            let plan = plan_of(&mut record, &journal, places.pods.claims())?;
-            let supervisor = Supervisor::take_over(&places.store, pod, &record, plan)?;
+            let plan = plan_of(&mut record, &journal.pod.spec, &places.pods.claims())?;
+            let supervisor =
+                Supervisor::take_over(&places.pods, &places.store, pod, &record, plan)?;
             let (_, life) = watched(&journal.replay(), self.quiet, |watcher| {
                 supervisor.go_on(watcher)
             })?;
@@ -95,11 +96,11 @@ pub(super) fn supervised(places: &Places, pod: &PodDir) -> Result<()> {
     }
     let mut record = pod.record()?;
     let journal = journal::read(&pod.journal())?;
-    let plan = plan_of(&mut record, &journal, places.pods.claims())?;
+    let plan = plan_of(&mut record, &journal.pod.spec, &places.pods.claims())?;
     let name = pod.name();
     let take_over = || {
         let dir = places.pods.open(name)?;
-        Supervisor::take_over(&places.store, dir, &record, plan)
+        Supervisor::take_over(&places.pods, &places.store, dir, &record, plan)
     };
     detach::supervise(take_over, Begin::GoOn)
         .map(drop)

@@ -77,7 +77,11 @@ impl Debug {
         let dir = places.pods.open(&self.name)?;
         let observed = Observed::of(&dir, &places.store)?;
         let mut record = dir.record()?;
-        let plan = plan_of(&mut record, &observed.journal, places.pods.claims())?;
+        let plan = plan_of(
+            &mut record,
+            &observed.journal.pod.spec,
+            &places.pods.claims(),
+        )?;
         let pause = sandbox::pause(&record.cgroup)?.ok_or_else(|| {
             Error::new(format!("pod {:?} has no sandbox", self.name.as_str()))
                 .hint("it is over: nothing is left of its namespaces and files")
@@ -197,7 +201,7 @@ impl Debug {
         let pod = &opened.plan;
         with_manifest(
             &mut opened.record,
-            places.pods.claims(),
+            &places.pods.claims(),
             |manifest, options| {
                 let mut options = options.clone();
                 options.rootfs.splice(0..0, self.rootfs.iter().cloned());

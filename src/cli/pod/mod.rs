@@ -1,5 +1,6 @@
 //! `runp pod`: Kubernetes pods without Kubernetes.
 
+mod apply;
 mod attach;
 mod cp;
 mod debug;
@@ -18,74 +19,159 @@ mod why;
 use std::io::Write;
 use std::path::Path;
 
-use clap::Subcommand;
-
+use super::verb::{self, Verb, verb};
 use super::{Global, absolute};
-use crate::error::Result;
+use crate::error::Error;
 use crate::pod::store::Pods;
 use crate::state::Store;
 
-/// Run Kubernetes pods without Kubernetes
-///
-/// A pod is a few containers that share their network, IPC and host name, and volumes: init containers that run one
-/// after the other, then apps that run together. FILE is a Kubernetes Pod manifest.
-#[derive(Debug, clap::Args)]
-pub(super) struct Pod {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Show what would be done for a pod, without doing it
-    Plan(run::Plan),
-    /// Create a pod, start it, and show how it comes along until it is over
-    Run(run::Run),
-    /// Create a pod: volumes and namespaces; its containers are started by `start`
-    Create(run::Create),
-    /// Start the containers of a created pod
-    Start(manage::Start),
-    /// Show a pod and its containers
-    Status(view::Status),
-    /// List the pods
-    #[command(alias = "ls")]
-    List(view::List),
-    /// Print what a container has written
-    Logs(logs::Logs),
-    /// Show how a pod comes along until it is over
-    Attach(attach::Attach),
-    /// Run another program in a container of a pod
-    Exec(exec::Exec),
-    /// Run a shell in the place of a container that has ended, or in one of its own beside the others
-    Debug(debug::Debug),
-    /// Show what has happened to a pod
-    Events(watch::Events),
-    /// Wait until a pod is in some state
-    Wait(watch::Wait),
-    /// Tell what is wrong with a pod, what shows it, and what to do
-    Why(why::Why),
-    /// Show what the kernel says of a pod's processes, against what was planned
-    Prove(prove::Prove),
-    /// Show what a pod's containers use
-    Top(top::Top),
-    /// Copy files and directories from a container, or into it
-    Cp(cp::Cp),
-    /// Forward ports of this machine into a pod's network
-    PortForward(port_forward::PortForward),
-    /// Change the limits of a pod's containers while it runs
-    Resize(resize::Resize),
-    /// Run a pod's containers again, init containers first, in the same sandbox
-    Restart(manage::Restart),
-    /// Run a part of a pod's containers again, in the same sandbox
-    Rerun(manage::Rerun),
-    /// End a pod in order
-    Stop(manage::Stop),
-    /// Remove a pod, its logs and its volumes
-    #[command(alias = "rm")]
-    Delete(manage::Delete),
-    /// Show the pod's life on a time axis
-    Timeline(view::Timeline),
-}
+const VERBS: &[Verb<Places>] = &[
+    verb!(
+        "plan",
+        "Show what would be done for a pod, without doing it",
+        run::Plan,
+        run::Plan::run
+    ),
+    verb!(
+        "run",
+        "Create a pod, start it, and show how it comes along until it is over",
+        run::Run,
+        run::Run::run
+    ),
+    verb!(
+        "create",
+        "Create a pod: volumes and namespaces; its containers are started by `start`",
+        run::Create,
+        run::Create::run
+    ),
+    verb!(
+        "apply",
+        "Change what may change of pods that exist: ConfigMaps, Secrets, labels and annotations",
+        apply::Apply,
+        apply::Apply::run
+    ),
+    verb!(
+        "start",
+        "Start the containers of a created pod",
+        manage::Start,
+        manage::Start::run
+    ),
+    verb!(
+        "status",
+        "Show a pod and its containers",
+        view::Status,
+        view::Status::run
+    ),
+    Verb {
+        alias: Some("ls"),
+        ..verb!("list", "List the pods", view::List, view::List::run)
+    },
+    verb!(
+        "logs",
+        "Print what a container has written",
+        logs::Logs,
+        logs::Logs::run
+    ),
+    verb!(
+        "attach",
+        "Show how a pod comes along until it is over",
+        attach::Attach,
+        attach::Attach::run
+    ),
+    verb!(
+        "exec",
+        "Run another program in a container of a pod",
+        exec::Exec,
+        exec::Exec::run
+    ),
+    verb!(
+        "debug",
+        "Run a shell in the place of a container that has ended, or in one of its own beside the others",
+        debug::Debug,
+        debug::Debug::run
+    ),
+    verb!(
+        "events",
+        "Show what has happened to a pod",
+        watch::Events,
+        watch::Events::run
+    ),
+    verb!(
+        "wait",
+        "Wait until a pod is in some state",
+        watch::Wait,
+        watch::Wait::run
+    ),
+    verb!(
+        "why",
+        "Tell what is wrong with a pod, what shows it, and what to do",
+        why::Why,
+        why::Why::run
+    ),
+    verb!(
+        "prove",
+        "Show what the kernel says of a pod's processes, against what was planned",
+        prove::Prove,
+        prove::Prove::run
+    ),
+    verb!(
+        "top",
+        "Show what a pod's containers use",
+        top::Top,
+        top::Top::run
+    ),
+    verb!(
+        "cp",
+        "Copy files and directories from a container, or into it",
+        cp::Cp,
+        cp::Cp::run
+    ),
+    verb!(
+        "port-forward",
+        "Forward ports of this machine into a pod's network",
+        port_forward::PortForward,
+        port_forward::PortForward::run
+    ),
+    verb!(
+        "resize",
+        "Change the limits of a pod's containers while it runs",
+        resize::Resize,
+        resize::Resize::run
+    ),
+    verb!(
+        "restart",
+        "Run a pod's containers again, init containers first, in the same sandbox",
+        manage::Restart,
+        manage::Restart::run
+    ),
+    verb!(
+        "rerun",
+        "Run a part of a pod's containers again, in the same sandbox",
+        manage::Rerun,
+        manage::Rerun::run
+    ),
+    verb!(
+        "stop",
+        "End a pod in order",
+        manage::Stop,
+        manage::Stop::run
+    ),
+    Verb {
+        alias: Some("rm"),
+        ..verb!(
+            "delete",
+            "Remove a pod, its logs and its volumes",
+            manage::Delete,
+            manage::Delete::run
+        )
+    },
+    verb!(
+        "timeline",
+        "Show the pod's life on a time axis",
+        view::Timeline,
+        view::Timeline::run
+    ),
+];
 
 /// Where everything is.
 struct Places {
@@ -95,41 +181,30 @@ struct Places {
     pods: Pods,
 }
 
-impl Pod {
-    pub(super) fn run(self, global: &Global) -> Result<i32> {
+/// `runp pod` itself.
+pub(super) const POD: Verb<Global> = Verb {
+    name: "pod",
+    about: "Run Kubernetes pods without Kubernetes",
+    alias: None,
+    define: |command| verb::define(command.long_about(LONG), VERBS),
+    run: |matches, global| {
+        if global.systemd_cgroup {
+            let error = Error::new("--systemd-cgroup: a pod's cgroups are made by runp itself");
+            return Err(error.hint("leave it out"));
+        }
         let root = global.root()?;
-        let data_root = absolute(&global.data_root)?;
         let places = Places {
-            pods: Pods::new(&root, &data_root),
+            pods: Pods::new(&root, &absolute(&global.data_root)?),
             store: Store::new(root),
         };
-        match self.verb {
-            Verb::Plan(plan) => plan.run(&places),
-            Verb::Run(run) => run.run(&places),
-            Verb::Create(create) => create.run(&places),
-            Verb::Start(start) => start.run(&places),
-            Verb::Status(status) => status.run(&places),
-            Verb::List(list) => list.run(&places),
-            Verb::Logs(logs) => logs.run(&places),
-            Verb::Attach(attach) => attach.run(&places),
-            Verb::Exec(exec) => exec.run(&places),
-            Verb::Debug(debug) => debug.run(&places),
-            Verb::Events(events) => events.run(&places),
-            Verb::Wait(wait) => wait.run(&places),
-            Verb::Why(why) => why.run(&places),
-            Verb::Prove(prove) => prove.run(&places),
-            Verb::Top(top) => top.run(&places),
-            Verb::Cp(cp) => cp.run(&places),
-            Verb::PortForward(forward) => forward.run(&places),
-            Verb::Resize(resize) => resize.run(&places),
-            Verb::Restart(restart) => restart.run(&places),
-            Verb::Rerun(rerun) => rerun.run(&places),
-            Verb::Stop(stop) => stop.run(&places),
-            Verb::Delete(delete) => delete.run(&places),
-            Verb::Timeline(timeline) => timeline.run(&places),
-        }
-    }
-}
+        verb::run(matches, VERBS, &places)
+    },
+};
+
+const LONG: &str = "Run Kubernetes pods without Kubernetes
+
+A pod is a few containers that share their network, IPC and host name, and volumes: init containers that run one after the \
+other, then apps that run together. FILE is a Kubernetes Pod manifest.";
 
 /// Tells the user what is probably not meant.
 fn warn(text: impl std::fmt::Display) {

@@ -8,7 +8,7 @@ use crate::pod::data::Data;
 use crate::pod::prove::{NAMESPACES, Process, Proof, prove};
 use crate::pod::store::PodName;
 use crate::pod::supervisor::plan_of;
-use crate::pod::{journal, sandbox};
+use crate::pod::{journal, network, sandbox};
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Format {
@@ -20,7 +20,8 @@ enum Format {
 
 /// Show what the kernel says of a pod's processes, against what was planned
 ///
-/// Who shares which namespace, what each container may do, which volumes it reaches. Exits with 1 where that contradicts
+/// Who shares which namespace, what each container may do, which volumes it reaches; whether
+/// a CNI network is as its plugins made it. Exits with 1 where that contradicts
 /// the plan.
 #[derive(Debug, clap::Args)]
 pub(super) struct Prove {
@@ -36,10 +37,13 @@ impl Prove {
         let pod = places.pods.open(&self.name)?;
         let mut record = pod.record()?;
         let journal = journal::read(&pod.journal())?;
-        let plan = plan_of(&mut record, &journal, places.pods.claims())?;
+        let plan = plan_of(&mut record, &journal.pod.spec, &places.pods.claims())?;
         let pause = sandbox::pause(&record.cgroup)?;
-        let data = Data::at(record.data);
-        let proof = prove(&plan, &places.store, &data, pause.as_ref())?;
+        let data = Data::at(record.data.clone());
+        let mut proof = prove(&plan, &places.store, &data, pause.as_ref())?;
+        if let Err(e) = network::check(&pod, &record) {
+            proof.contradictions.push(format!("network: {e}"));
+        }
         match self.output {
             Format::Table => print(&text(&proof))?,
             Format::Json => {

@@ -55,7 +55,10 @@ impl Resize {
         let mut pod = dir.record()?.manifest;
         let old = resources(&pod);
         match &self.filename {
-            Some(file) => take_over(&mut pod, manifest::load(&Source::from(file.as_str()))?.pod),
+            Some(file) => take_over(
+                &mut pod,
+                manifest::load(&Source::from(file.as_str()), None)?.pod,
+            ),
             None => {
                 let (index, _) = observed.container(self.container.as_deref())?;
                 let container = containers(pod.spec.get_or_insert_default()).nth(index.0);

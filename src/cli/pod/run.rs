@@ -1,16 +1,18 @@
 //! Verbs that start from a manifest: plan, run, create.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Places, mapping, warn};
 use crate::cli::{print, print_json};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::pod::detach::{self, Begin};
 use crate::pod::export;
 use crate::pod::lifecycle::{BackOffLimits, Pod as Life};
 use crate::pod::manifest::{self, Manifest, Source};
+use crate::pod::network::{self, Asked, Network};
 use crate::pod::observe;
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::progress::Progress;
@@ -32,10 +34,28 @@ struct Given {
     /// Name of the pod, instead of metadata.name
     #[arg(long, value_name = "NAME")]
     name: Option<PodName>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// How a manifest is to be understood.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Options {
     /// Directory with the root file system of an image; can be given again. Without it, images are looked for in
     /// images/ beside the manifest
     #[arg(long, value_name = "IMAGE=DIR", value_parser = mapping)]
     rootfs: Vec<(String, PathBuf)>,
+    /// What the pod's network is: none (just a loopback, the default), host, path:FILE (a network namespace, like those
+    /// of ip-netns(8)), cni:NAME or cni (a configuration of that name or the first one), or pasta (the host's own
+    /// addresses without any set-up, if pasta(1) is installed). hostPort takes cni with portmap, or pasta
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<Asked>,
+    /// Directories of CNI plugins, separated by colons [default: $CNI_PATH, else /opt/cni/bin:/usr/lib/cni:/usr/libexec/cni]
+    #[arg(long, value_name = "DIRS")]
+    cni_path: Option<OsString>,
+    /// Directory of CNI configurations [default: $NETCONFPATH, else /etc/cni/net.d]
+    #[arg(long, value_name = "DIR")]
+    cni_netconfpath: Option<OsString>,
     /// The longest back-off of a container that keeps failing, 1 to 300: a kubelet's crashLoopBackOff.maxContainerRestartPeriod
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     max_container_restart_period: Option<u64>,
@@ -46,13 +66,13 @@ struct Given {
 }
 
 /// A pod that can be made.
-struct Prepared {
+pub(super) struct Prepared {
     name: PodName,
     plan: PodPlan,
     record: Record,
 }
 
-impl Given {
+impl Options {
     fn back_off(&self) -> Option<BackOffLimits> {
         let max = self.max_container_restart_period?;
         Some(BackOffLimits {
@@ -60,33 +80,61 @@ impl Given {
         })
     }
 
-    fn plan(&self, places: &Places) -> Result<(PodPlan, Manifest)> {
-        let mut manifest = manifest::load(&Source::from(self.file.as_str()))?;
-        if let Some(name) = &self.name {
-            manifest.pod.metadata.name = Some(name.to_string());
-        }
+    /// `None` if it is left to the manifest.
+    pub(super) fn network(&self) -> Result<Option<Network>> {
+        let Some(asked) = &self.network else {
+            return Ok(None);
+        };
+        let given = |option: &Option<OsString>, variable: &str| {
+            let given = option.clone().or_else(|| std::env::var_os(variable));
+            given.filter(|value| !value.is_empty())
+        };
+        let plugins = given(&self.cni_path, "CNI_PATH");
+        let configurations = given(&self.cni_netconfpath, "NETCONFPATH");
+        let found = Network::find(
+            asked.clone(),
+            &network::Places {
+                plugins: std::env::split_paths(&plugins.unwrap_or_else(|| network::PLUGINS.into()))
+                    .collect(),
+                configurations: configurations
+                    .map_or_else(|| network::CONFIGURATIONS.into(), PathBuf::from),
+            },
+        )?;
+        Ok(Some(found))
+    }
+
+    /// The plan of a manifest's pod.
+    fn plan(&self, places: &Places, manifest: &Manifest) -> Result<PodPlan> {
         let spec = manifest.pod.spec.as_ref();
+        let uid = uuid()?;
         let options = PlanOptions {
             rootfs: self.rootfs.clone(),
-            uid: uuid()?,
             claims: places.pods.claims(),
             ids: match spec.and_then(|spec| spec.host_users) {
-                Some(false) => places.pods.free_ids(),
+                Some(false) => places.pods.free_ids(&uid),
                 _ => 0,
             },
+            uid,
             node: Node::this_machine(),
+            attachment: None,
             back_off: self.back_off(),
             kubelet_order: self.kubelet_order,
         };
-        let plan = plan::plan(&manifest, &options)?;
+        let plan = plan::plan(manifest, &options)?;
         for warning in &plan.warnings {
             warn(warning);
         }
-        Ok((plan, manifest))
+        Ok(plan)
     }
 
-    fn prepare(&self, places: &Places) -> Result<Prepared> {
-        let (plan, manifest) = self.plan(places)?;
+    /// All that is needed to make it.
+    pub(super) fn prepare(&self, places: &Places, manifest: Manifest) -> Result<Prepared> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::new("pods need root: their cgroups, volumes and networks are the machine's").hint(
+                "as a plain user: `runp pod plan` shows what would be done, `runp run` runs a single container",
+            ));
+        }
+        let plan = self.plan(places, &manifest)?;
         let name: PodName = plan.name.parse()?;
         let record = Record {
             version: Record::VERSION,
@@ -97,10 +145,27 @@ impl Given {
             manifest_directory: manifest.directory,
             images: self.rootfs.iter().cloned().collect(),
             ids: plan.sandbox.users,
+            network: manifest.network,
+            attachment: None,
             objects: manifest.objects,
             manifest: manifest.pod,
         };
         Ok(Prepared { name, plan, record })
+    }
+}
+
+impl Given {
+    fn load(&self) -> Result<Manifest> {
+        let source = Source::from(self.file.as_str());
+        let mut manifest = manifest::load(&source, self.options.network()?)?;
+        if let Some(name) = &self.name {
+            manifest.pod.metadata.name = Some(name.to_string());
+        }
+        Ok(manifest)
+    }
+
+    fn prepare(&self, places: &Places) -> Result<Prepared> {
+        self.options.prepare(places, self.load()?)
     }
 }
 
@@ -148,7 +213,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
-        let (plan, manifest) = self.given.plan(places)?;
+        let manifest = self.given.load()?;
+        let plan = self.given.options.plan(places, &manifest)?;
         match self.output {
             PlanFormat::Text => print(&plan::render_text(&plan))?,
             PlanFormat::Json => print_json(&plan::render_json(&plan, &manifest.pod))?,
@@ -235,7 +301,7 @@ impl Prepared {
             .context(|| format!("create pod {:?}", self.name.as_str()))
     }
 
-    fn supervise_detached(self, places: &Places, begin: Begin) -> Result<i32> {
+    pub(super) fn supervise_detached(self, places: &Places, begin: Begin) -> Result<i32> {
         let name = self.name.clone();
         if let Some(why) = detach::supervise(|| self.supervisor(places), begin)? {
             warn(format!("the pod waits, and tries again: {why}"));

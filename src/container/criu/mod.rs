@@ -3,6 +3,7 @@
 
 mod message;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
@@ -17,6 +18,7 @@ use self::message::{Message, Value, fields};
 use super::protocol;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
+use crate::state::Identity;
 use crate::sys::process::{self, Child, StringArray};
 use crate::sys::socket;
 
@@ -45,6 +47,14 @@ pub struct Options {
     pub manage_cgroups: ManageCgroups,
     /// criu's own configuration file, as the annotation `org.criu.config` says; none if it is empty.
     pub config_file: Option<PathBuf>,
+}
+
+/// As runc: a container can have a configuration of its own, or with an empty name none.
+#[must_use]
+pub fn config_file(annotations: &HashMap<String, String>) -> Option<PathBuf> {
+    let path = annotations.get("org.criu.config").map(String::as_str);
+    let path = path.unwrap_or("/etc/criu/runc.conf");
+    (!path.is_empty()).then(|| path.into())
 }
 
 /// `criu_cg_mode`.
@@ -189,10 +199,15 @@ impl Criu {
         before: impl FnOnce() -> Result<()>,
     ) -> Result<Self> {
         let program = find(program)?;
+        let (_, ignored) = Identity::with_ignored_signals(std::process::id().cast_signed())?;
         let (ours, theirs) = socket::pair().context(|| "socketpair")?;
         let number = theirs.as_raw_fd().to_string();
         let run = || -> Infallible {
-            let error = match before().and_then(|()| tell_ready(&theirs)) {
+            let reset = || process::reset_signals(ignored).context(|| "reset signals");
+            let error = match before()
+                .and_then(|()| reset())
+                .and_then(|()| tell_ready(&theirs))
+            {
                 Ok(()) => execute(&program, &number),
                 Err(e) => e,
             };
@@ -358,13 +373,32 @@ impl Response {
     }
 }
 
-/// Where the link of each of the first three descriptors of a process leads.
-pub(super) fn standard_files(pid: i32) -> Vec<String> {
-    let link = |fd: i32| std::fs::read_link(format!("/proc/{pid}/fd/{fd}"));
-    (0..3)
-        .map(|fd| link(fd).map_or_else(|_| String::new(), |to| to.to_string_lossy().into_owned()))
-        .collect()
+/// A file of the host's that is a standard file of a container's process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct HostFile<'a> {
+    /// criu's: its mount and its inode.
+    pub(super) name: &'a str,
+    pub(super) path: &'a str,
+}
+
+/// Such a one in the list that is kept in [`DESCRIPTORS`].
+pub(super) fn host_file(entry: &str) -> Option<HostFile<'_>> {
+    let (name, path) = entry.split_once(' ')?;
+    name.starts_with("file[").then_some(HostFile { name, path })
 }
 
 /// The file beside the images that says what standard input, output and error were.
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn criu_has_a_configuration_file_unless_its_name_is_empty() {
+        let with = |path: &str| HashMap::from([("org.criu.config".into(), path.into())]);
+        assert_eq!(config_file(&with("/x")), Some("/x".into()));
+        assert_eq!(config_file(&with("")), None);
+        assert!(config_file(&HashMap::new()).is_some());
+    }
+}

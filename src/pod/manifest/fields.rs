@@ -15,6 +15,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
 use super::support;
+use crate::pod::network::Network;
 
 const TABLE: &str = include_str!("fields.md");
 
@@ -267,11 +268,19 @@ enum Treatment {
     Done,
     Warned,
     Refused,
+    /// It depends on the network.
+    Network,
 }
 
 fn treatment(path: &str, given: Given) -> Treatment {
-    let support = support::check(&with(path, given));
-    if !support.refused().is_empty() {
+    let pod = with(path, given);
+    let support = support::check(&pod, &Network::None);
+    let connected = Network::Pasta {
+        program: "pasta".into(),
+    };
+    if !support.refused().is_empty() && support::check(&pod, &connected).refused().is_empty() {
+        Treatment::Network
+    } else if !support.refused().is_empty() {
         Treatment::Refused
     } else if !support.warnings().is_empty() {
         Treatment::Warned
@@ -291,6 +300,7 @@ fn told(path: &str) -> String {
         Treatment::Done => "done",
         Treatment::Warned => "no effect, with a warning",
         Treatment::Refused => "refused",
+        Treatment::Network => "done with `--network` `host`, `cni` and `pasta`, else refused",
     });
     match found {
         [a, b, c, d] if a == b && b == c && c == d => a.to_owned(),

@@ -22,6 +22,8 @@ pub(super) struct Input {
     pub(super) owner: Option<Owner>,
     pub(super) objects: Objects,
     pub(super) warnings: Vec<String>,
+    /// What is wrong with the others.
+    pub(super) errors: Vec<Error>,
 }
 
 /// A workload that has a pod's template.
@@ -81,7 +83,7 @@ const KINDS: [(&str, &str, Role); 15] = [
 /// Finds out what each document is.
 ///
 /// # Errors
-/// Documents that are none of Kubernetes', all at once; none or several that have a pod; everything wrong in the others.
+/// None or several documents that have a pod; then also those that are none of Kubernetes'.
 pub(super) fn sort(name: &str, documents: Vec<Document>) -> Result<Input> {
     let mut sorting = Sorting::default();
     for document in documents {
@@ -99,13 +101,16 @@ pub(super) fn sort(name: &str, documents: Vec<Document>) -> Result<Input> {
         errors,
         ..
     } = sorting;
-    Error::all("manifest", errors)?;
+    if pods.len() != 1 {
+        Error::all("manifest", errors.clone())?;
+    }
     match (pods.pop(), pods.len()) {
         (Some((pod, owner)), 0) => Ok(Input {
             pod,
             owner,
             objects,
             warnings,
+            errors,
         }),
         (None, _) if kinds.is_empty() => {
             Err(Error::new(format!("{name} is empty")).hint("expected a Pod"))
@@ -121,6 +126,42 @@ pub(super) fn sort(name: &str, documents: Vec<Document>) -> Result<Input> {
         ))
         .hint("runp runs one pod: put each into a file of its own")),
     }
+}
+
+/// Just objects, if there is no pod among the documents: those of one namespace, the first one's.
+///
+/// # Errors
+/// As [`sort`], but for the pod.
+pub(super) fn sort_objects(documents: Vec<Document>) -> Result<Option<Loose>> {
+    let mut sorting = Sorting::default();
+    for document in documents {
+        sorting.add(document);
+    }
+    if !sorting.pods.is_empty() {
+        return Ok(None);
+    }
+    let mut named = sorting.others.iter().map(|(_, node, _)| namespace(node));
+    let of_all = named.next().flatten().unwrap_or(NAMESPACE).to_owned();
+    for (file, node, role) in std::mem::take(&mut sorting.others) {
+        sorting.refer_to(&file, &node, role, &of_all);
+    }
+    Error::all("manifest", sorting.errors)?;
+    Ok(Some(Loose {
+        namespace: of_all,
+        objects: sorting.objects,
+        warnings: sorting.warnings,
+    }))
+}
+
+/// Objects without a pod.
+#[derive(Debug)]
+pub struct Loose {
+    /// Of all of them.
+    pub namespace: String,
+    /// What there is.
+    pub objects: Objects,
+    /// What was left out.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Default)]
@@ -196,7 +237,7 @@ impl Sorting {
             let kind = text(node, "kind");
             let name = text_of(node.get("metadata").and_then(|m| m.get("name")));
             self.warnings.push(format!(
-                "kind {kind} {name:?} is in namespace {own:?} and the pod in {of_pod:?}: ignored"
+                "kind {kind} {name:?} is in namespace {own:?} and not in {of_pod:?}: ignored"
             ));
             return;
         }

@@ -19,20 +19,25 @@ mod objects;
 mod support;
 mod tree;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodSpec, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use super::network::Network;
 use super::validate;
 use crate::error::{Context, Error, Result};
 use input::{Document, Input, Owner};
 use object::Object;
+use support::Support;
 use tree::Node;
 
+pub use input::Loose;
 pub use objects::{Config, Keys, Objects, Service, ServicePort};
 
 /// Where a manifest comes from.
@@ -64,6 +69,8 @@ pub struct Manifest {
     pub objects: Objects,
     /// Where `images/` and bundles are looked for. Absolute.
     pub directory: PathBuf,
+    /// What its network is made by: [`Network::Host`] with `hostNetwork`, and only then.
+    pub network: Network,
     /// What is accepted and has no effect here.
     pub warnings: Vec<String>,
 }
@@ -80,12 +87,12 @@ struct File {
     text: String,
 }
 
-/// Reads a manifest and makes sure that it can be done.
+/// Reads a manifest and makes sure that it can be done; with the network that is asked for, if one is.
 ///
 /// # Errors
 /// What cannot be read or is not YAML; not just one pod; every unknown field and every value of a wrong type with its
 /// line and column; every violation of Kubernetes' validation; every field that this version does not do.
-pub fn load(source: &Source) -> Result<Manifest> {
+pub fn load(source: &Source, network: Option<Network>) -> Result<Manifest> {
     let (name, files, directory) = read(source)?;
     let directory = match directory.as_os_str().is_empty() {
         true => PathBuf::from("."),
@@ -93,7 +100,16 @@ pub fn load(source: &Source) -> Result<Manifest> {
     };
     let directory = std::path::absolute(&directory)
         .context(|| format!("make {} absolute", directory.display()))?;
-    parse(&name, &files, directory)
+    parse(&name, &files, directory, network)
+}
+
+/// Reads objects that are for pods that exist; `None` if there is a pod among the documents.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_objects(source: &Source) -> Result<Option<Loose>> {
+    let (_, files, _) = read(source)?;
+    input::sort_objects(all_documents(&files)?)
 }
 
 /// Gives the manifest's name for messages, its files, and its directory.
@@ -175,37 +191,117 @@ fn find(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Texts to a valid pod, with warnings.
-fn parse(name: &str, files: &[File], directory: PathBuf) -> Result<Manifest> {
-    let mut all = Vec::new();
-    for File { name, text } in files {
-        let file = || name.clone();
-        let nodes = documents(name, text)?.into_iter();
-        all.extend(nodes.map(|node| Document { file: file(), node }));
-    }
+fn parse(
+    name: &str,
+    files: &[File],
+    directory: PathBuf,
+    network: Option<Network>,
+) -> Result<Manifest> {
     let Input {
         pod: Document { file, node },
         owner,
         mut objects,
         mut warnings,
-    } = input::sort(name, all)?;
-    let mut pod = decode_pod(&node).or_else(|problems| {
-        let errors = problems.into_iter().map(|p| input::told(&file, p));
-        Error::all("manifest", errors.collect()).map(|()| Pod::default())
-    })?;
+        mut errors,
+    } = input::sort(name, all_documents(files)?)?;
+    let mut pod = match decode_pod(&node) {
+        Ok(pod) => pod,
+        Err(problems) => {
+            errors.extend(problems.into_iter().map(|p| input::told(&file, p)));
+            return Err(refused("manifest", errors));
+        }
+    };
     if let Some(owner) = owner {
-        own(&mut pod, &mut objects, &node, &file, owner)?;
+        errors.extend(own(&mut pod, &mut objects, &node, &file, owner).err());
     }
+    generate_name(&mut pod.metadata);
+    let network = network_of(&mut pod, network).unwrap_or_else(|(path, why)| {
+        errors.push(input::located(&file, node.place_of(path), path, &why));
+        Network::Host
+    });
     defaults::fill_in(&mut pod);
-    let support = support::check(&pod);
-    check(&pod, &node, &file, support.refused())?;
+    let support = support::check(&pod, &network);
+    let (what, wrong) = check(&pod, &node, &file, &support);
+    errors.extend(wrong);
+    if !errors.is_empty() {
+        let error = refused(what, errors);
+        return Err(match support.refused().is_empty() {
+            true => error,
+            false => error.hint("remove what the pod can do without: nothing is ignored silently"),
+        });
+    }
     pod.status = None;
     warnings.extend(support.warnings());
     Ok(Manifest {
         pod,
         objects,
         directory,
+        network,
         warnings,
     })
+}
+
+fn refused(what: impl Into<String>, errors: Vec<Error>) -> Error {
+    Error::all(what, errors)
+        .err()
+        .unwrap_or(Error::new("manifest"))
+}
+
+/// What the API server makes names of: no vowels, and nothing that looks like something else.
+const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// `generateName`: as the API server, with five letters that nobody can foretell.
+fn generate_name(metadata: &mut ObjectMeta) {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let Some(prefix) = metadata
+        .generate_name
+        .as_deref()
+        .filter(|_| name.is_empty())
+    else {
+        return;
+    };
+    // The hash of nothing, by a key of its own.
+    let mut random = RandomState::new().build_hasher().finish();
+    let mut name: String = prefix.chars().take(58).collect();
+    for _ in 0..5 {
+        let letter = random % LETTERS.len() as u64;
+        name.push(char::from(LETTERS[letter as usize]));
+        random /= LETTERS.len() as u64;
+    }
+    metadata.name = Some(name);
+}
+
+/// The network that the manifest and `--network` agree on.
+fn network_of(
+    pod: &mut Pod,
+    asked: Option<Network>,
+) -> std::result::Result<Network, (&'static str, String)> {
+    let spec = pod.spec.get_or_insert_default();
+    match (spec.host_network, asked) {
+        (Some(true), None | Some(Network::Host)) => Ok(Network::Host),
+        (Some(true), Some(other)) => {
+            let what = other.describe();
+            Err((
+                "spec.hostNetwork",
+                format!("not together with another network: {what}"),
+            ))
+        }
+        (_, Some(Network::Host)) => {
+            spec.host_network = Some(true);
+            Ok(Network::Host)
+        }
+        (_, asked) => Ok(asked.unwrap_or_default()),
+    }
+}
+
+fn all_documents(files: &[File]) -> Result<Vec<Document>> {
+    let mut all = Vec::new();
+    for File { name, text } in files {
+        let file = || name.clone();
+        let nodes = documents(name, text)?.into_iter();
+        all.extend(nodes.map(|node| Document { file: file(), node }));
+    }
+    Ok(all)
 }
 
 /// The first pod of a StatefulSet: with claims of its own, which are kept for the next one of that name.
@@ -237,7 +333,7 @@ fn first_of_set(
 }
 
 /// Everything that is wrong with a pod, and everything that is not done, in the order of the file.
-fn check(pod: &Pod, node: &Node, file: &str, refused: &[String]) -> Result<()> {
+fn check(pod: &Pod, node: &Node, file: &str, support: &Support) -> (String, Vec<Error>) {
     let located = |path: &str, why: &str| {
         let place = node.place_of(path);
         (place, input::located(file, place, path, why))
@@ -253,15 +349,12 @@ fn check(pod: &Pod, node: &Node, file: &str, refused: &[String]) -> Result<()> {
         let (path, why) = text.split_once(": ").unwrap_or((text, ""));
         located(path, why)
     });
-    let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
-    let unsupported = refused.iter().map(|path| located(path, not_yet));
-    let mut all: Vec<_> = invalid.chain(unsupported).collect();
+    let refused = support.refused().iter();
+    let mut all: Vec<_> = invalid
+        .chain(refused.map(|(path, why)| located(path, why)))
+        .collect();
     all.sort_by_key(|(place, _)| *place);
-    let all = all.into_iter().map(|(_, error)| error).collect();
-    Error::all(what, all).map_err(|error| match refused.is_empty() {
-        true => error,
-        false => error.hint("remove what the pod can do without: nothing is ignored silently"),
-    })
+    (what, all.into_iter().map(|(_, error)| error).collect())
 }
 
 /// What a pod has from the workload that its template stands in.
@@ -292,7 +385,7 @@ fn own(
         _ => return Ok(()),
     };
     let path = "spec.restartPolicy";
-    Err(input::located(file, template.place_of(path), path, why).step("manifest"))
+    Err(input::located(file, template.place_of(path), path, why))
 }
 
 fn decode_pod(node: &Node) -> std::result::Result<Pod, Vec<decode::Problem>> {

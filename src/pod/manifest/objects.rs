@@ -2,7 +2,7 @@
 //!
 //! Only what a pod can get from them is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use k8s_openapi::ByteString;
@@ -16,7 +16,7 @@ use crate::pod::validate::names;
 pub type Keys = BTreeMap<String, ByteString>;
 
 /// A ConfigMap.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// `data`: these can become variables.
     pub data: BTreeMap<String, String>,
@@ -25,7 +25,7 @@ pub struct Config {
 }
 
 /// A Service, as far as containers learn of it.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// `metadata.name`.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct Service {
 }
 
 /// A Service's port.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// `name`, or empty.
     pub name: String,
@@ -51,7 +51,7 @@ pub struct ServicePort {
 }
 
 /// Everything beside the pod that a manifest holds.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Objects {
     /// By name.
@@ -64,6 +64,8 @@ pub struct Objects {
     pub volumes: BTreeMap<String, PathBuf>,
     /// In the manifest's order.
     pub services: Vec<Service>,
+    /// Those with `immutable: true`, as `configmap/NAME` and `secret/NAME`.
+    pub immutable: BTreeSet<String>,
 }
 
 /// A field that is wrong: its path, and why.
@@ -86,6 +88,9 @@ impl Objects {
             sizes.chain(binary_data.values().map(|v| v.0.len())),
             &mut wrong,
         );
+        if object.immutable == Some(true) {
+            self.immutable.insert(format!("configmap/{name}"));
+        }
         self.config_maps.insert(name, Config { data, binary_data });
         wrong
     }
@@ -102,6 +107,9 @@ impl Objects {
         );
         keys("data", data.keys(), &mut wrong);
         too_long(data.values().map(|v| v.0.len()), &mut wrong);
+        if object.immutable == Some(true) {
+            self.immutable.insert(format!("secret/{name}"));
+        }
         self.secrets.insert(name, data);
         wrong
     }

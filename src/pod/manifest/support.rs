@@ -4,29 +4,29 @@
 //! decided what to do with it. `_` and used names are done, by the plan or by validation.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, Volume,
-    VolumeProjection,
+    Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler,
+    PersistentVolumeClaimSpec, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SecurityContext, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
+use crate::pod::network::Network;
 use crate::spec::tables;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Support {
-    refused: Vec<String>,
+    /// And why.
+    refused: Vec<(String, String)>,
     /// Fields whose business is to choose or reserve a machine.
     ignored: Vec<String>,
     warnings: Vec<String>,
-    /// `hostPort` means something else then: the container's own port.
-    host_network: bool,
 }
 
 impl Support {
-    /// The fields that this version does not do.
-    pub(super) fn refused(&self) -> &[String] {
+    /// The fields that are not done, by this version or with this network, and why.
+    pub(super) fn refused(&self) -> &[(String, String)] {
         &self.refused
     }
 
@@ -41,14 +41,23 @@ impl Support {
     }
 
     fn refuse(&mut self, path: &str, field: &str, value: &Option<impl Serialize>) {
-        if is_set(value) {
-            self.refused.push(format!("{path}.{field}"));
-        }
+        self.refuse_unless(path, field, !is_set(value));
     }
 
     fn refuse_unless(&mut self, path: &str, field: &str, harmless: bool) {
         if !harmless {
-            self.refused.push(format!("{path}.{field}"));
+            let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
+            self.refused
+                .push((format!("{path}.{field}"), not_yet.to_owned()));
+        }
+    }
+
+    /// In the API server's words.
+    fn windows(&mut self, path: &str, options: &Option<impl Serialize>) {
+        if is_set(options) {
+            let why = "Forbidden: windows options cannot be set for a linux pod";
+            self.refused
+                .push((format!("{path}.windowsOptions"), why.to_owned()));
         }
     }
 
@@ -76,7 +85,7 @@ fn is_set(value: &Option<impl Serialize>) -> bool {
 }
 
 /// Walks through the whole pod.
-pub(super) fn check(pod: &Pod) -> Support {
+pub(super) fn check(pod: &Pod, network: &Network) -> Support {
     let mut support = Support::default();
     let Pod {
         metadata,
@@ -91,6 +100,7 @@ pub(super) fn check(pod: &Pod) -> Support {
     if let Some(spec) = spec {
         support.pod(spec);
         support.parts(spec);
+        support.ports(spec, network);
     }
     support
 }
@@ -102,7 +112,7 @@ impl Support {
             namespace: _,
             labels: _,
             annotations: _,
-            generate_name,
+            generate_name: _,
             creation_timestamp,
             deletion_grace_period_seconds,
             deletion_timestamp,
@@ -115,7 +125,6 @@ impl Support {
             uid,
         } = metadata;
         let path = "metadata";
-        self.refuse(path, "generateName", generate_name);
         self.ignore(path, "creationTimestamp", creation_timestamp);
         self.ignore(
             path,
@@ -141,7 +150,7 @@ impl Support {
             restart_policy: _,
             termination_grace_period_seconds: _,
             hostname: _,
-            host_network,
+            host_network: _,
             host_ipc: _,
             host_pid: _,
             share_process_namespace: _,
@@ -180,7 +189,6 @@ impl Support {
             topology_spread_constraints,
         } = spec;
         let path = "spec";
-        self.host_network = *host_network == Some(true);
         self.refuse(path, "readinessGates", readiness_gates);
         self.refuse(path, "resourceClaims", resource_claims);
 
@@ -255,8 +263,7 @@ impl Support {
             sysctls: _,
             windows_options,
         } = context;
-        let path = "spec.securityContext";
-        self.ignore(path, "windowsOptions", windows_options);
+        self.windows("spec.securityContext", windows_options);
     }
 
     fn volume(&mut self, path: &str, volume: &Volume) {
@@ -299,7 +306,13 @@ impl Support {
         self.refuse(path, "cephfs", cephfs);
         self.refuse(path, "cinder", cinder);
         self.refuse(path, "csi", csi);
-        self.refuse(path, "ephemeral", ephemeral);
+        let template = ephemeral
+            .as_ref()
+            .and_then(|ephemeral| ephemeral.volume_claim_template.as_ref());
+        if let Some(template) = template {
+            let path = format!("{path}.ephemeral.volumeClaimTemplate.spec");
+            self.claim_template(&path, &template.spec);
+        }
         self.refuse(path, "fc", fc);
         self.refuse(path, "flexVolume", flex_volume);
         self.refuse(path, "flocker", flocker);
@@ -321,6 +334,32 @@ impl Support {
         self.refuse(path, "vsphereVolume", vsphere_volume);
     }
 
+    /// A directory of the pod's own, whatever its size.
+    fn claim_template(&mut self, path: &str, spec: &PersistentVolumeClaimSpec) {
+        let PersistentVolumeClaimSpec {
+            access_modes: _,
+            data_source,
+            data_source_ref,
+            resources: _,
+            selector,
+            storage_class_name,
+            volume_attributes_class_name,
+            volume_mode,
+            volume_name,
+        } = spec;
+        self.refuse(path, "dataSource", data_source);
+        self.refuse(path, "dataSourceRef", data_source_ref);
+        self.ignore(path, "selector", selector);
+        self.ignore(path, "storageClassName", storage_class_name);
+        let attributes = volume_attributes_class_name;
+        self.ignore(path, "volumeAttributesClassName", attributes);
+        let is_directory = volume_mode
+            .as_deref()
+            .is_none_or(|mode| mode == "Filesystem");
+        self.refuse_unless(path, "volumeMode", is_directory);
+        self.refuse(path, "volumeName", volume_name);
+    }
+
     fn container(&mut self, path: &str, container: &Container) {
         let Container {
             name: _,
@@ -333,7 +372,7 @@ impl Support {
             env_from: _,
             lifecycle,
             liveness_probe,
-            ports,
+            ports: _,
             readiness_probe,
             resize_policy: _,
             resources,
@@ -366,9 +405,6 @@ impl Support {
         self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));
         self.refuse(path, "volumeDevices", volume_devices);
-        for (index, port) in ports.iter().flatten().enumerate() {
-            self.port(&format!("{path}.ports[{index}]"), port);
-        }
         if let Some(resources) = resources {
             self.resources(&format!("{path}.resources"), resources);
         }
@@ -442,17 +478,43 @@ impl Support {
         self.refuse(path, "protocol", protocol);
     }
 
-    fn port(&mut self, path: &str, port: &ContainerPort) {
+    /// Ports of the host must lead somewhere, and are those of containers that stay.
+    fn ports(&mut self, spec: &PodSpec, network: &Network) {
+        let inits = spec.init_containers.iter().flatten().enumerate();
+        let inits = inits.map(|(i, c)| (format!("spec.initContainers[{i}]"), c));
+        let apps = spec.containers.iter().enumerate();
+        let apps = apps.map(|(i, c)| (format!("spec.containers[{i}]"), c));
+        for (path, container) in inits.chain(apps) {
+            let ends = path.starts_with("spec.init")
+                && container.restart_policy.as_deref() != Some("Always");
+            for (index, port) in container.ports.iter().flatten().enumerate() {
+                let path = format!("{path}.ports[{index}]");
+                self.port(&path, port, ends, network);
+            }
+        }
+    }
+
+    fn port(&mut self, path: &str, port: &ContainerPort, ends: bool, network: &Network) {
         let ContainerPort {
             container_port: _,
             host_ip,
             host_port,
             name: _,
-            protocol: _,
+            protocol,
         } = port;
-        self.refuse(path, "hostIP", host_ip);
-        let host_port = host_port.unwrap_or(0);
-        self.refuse_unless(path, "hostPort", host_port == 0 || self.host_network);
+        if host_port.unwrap_or(0) == 0 {
+            return;
+        }
+        if ends {
+            let why = "no effect in an init container, as with the kubelet";
+            self.warn(*network != Network::Host, path, "hostPort", why);
+            return;
+        }
+        if let Err(why) = network.check_ports(protocol.as_deref()) {
+            self.refused.push((format!("{path}.hostPort"), why));
+        }
+        let is_host = *network == Network::Host && is_set(host_ip);
+        self.warn(is_host, path, "hostIP", "no effect with the host's network");
     }
 
     /// What only an API server can give.
@@ -483,8 +545,9 @@ impl Support {
                 match name {
                     "cpu" | "memory" => {}
                     name if name.starts_with("hugepages-") => {}
-                    "ephemeral-storage" => self.warn(true, path, &field, "not enforced"),
-                    _ => self.refused.push(format!("{path}.{field}")),
+                    // A limit is: a container that has written more ends its pod.
+                    "ephemeral-storage" => {}
+                    _ => self.refuse_unless(path, &field, false),
                 }
             }
         }
@@ -505,7 +568,7 @@ impl Support {
             seccomp_profile: _,
             windows_options,
         } = context;
-        self.ignore(path, "windowsOptions", windows_options);
+        self.windows(path, windows_options);
     }
 }
 

@@ -44,7 +44,7 @@ fn pod(spec: &str, container: &str) -> String {
 fn parse(name: &str, text: &str) -> Result<(Pod, Vec<String>)> {
     let (name, text) = (name.to_owned(), text.to_owned());
     let file = File { name, text };
-    let manifest = super::parse(&file.name, std::slice::from_ref(&file), "/".into())?;
+    let manifest = super::parse(&file.name, std::slice::from_ref(&file), "/".into(), None)?;
     Ok((manifest.pod, manifest.warnings))
 }
 
@@ -219,6 +219,7 @@ fn what_is_not_done_yet_is_refused_in_one_error() {
         "    livenessProbe: {httpGet: {port: 1, scheme: HTTPS, host: a.b}}\n    tty: true\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
     );
     let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
+    let port = "no port of the host leads into a network that is just a loopback: choose one with --network cni:NAME or --network pasta";
     let lines = [
         "pod.yaml:8:21: spec.containers[0].livenessProbe.httpGet.scheme=HTTPS",
         "pod.yaml:9:5: spec.containers[0].tty",
@@ -234,7 +235,10 @@ fn what_is_not_done_yet_is_refused_in_one_error() {
     message.truncate(message.len() - hint.len());
     let told: Vec<&str> = message.lines().collect();
     assert_eq!(told[0], "manifest: 7 errors:");
-    let expected = lines.map(|line| format!("  {line}: {not_yet}"));
+    let expected = lines.map(|line| match line.ends_with("hostPort") {
+        true => format!("  {line}: {port}"),
+        false => format!("  {line}: {not_yet}"),
+    });
     assert_eq!(told[1..], expected, "{message}");
 }
 
@@ -295,8 +299,6 @@ fn what_has_no_meaning_on_one_machine_is_one_warning() {
         warnings,
         [
             "no meaning on one machine, ignored: spec.nodeName, spec.nodeSelector, spec.priorityClassName, spec.schedulerName, spec.tolerations",
-            "spec.containers[0].resources.limits[ephemeral-storage]: not enforced",
-            "spec.containers[0].resources.requests[ephemeral-storage]: not enforced",
         ]
     );
 }
@@ -314,23 +316,23 @@ fn a_manifest_is_found_in_its_directory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     let source = Source::Path(path.clone());
-    let empty = load(&source).unwrap_err().to_string();
+    let empty = load(&source, None).unwrap_err().to_string();
     assert!(
         empty.ends_with("holds no manifest (expected one of pod.yaml, pod.yml, pod.json, or any *.yaml, *.yml, *.json)"),
         "{empty}"
     );
     std::fs::write(path.join("pod.yml"), HELLO).unwrap();
-    let manifest = load(&source).unwrap();
+    let manifest = load(&source, None).unwrap();
     assert_eq!(manifest.directory, path);
-    let file = load(&Source::Path(path.join("pod.yml"))).unwrap();
+    let file = load(&Source::Path(path.join("pod.yml")), None).unwrap();
     assert_eq!(file.directory, path);
-    let missing = load(&Source::Path(path.join("no.yaml"))).unwrap_err();
+    let missing = load(&Source::Path(path.join("no.yaml")), None).unwrap_err();
     assert_eq!(missing.errno(), Some(libc::ENOENT));
     std::fs::write(path.join("pod.yml"), [0xff, 0xfe, 0]).unwrap();
-    let binary = load(&source).unwrap_err().to_string();
+    let binary = load(&source, None).unwrap_err().to_string();
     assert!(binary.contains("is not UTF-8 text"), "{binary}");
     std::fs::write(path.join("pod.yml"), vec![b' '; (SIZE + 1) as usize]).unwrap();
-    let large = load(&source).unwrap_err().to_string();
+    let large = load(&source, None).unwrap_err().to_string();
     assert!(large.ends_with("is larger than 3145728 bytes"), "{large}");
 }
 
@@ -340,7 +342,7 @@ fn manifest(text: &str) -> Manifest {
         name: "m.yaml".into(),
         text: text.into(),
     };
-    super::parse("m.yaml", &[file], "/".into()).unwrap()
+    super::parse("m.yaml", &[file], "/".into(), None).unwrap()
 }
 
 #[test]
@@ -427,13 +429,14 @@ fn objects_are_found_beside_the_pod_in_lists_and_in_other_files() {
         "apiVersion: v1\nkind: PersistentVolume\nmetadata: {name: v}\nspec: {hostPath: {path: /data}}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sa}\n",
     );
     write("notes.txt", "not a manifest");
-    let manifest = load(&Source::Path(directory.path().into())).unwrap();
+    let manifest = load(&Source::Path(directory.path().into()), None).unwrap();
     let Objects {
         config_maps,
         secrets,
         claims,
         volumes,
         services,
+        immutable: _,
     } = manifest.objects;
     assert_eq!(secrets["s"]["a"].0, b"b");
     assert_eq!(secrets["s"]["c"].0, b"d");
@@ -502,4 +505,42 @@ proptest! {
         let _ = parse("pod.yaml", &pod("", &format!("    {field}: {value}").replace("name: c", "")));
         let _ = parse("pod.yaml", &format!("apiVersion: v1\nkind: Pod\nmetadata: {{{field}: {value}}}\nspec: {{{field}: {value}, containers: [{{{field}: {value}}}]}}\n"));
     }
+}
+
+#[test]
+fn what_is_wrong_with_the_pod_and_with_objects_is_told_at_once() {
+    let objects =
+        "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: conf}, data: {a/b: c}}\n";
+    let wrong = pod(
+        "  restartPolicy: Sometimes",
+        "    securityContext: {windowsOptions: {hostProcess: true}}",
+    );
+    let message = error(&format!("{wrong}\n{objects}"));
+    for part in [
+        "The Pod \"p\" is invalid: 3 errors:",
+        "data[a/b]: Invalid value: \"a/b\": ",
+        "spec.restartPolicy: Unsupported value: \"Sometimes\"",
+        "spec.containers[0].securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let unknown = pod("  nosuch: 1", "");
+    let message = error(&format!("{unknown}\n{objects}"));
+    assert!(
+        message.contains("nosuch") && message.contains("data[a/b]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_made_name_has_five_letters_more() {
+    let text = pod("", "").replace("name: p", "generateName: web-");
+    let (made, _) = parse("pod.yaml", &text).unwrap();
+    let name = made.metadata.name.unwrap();
+    let letters = name.strip_prefix("web-").unwrap();
+    assert_eq!(letters.len(), 5);
+    assert!(
+        letters.bytes().all(|letter| LETTERS.contains(&letter)),
+        "{letters}"
+    );
 }

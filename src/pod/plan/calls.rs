@@ -1,5 +1,6 @@
 //! The manifest's probes, hooks and restart rules, as the lifecycle and the supervisor need them.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,11 +103,13 @@ fn probes(container: &k8s::Container) -> impl Iterator<Item = (ProbeKind, &k8s::
         .filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
 }
 
-/// What is called in a container.
-pub(super) fn calls(container: &k8s::Container) -> CallPlan {
+/// What is called in a container; what says of no host goes to `own`, or else to the loopback.
+pub(super) fn calls(container: &k8s::Container, own: Option<IpAddr>) -> CallPlan {
     let hooks = container.lifecycle.as_ref();
     let hook = |of: fn(&k8s::Lifecycle) -> Option<&k8s::LifecycleHandler>| {
-        hooks.and_then(of).map(|handler| hook(container, handler))
+        hooks
+            .and_then(of)
+            .map(|handler| hook(container, handler, own))
     };
     CallPlan {
         probes: probes(container)
@@ -118,7 +121,7 @@ pub(super) fn calls(container: &k8s::Container) -> CallPlan {
                 let seconds = |value, default| Duration::from_secs(number(value, default).into());
                 Some(ProbePlan {
                     kind,
-                    handler: probe_handler(container, probe)?,
+                    handler: probe_handler(container, probe, own)?,
                     initial_delay: seconds(probe.initial_delay_seconds, 0),
                     period: seconds(probe.period_seconds, 10),
                     timeout: seconds(probe.timeout_seconds, 1),
@@ -144,32 +147,40 @@ pub(super) fn termination(container: &k8s::Container) -> TerminationPlan {
     }
 }
 
-fn probe_handler(container: &k8s::Container, probe: &k8s::Probe) -> Option<Handler> {
+fn probe_handler(
+    container: &k8s::Container,
+    probe: &k8s::Probe,
+    own: Option<IpAddr>,
+) -> Option<Handler> {
     if let Some(exec) = &probe.exec {
         return Some(Handler::Exec(exec.command.clone().unwrap_or_default()));
     }
     if let Some(get) = &probe.http_get {
-        return Some(http_get(container, get, true));
+        return Some(http_get(container, get, own, true));
     }
     if let Some(tcp) = &probe.tcp_socket {
-        let target = target(container, tcp.host.as_deref(), &tcp.port);
+        let target = target(container, tcp.host.as_deref(), own, &tcp.port);
         return Some(target.map_or_else(Handler::Invalid, Handler::TcpSocket));
     }
     probe.grpc.as_ref().map(|grpc| Handler::Grpc {
         target: Target {
-            host: Host::Pod,
+            host: own.map_or(Host::Pod, Host::Address),
             port: u16::try_from(grpc.port).unwrap_or_default(),
         },
         service: grpc.service.clone().unwrap_or_default(),
     })
 }
 
-fn hook(container: &k8s::Container, handler: &k8s::LifecycleHandler) -> Handler {
+fn hook(
+    container: &k8s::Container,
+    handler: &k8s::LifecycleHandler,
+    own: Option<IpAddr>,
+) -> Handler {
     if let Some(exec) = &handler.exec {
         return Handler::Exec(exec.command.clone().unwrap_or_default());
     }
     if let Some(get) = &handler.http_get {
-        return http_get(container, get, false);
+        return http_get(container, get, own, false);
     }
     if let Some(sleep) = &handler.sleep {
         let seconds = u64::try_from(sleep.seconds).unwrap_or_default();
@@ -179,10 +190,15 @@ fn hook(container: &k8s::Container, handler: &k8s::LifecycleHandler) -> Handler 
     Handler::Invalid("invalid handler: tcpSocket is not supported as a lifecycle hook".into())
 }
 
-fn http_get(container: &k8s::Container, get: &k8s::HTTPGetAction, judged: bool) -> Handler {
+fn http_get(
+    container: &k8s::Container,
+    get: &k8s::HTTPGetAction,
+    own: Option<IpAddr>,
+    judged: bool,
+) -> Handler {
     let path = get.path.clone().unwrap_or_default();
     let headers = get.http_headers.iter().flatten();
-    match target(container, get.host.as_deref(), &get.port) {
+    match target(container, get.host.as_deref(), own, &get.port) {
         Ok(target) => Handler::HttpGet(HttpGet {
             target,
             path: match path.starts_with('/') {
@@ -200,6 +216,7 @@ fn http_get(container: &k8s::Container, get: &k8s::HTTPGetAction, judged: bool) 
 fn target(
     container: &k8s::Container,
     host: Option<&str>,
+    own: Option<IpAddr>,
     port: &IntOrString,
 ) -> Result<Target, String> {
     let named = |name: &str| {
@@ -214,7 +231,7 @@ fn target(
     let number = number.and_then(|number| u16::try_from(number).ok());
     Ok(Target {
         host: match host.filter(|host| !host.is_empty()) {
-            None => Host::Pod,
+            None => own.map_or(Host::Pod, Host::Address),
             Some(host) => match host.parse() {
                 Ok(address) => Host::Address(address),
                 Err(_) => Host::Named(host.to_owned()),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource;
 
-use super::{Context, Shared};
+use super::{Attachment, Context, Network, Node, PlanOptions};
 use crate::pod::quantity::Quantity;
 
 impl Context<'_> {
@@ -24,6 +24,7 @@ impl Context<'_> {
             "spec.serviceAccountName" => spec.service_account_name.clone(),
             "status.hostIP" => joined(self.options.node.addresses.get(..1)),
             "status.hostIPs" => joined(Some(&self.options.node.addresses)),
+            "status.podIP" | "status.podIPs" if self.is_unconnected() => Some("<pod IP>".into()),
             "status.podIP" => joined(self.addresses().get(..1)),
             "status.podIPs" => joined(Some(&self.addresses())),
             _ => match path.strip_suffix("']").and_then(|p| p.split_once("['")) {
@@ -35,12 +36,27 @@ impl Context<'_> {
         value.unwrap_or_default()
     }
 
-    /// `status.podIPs`: the host's with its network. A pod whose network is its own loopback has that.
+    /// `status.podIPs`: see [`addresses`].
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        match self.sandbox.network {
-            Shared::Host => self.options.node.addresses.clone(),
-            _ => vec![Ipv4Addr::LOCALHOST.into()],
+        let PlanOptions {
+            node, attachment, ..
+        } = self.options;
+        match self.is_unconnected() {
+            true => Vec::new(),
+            false => addresses(&self.sandbox.connection, attachment.as_ref(), node),
         }
+    }
+
+    /// Whether its network is to be made yet, and it will have addresses that nobody knows now.
+    fn is_unconnected(&self) -> bool {
+        let made = self.options.attachment.as_ref();
+        self.sandbox.connection.is_attached() && made.is_none_or(|made| made.addresses.is_empty())
+    }
+
+    /// Where probes go that say of no host, unless that is the loopback.
+    pub(super) fn own_address(&self) -> Option<IpAddr> {
+        let first = self.addresses().first().copied();
+        first.filter(|address| !address.is_loopback())
     }
 
     /// `resourceFieldRef`, in units of its divisor, rounded up. What has no limit may use all of the machine.
@@ -90,6 +106,16 @@ impl Context<'_> {
         };
         let unit = unit.max(1);
         Ok((amount / unit + i64::from(amount % unit > 0)).to_string())
+    }
+}
+
+/// The addresses of a pod: the host's with its network, else what it is connected to has given it. A pod whose network is
+/// just a loopback has that.
+pub fn addresses(network: &Network, attachment: Option<&Attachment>, node: &Node) -> Vec<IpAddr> {
+    match (network, attachment) {
+        (Network::Host, _) => node.addresses.clone(),
+        (_, Some(made)) if !made.addresses.is_empty() => made.addresses.clone(),
+        _ => vec![Ipv4Addr::LOCALHOST.into()],
     }
 }
 

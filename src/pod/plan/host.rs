@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodSpec};
 
 use super::Node;
 use crate::error::{Error, Result};
+use crate::pod::network::{Dns, Network, RESOLVER};
 
 /// What the kubelet calls a cluster that nobody has named.
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -124,13 +125,23 @@ struct Resolver {
 /// The most nameservers that resolvers use, resolv.conf(5).
 const NAMESERVERS: usize = 3;
 
-/// `/etc/resolv.conf`: the host's, unless `dnsPolicy` is `None`; and what `dnsConfig` adds. A cluster's DNS is not to be
-/// had: there the kubelet, too, takes the host's.
-pub(super) fn resolv_conf(spec: &PodSpec, node: &Node) -> String {
-    let mut resolver = match spec.dns_policy.as_deref() {
-        Some("None") => Resolver::default(),
-        _ => Resolver::parse(&node.resolv_conf),
+/// `/etc/resolv.conf`: what the network says, or else the host's, unless `dnsPolicy` is `None`; and what `dnsConfig` adds.
+/// A cluster's DNS is not to be had: there the kubelet, too, takes the host's.
+pub(super) fn resolv_conf(
+    spec: &PodSpec,
+    node: &Node,
+    connection: &Network,
+    dns: Option<&Dns>,
+) -> String {
+    let own = dns.filter(|dns| !dns.nameservers.is_empty());
+    let mut resolver = match (spec.dns_policy.as_deref(), own) {
+        (Some("None"), _) => Resolver::default(),
+        (_, Some(own)) => Resolver::of(own),
+        (_, None) => Resolver::parse(&node.resolv_conf),
     };
+    if matches!(connection, Network::Pasta { .. }) {
+        resolver.replace_loopback();
+    }
     if let Some(config) = &spec.dns_config {
         resolver.add(config);
     }
@@ -167,6 +178,36 @@ impl Resolver {
             }
         }
         resolver
+    }
+
+    fn of(dns: &Dns) -> Self {
+        let Dns {
+            nameservers,
+            domain,
+            search,
+            options,
+        } = dns;
+        let mut searches = search.clone();
+        if searches.is_empty() && !domain.is_empty() {
+            searches.push(domain.clone());
+        }
+        Self {
+            nameservers: nameservers.clone(),
+            searches,
+            options: options.clone(),
+        }
+    }
+
+    /// What listens on the host's loopback no pod reaches, but [`RESOLVER`] leads there.
+    fn replace_loopback(&mut self) {
+        let is_loopback = |text: &String| {
+            let address: Option<IpAddr> = text.parse().ok();
+            address.is_some_and(|address| address.is_loopback())
+        };
+        if self.nameservers.iter().any(is_loopback) {
+            self.nameservers.retain(|text| !is_loopback(text));
+            self.nameservers.insert(0, RESOLVER.to_owned());
+        }
     }
 
     fn add(&mut self, config: &PodDNSConfig) {
@@ -312,7 +353,8 @@ mod tests {
                 "search b.example c.example\nnameserver 10.0.0.2\nnameserver 1.1.1.1\nnameserver 8.8.8.8\noptions ndots:2 edns0\n",
             ),
         ] {
-            assert_eq!(resolv_conf(&spec(fields), &node()), expected);
+            let text = resolv_conf(&spec(fields), &node(), &Network::None, None);
+            assert_eq!(text, expected);
         }
     }
 }

@@ -28,6 +28,7 @@ use super::images::{self, Image};
 use super::lifecycle::{BackOffLimits, Kind, PodSpec};
 use super::lint;
 use super::manifest::Manifest;
+use super::network::{Attachment, Network};
 use super::termination::TerminationPlan;
 use super::validate::names;
 use super::volumes::payload::Payload;
@@ -36,6 +37,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::spec;
 use process::Process;
 
+pub use downward::addresses;
 pub use env::{Environment, FileKey};
 pub use node::Node;
 pub use render::{config, render_json, render_text};
@@ -60,6 +62,8 @@ pub struct PodPlan {
     pub containers: Vec<ContainerPlan>,
     /// What the lifecycle needs.
     pub lifecycle: PodSpec,
+    /// What all its containers and `emptyDir`s together may write to the disk, in bytes.
+    pub disk_limit: Option<u64>,
     /// What is valid and probably not meant.
     pub warnings: Vec<String>,
 }
@@ -102,6 +106,8 @@ pub struct SandboxPlan {
     pub resources: LinuxResources,
     /// Paths below `/proc/sys` and what is written to them.
     pub sysctls: Vec<(String, String)>,
+    /// What connects its network namespace.
+    pub connection: Network,
 }
 
 /// A volume of the pod.
@@ -186,6 +192,30 @@ pub enum HostPathKind {
     BlockDevice,
 }
 
+impl PodPlan {
+    /// Whether what a container mounts is the same whenever it is opened once the pod's volumes are made. Other containers can
+    /// replace a part of a volume, and mount something in one.
+    pub fn is_settled(&self, mount: &VolumeMountPlan) -> bool {
+        match self.volumes[mount.volume].source {
+            VolumeSource::Etc(_) => true,
+            VolumeSource::EmptyDir { .. } => {
+                mount.sub_path.is_none() && !self.is_mounted_in(mount.volume)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what a container mounts in a volume reaches the others.
+    fn is_mounted_in(&self, volume: usize) -> bool {
+        let mut mounts = self
+            .containers
+            .iter()
+            .flat_map(|container| &container.volume_mounts);
+        mounts
+            .any(|mount| mount.volume == volume && mount.propagation == Propagation::Bidirectional)
+    }
+}
+
 /// A container of the pod, ready to be started except for what only exists at run time.
 #[derive(Debug, Clone)]
 pub struct ContainerPlan {
@@ -208,6 +238,8 @@ pub struct ContainerPlan {
     pub calls: CallPlan,
     /// Where it leaves its last words.
     pub termination: TerminationPlan,
+    /// `resources.limits[ephemeral-storage]`: how many bytes it may write to its root and its logs.
+    pub disk_limit: Option<u64>,
 }
 
 /// Stands for the pid of the pause process in the namespace paths of a planned configuration.
@@ -227,9 +259,31 @@ pub struct VolumeMountPlan {
     pub volume: usize,
     /// Relative, without `..`; resolved inside the volume, never through a symbolic link that a container could have
     /// made; made if missing where containers may write.
-    pub sub_path: Option<PathBuf>,
+    pub sub_path: Option<SubPath>,
     /// Which mounts below it both sides see.
     pub propagation: Propagation,
+}
+
+/// What is mounted of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubPath {
+    /// This.
+    Known(PathBuf),
+    /// A `subPathExpr` with variables that are known only when the container starts.
+    Late(String),
+}
+
+impl SubPath {
+    /// The path, with these variables of the container.
+    ///
+    /// # Errors
+    /// A variable that it does not have, or a path that leaves the volume, in the kubelet's words.
+    pub fn resolve(&self, variables: &[String]) -> std::result::Result<PathBuf, String> {
+        match self {
+            Self::Known(path) => Ok(path.clone()),
+            Self::Late(text) => mounts::sub_path(text, variables).map(PathBuf::from),
+        }
+    }
 }
 
 /// `mountPropagation`.
@@ -254,6 +308,8 @@ pub struct PlanOptions {
     pub ids: u32,
     /// The machine.
     pub node: Node,
+    /// What its network has come to, if it has been made: a plan that is made before does not know the pod's addresses.
+    pub attachment: Option<Attachment>,
     /// How long the back-off of its containers may get, whatever an annotation says.
     pub back_off: Option<BackOffLimits>,
     /// Apps are started one by one, as by the kubelet.
@@ -276,7 +332,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let names = host::names(&name, namespace, spec, &options.node)?;
-    let sandbox = sandbox(&name, spec, &names, options)?;
+    let sandbox = sandbox(&name, spec, &names, &manifest.network, options)?;
     let context = Context {
         base: serde_json::from_str(BASE)
             .map_err(|e| Error::new(format!("read the built-in configuration: {e}")))?,
@@ -286,6 +342,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         names: &names,
         sandbox: &sandbox,
         volumes: &[],
+        texts: users::Texts::default(),
     };
     let (volumes, mut errors) = context.volumes();
     let context = Context {
@@ -331,6 +388,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         uid: options.uid.clone(),
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         qos: qos(spec),
+        disk_limit: resources::pod_disk_limit(spec),
         lifecycle,
         name,
         sandbox,
@@ -367,6 +425,7 @@ pub fn ephemeral(
         names: &names,
         sandbox: &pod.sandbox,
         volumes: &pod.volumes,
+        texts: users::Texts::default(),
     };
     let mut planned = context.container("the ephemeral container", Kind::App, container)?;
     let target = target.filter(|_| pod.sandbox.pid == Shared::Container);
@@ -416,6 +475,7 @@ fn sandbox(
     name: &str,
     spec: &k8s::PodSpec,
     names: &host::Names,
+    connection: &Network,
     options: &PlanOptions,
 ) -> Result<SandboxPlan> {
     let host = |flag: Option<bool>| match flag {
@@ -425,9 +485,14 @@ fn sandbox(
     let (network, ipc) = (host(spec.host_network), host(spec.host_ipc));
     let users = (spec.host_users == Some(false)).then_some(options.ids);
     let sysctls = sysctls(spec, network, ipc)?;
-    if users.is_some() && !sysctls.is_empty() {
-        let what = "spec.securityContext.sysctls: not supported yet with hostUsers: false";
-        return Err(Error::new(what));
+    if let (Network::Path(path), Some(_)) = (connection, users) {
+        let what = format!(
+            "spec.hostUsers: false, with --network path:{}",
+            path.display()
+        );
+        return Err(Error::new(what).hint(
+            "who has users of its own cannot join a network namespace that is somebody else's: choose another network",
+        ));
     }
     Ok(SandboxPlan {
         hostname: names.kernel.clone(),
@@ -442,6 +507,7 @@ fn sandbox(
         resources: resources::pod(spec),
         users,
         sysctls,
+        connection: connection.clone(),
     })
 }
 
@@ -480,6 +546,7 @@ struct Context<'a> {
     names: &'a host::Names,
     sandbox: &'a SandboxPlan,
     volumes: &'a [VolumePlan],
+    texts: users::Texts,
 }
 
 impl Context<'_> {
@@ -518,16 +585,7 @@ impl Context<'_> {
             late,
         } = self.process(&mut spec, path, container, &image)?;
         self.root(&mut spec, container, root);
-        let reads_files = late.is_some();
-        let mut expressions = container.volume_mounts.iter().flatten();
-        if reads_files
-            && expressions.any(|m| m.sub_path_expr.as_ref().is_some_and(|e| !e.is_empty()))
-        {
-            return Err(Error::new(format!(
-                "{path}: subPathExpr in a container with fileKeyRef: not supported yet"
-            )));
-        }
-        let volume_mounts = mounts::plan(self, &mut spec, container, privileged);
+        let volume_mounts = mounts::plan(self, &mut spec, container, privileged, late.is_some());
         let volume_mounts = volume_mounts.unwrap_or_else(|why| {
             config_error.get_or_insert(why);
             Vec::new()
@@ -544,8 +602,9 @@ impl Context<'_> {
             late,
             volume_mounts,
             config_error,
-            calls: calls::calls(container),
+            calls: calls::calls(container, self.own_address()),
             termination: calls::termination(container),
+            disk_limit: resources::disk_limit(container),
         })
     }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::fs::{major, minor};
 
-use super::{Context, Propagation, Shared, VOLUMES, VolumeMountPlan, VolumeSource, env};
+use super::{Context, Propagation, Shared, SubPath, VOLUMES, VolumeMountPlan, VolumeSource, env};
 
 /// Where POSIX shared memory is: every container of a pod sees the same.
 const SHM: &str = "/dev/shm";
@@ -22,11 +22,12 @@ struct Planned {
 
 struct Bound {
     volume: usize,
-    sub_path: Option<PathBuf>,
+    sub_path: Option<SubPath>,
     propagation: Propagation,
 }
 
-/// Sets `spec.mounts`: the image's, then the volumes, outer ones before those inside them.
+/// Sets `spec.mounts`: the image's, then the volumes, outer ones before those inside them. `late`: some of its variables are
+/// known only when it starts.
 ///
 /// # Errors
 /// A `subPathExpr` that cannot be expanded, in the kubelet's words.
@@ -35,10 +36,11 @@ pub(super) fn plan(
     spec: &mut Spec,
     container: &Container,
     privileged: bool,
+    late: bool,
 ) -> Result<Vec<VolumeMountPlan>, String> {
     let process = spec.process().as_ref();
     let variables = process.and_then(|process| process.env().as_deref());
-    let mut volumes = volume_mounts(context, container, variables.unwrap_or_default())?;
+    let mut volumes = volume_mounts(context, container, variables.unwrap_or_default(), late)?;
     if !volumes
         .iter()
         .any(|v| v.mount.destination() == Path::new(SHM))
@@ -86,6 +88,7 @@ fn volume_mounts(
     context: &Context<'_>,
     container: &Container,
     variables: &[String],
+    late: bool,
 ) -> Result<Vec<Planned>, String> {
     let mut planned = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
@@ -119,14 +122,18 @@ fn volume_mounts(
         // The kubelet takes a relative path as one from the root.
         let destination = Path::new("/").join(&mount.mount_path);
         let sub_path = match mount.sub_path_expr.as_deref() {
-            None | Some("") => mount.sub_path.clone().filter(|path| !path.is_empty()),
-            Some(text) => Some(sub_path(text, variables)?),
+            None | Some("") => {
+                let path = mount.sub_path.as_ref().filter(|path| !path.is_empty());
+                path.map(|path| SubPath::Known(path.into()))
+            }
+            Some(text) if late => Some(SubPath::Late(text.to_owned())),
+            Some(text) => Some(SubPath::Known(sub_path(text, variables)?.into())),
         };
         planned.push(Planned {
             mount: bind(context.source(index), destination, &options),
             volume: Some(Bound {
                 volume: index,
-                sub_path: sub_path.map(PathBuf::from),
+                sub_path,
                 propagation,
             }),
         });
@@ -135,7 +142,7 @@ fn volume_mounts(
 }
 
 /// `subPathExpr` with the container's variables in it.
-fn sub_path(text: &str, variables: &[String]) -> Result<String, String> {
+pub(super) fn sub_path(text: &str, variables: &[String]) -> Result<String, String> {
     let missing = RefCell::new(BTreeSet::new());
     let path = env::expand(text, &|name| {
         let mut all = variables.iter().filter_map(|entry| entry.split_once('='));
@@ -202,7 +209,7 @@ fn etc<'a>(context: &'a Context<'_>, read_only: bool) -> impl Iterator<Item = Pl
             ),
             volume: Some(Bound {
                 volume: index,
-                sub_path: Some(PathBuf::from(name)),
+                sub_path: Some(SubPath::Known(name.into())),
                 propagation: Propagation::None,
             }),
         })

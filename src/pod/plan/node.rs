@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
+use crate::pod::apparmor;
+use crate::security::labels::has_apparmor;
+
 /// The machine.
 #[derive(Debug, Clone, Default)]
 pub struct Node {
@@ -22,6 +25,8 @@ pub struct Node {
     pub resolv_conf: String,
     /// Whether AppArmor is on.
     pub apparmor: bool,
+    /// Whether there is an apparmor_parser(8) to load profiles with.
+    pub apparmor_parser: bool,
     /// Whether SELinux is on.
     pub selinux: bool,
     /// Whether processes may be protected from being killed for memory: CAP_SYS_RESOURCE.
@@ -46,7 +51,8 @@ impl Node {
             addresses: addresses(),
             hosts: read("/etc/hosts"),
             resolv_conf: resolv_conf(),
-            apparmor: read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+            apparmor: has_apparmor(),
+            apparmor_parser: has_apparmor() && apparmor::parser().is_some(),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             may_protect: effective
                 .is_ok_and(|set| set.contains(rustix::thread::CapabilitySet::SYS_RESOURCE)),

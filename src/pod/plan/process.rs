@@ -9,6 +9,7 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as 
 use super::env::Environment;
 use super::{Context, IDS, resources, users};
 use crate::error::{Error, Result};
+use crate::pod::apparmor;
 
 /// What a process is planned on.
 pub(super) struct Image<'a> {
@@ -79,7 +80,8 @@ impl Context<'_> {
         })
     }
 
-    /// `appArmorProfile`. Where AppArmor is off the kubelet does without a default one.
+    /// `appArmorProfile`. Where AppArmor is off the kubelet does without a default one; the privileged have none, unless it
+    /// is named.
     fn apparmor(&self, process: &mut Planned, path: &str, container: &Container) -> Result<()> {
         let own = container.security_context.as_ref();
         let pod = self.spec.security_context.as_ref();
@@ -89,18 +91,26 @@ impl Context<'_> {
         let Some(profile) = profile else {
             return Ok(());
         };
-        let error = |why: &str| {
-            let field = format!("{path}.securityContext.appArmorProfile");
-            Err(Error::new(format!("{field}: {}: {why}", profile.type_)))
-        };
-        let on = self.options.node.apparmor;
+        let field = || format!("{path}.securityContext.appArmorProfile: {}", profile.type_);
+        let privileged = own.is_some_and(|c| c.privileged == Some(true));
+        let node = &self.options.node;
+        let on = node.apparmor;
         match profile.type_.as_str() {
-            "Localhost" if !on => error("AppArmor is not enabled on the host"),
+            "Localhost" if !on => Err(Error::new(format!(
+                "{}: AppArmor is not enabled on the host",
+                field()
+            ))),
             "Localhost" => {
                 process.set_apparmor_profile(profile.localhost_profile.clone());
                 Ok(())
             }
-            "RuntimeDefault" if on => error("not supported yet: runp has no profile of its own"),
+            "RuntimeDefault" if on && !privileged => {
+                if !node.apparmor_parser {
+                    return Err(apparmor::missing().step(field()));
+                }
+                process.set_apparmor_profile(Some(apparmor::PROFILE.to_owned()));
+                Ok(())
+            }
             _ => {
                 process.set_apparmor_profile(None);
                 Ok(())
@@ -131,14 +141,16 @@ impl Context<'_> {
         // A bundle says it all, unless the manifest says otherwise.
         if asked.is_some() || !from_bundle {
             let uid = asked.unwrap_or(user.uid());
-            let passwd = users::read(root, "/etc/passwd");
+            let passwd = self.texts.read(root, "/etc/passwd");
             let known = users::user(&passwd, uid);
             user.set_uid(uid);
             user.set_gid(known.map_or(0, |(_, gid)| gid));
             let strict =
                 pod.is_some_and(|c| c.supplemental_groups_policy.as_deref() == Some("Strict"));
             groups = match known {
-                Some((name, _)) if !strict => users::groups(&users::read(root, "/etc/group"), name),
+                Some((name, _)) if !strict => {
+                    users::groups(&self.texts.read(root, "/etc/group"), name)
+                }
                 _ => Vec::new(),
             };
             groups.retain(|group| *group != user.gid());

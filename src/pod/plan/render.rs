@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 use serde_json::{Value, json};
 
-use super::{ContainerPlan, PodPlan, Shared, VolumePlan, VolumeSource};
+use super::{ContainerPlan, PodPlan, Shared, SubPath, VolumePlan, VolumeSource};
 use crate::pod::lifecycle::Kind;
 
 /// As a text: what happens in which order, then each container.
@@ -95,6 +95,7 @@ fn pod_rows(plan: &PodPlan) -> Vec<(String, String)> {
         ),
         row("QoS class", format!("{:?}", plan.qos)),
         row("hostname", &sandbox.hostname),
+        row("network", sandbox.connection.describe()),
         row("pause holds", whose(Shared::Pod)),
         row("of the host", whose(Shared::Host)),
         row(
@@ -335,7 +336,11 @@ fn volume_json(volume: &VolumePlan) -> Value {
 fn container_json(plan: &PodPlan, container: &ContainerPlan) -> Value {
     let mounts = container.volume_mounts.iter().map(|mount| {
         let volume = plan.volumes.get(mount.volume).map(|v| v.name.as_str());
-        json!({ "mount": mount.mount, "volume": volume, "subPath": mount.sub_path })
+        let sub_path = mount.sub_path.as_ref().map(|sub_path| match sub_path {
+            SubPath::Known(path) => json!(path),
+            SubPath::Late(expression) => json!(expression),
+        });
+        json!({ "mount": mount.mount, "volume": volume, "subPath": sub_path })
     });
     json!({
         "name": container.name,

@@ -133,6 +133,25 @@ fn effective(spec: &PodSpec) -> Asked<'_> {
     effective
 }
 
+const DISK: &str = "ephemeral-storage";
+
+/// In bytes.
+pub(super) fn disk_limit(container: &Container) -> Option<u64> {
+    let limit = asked(container.resources.as_ref())
+        .limits
+        .get(DISK)
+        .copied();
+    limit.and_then(|limit| limit.try_into().ok())
+}
+
+/// As the kubelet, a container without a limit adds nothing to that of the pod.
+pub(super) fn pod_disk_limit(spec: &PodSpec) -> Option<u64> {
+    let limit = most(spec, |asked| {
+        Some(asked.limits.get(DISK).copied().unwrap_or(0))
+    });
+    limit.filter(|limit| *limit > 0)?.try_into().ok()
+}
+
 /// Sets what the manifest asks for on top of what the bundle has.
 pub(super) fn apply(resources: &mut LinuxResources, container: &Container) {
     set(resources, &asked(container.resources.as_ref()));

@@ -3,8 +3,11 @@
 //! As containerd: a user without a given group has the one that `/etc/passwd` says, else 0; and is in the groups that
 //! `/etc/group` lists it in, unless `supplementalGroupsPolicy` is `Strict`.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -13,8 +16,22 @@ use crate::sys::path;
 /// More than this is read of no image's file, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// A text in an image; nothing if it cannot be read, or is no file.
-pub(super) fn read(root: &Path, file: &str) -> String {
+/// The texts of images, each read once: the containers of a pod often have the same image.
+#[derive(Debug, Default)]
+pub(super) struct Texts(RefCell<BTreeMap<PathBuf, Rc<str>>>);
+
+impl Texts {
+    /// A text in an image; nothing if it cannot be read, or is no file.
+    pub(super) fn read(&self, root: &Path, file: &str) -> Rc<str> {
+        let mut texts = self.0.borrow_mut();
+        let text = texts
+            .entry(root.join(file.trim_start_matches('/')))
+            .or_insert_with(|| read(root, file).into());
+        Rc::clone(text)
+    }
+}
+
+fn read(root: &Path, file: &str) -> String {
     let mut text = Vec::new();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(root, flags, Mode::empty())

@@ -59,7 +59,12 @@ impl Context<'_> {
             ),
             (
                 "resolv.conf",
-                host::resolv_conf(self.spec, &self.options.node),
+                host::resolv_conf(
+                    self.spec,
+                    &self.options.node,
+                    &self.sandbox.connection,
+                    self.options.attachment.as_ref().map(|made| &made.dns),
+                ),
             ),
         ];
         volumes.push(VolumePlan {
@@ -111,6 +116,10 @@ impl Context<'_> {
         }
         if let Some(source) = &volume.projected {
             return Ok(files(true, self.projected(source)));
+        }
+        // A claim that lives as long as the pod.
+        if volume.ephemeral.is_some() {
+            return Ok(empty_dir(None));
         }
         if let Some(claim) = &volume.persistent_volume_claim {
             return self.claim(path, &claim.claim_name);

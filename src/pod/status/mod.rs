@@ -5,12 +5,13 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Container as ManifestContainer, ContainerState, ContainerStateRunning,
-    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod as Manifest,
-    PodCondition, PodSpec, PodStatus,
+    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod as Manifest,
+    PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Timestamp;
 use k8s_openapi::jiff;
@@ -81,6 +82,22 @@ pub fn pod_with_status(mut pod: Manifest, uid: &str, life: &Pod, alive: &Livenes
     pod.metadata.creation_timestamp = timestamp(life.created());
     pod.metadata.deletion_timestamp = life.stopping().and_then(timestamp);
     pod
+}
+
+/// Tells the addresses of a pod and of its machine, the first of each also by itself.
+pub fn set_addresses(pod: &mut Manifest, own: &[IpAddr], node: &[IpAddr]) {
+    let Some(status) = &mut pod.status else {
+        return;
+    };
+    let texts =
+        |addresses: &[IpAddr]| -> Vec<String> { addresses.iter().map(IpAddr::to_string).collect() };
+    let (own, node) = (texts(own), texts(node));
+    status.pod_ip = own.first().cloned();
+    status.host_ip = node.first().cloned();
+    let own = own.into_iter().map(|ip| PodIP { ip });
+    let node = node.into_iter().map(|ip| HostIP { ip });
+    status.pod_ips = Some(own.collect()).filter(|ips: &Vec<_>| !ips.is_empty());
+    status.host_ips = Some(node.collect()).filter(|ips: &Vec<_>| !ips.is_empty());
 }
 
 /// Kubernetes has `NodeLost` for a node that nobody hears from; here it is the supervisor.

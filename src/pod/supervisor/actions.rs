@@ -1,18 +1,17 @@
 //! What the lifecycle asks for, done.
 
-use std::os::fd::OwnedFd;
-
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::events::CHECK_VOLUMES;
 use super::{Slot, Supervisor};
 use crate::error::{Error, Result};
-use crate::pod::container;
+use crate::pod::apparmor;
+use crate::pod::container::{self, Prepared};
 use crate::pod::lifecycle::{Action, Event, Index, Kind, StartFailure};
 use crate::pod::plan::Shared;
 use crate::pod::sandbox;
-use crate::pod::volumes::{self, Volumes};
+use crate::pod::volumes::Volumes;
 use crate::sys::process::{self, Child};
 
 impl Supervisor<'_> {
@@ -39,8 +38,9 @@ impl Supervisor<'_> {
             Volumes::open(self.data.volumes()).and_then(|volumes| volumes.make(&self.plan.volumes));
         match made {
             Ok(()) => {
-                let watched = self.plan.volumes.iter().any(volumes::is_watched);
-                self.next_check = watched.then(|| self.clock.now().after(CHECK_VOLUMES));
+                self.next_check = self
+                    .watches_disk()
+                    .then(|| self.clock.now().after(CHECK_VOLUMES));
                 Event::VolumesReady
             }
             Err(e) => Event::VolumesFailed {
@@ -50,16 +50,24 @@ impl Supervisor<'_> {
     }
 
     fn start_sandbox(&mut self) -> Event {
-        let mut root = None;
-        let started = sandbox::start(&self.plan.name, &self.plan.sandbox, &self.kept, || {
-            root = self.prepare_root(Index(0));
-        });
-        self.next_root = root;
+        let mut first = None;
+        let mut start = || {
+            sandbox::start(&self.plan.name, &self.plan.sandbox, &self.kept, || {
+                first = self.prepare(Index(0));
+            })
+        };
+        let started = apparmor::load_for(&self.plan).and_then(|()| start());
+        self.next = first;
         match started {
             Ok(pause) => {
                 let pid = pause.pid;
-                self.pause = Some(pause);
-                Event::SandboxStarted { pid }
+                match self.connect(&pause) {
+                    Ok(()) => {
+                        self.pause = Some(pause);
+                        Event::SandboxStarted { pid }
+                    }
+                    Err(message) => Event::SandboxFailed { message },
+                }
             }
             Err(e) => Event::SandboxFailed {
                 message: e.to_string(),
@@ -83,15 +91,11 @@ impl Supervisor<'_> {
         if let Some(output) = self.containers[container.0].output.take() {
             output.close(self.clock.now());
         }
-        // Of a container only the files of its last run are kept.
-        self.kept.retain(|key| key.container != container.0);
-        let root = match self.next_root.take() {
-            Some((index, root)) if index == container => Some(root),
-            other => {
-                self.next_root = other;
-                None
-            }
-        };
+        if restart > 0 {
+            // Of a container only the files of its last run are kept.
+            self.kept.retain(|key| key.container != container.0);
+        }
+        let prepared = self.next.take_if(|next| next.container == container);
         let started = match &self.pause {
             Some(pause) => {
                 let run = container::RunOf {
@@ -99,7 +103,7 @@ impl Supervisor<'_> {
                     restart,
                     pause: pause.pid,
                 };
-                self.pod().start(plan, run, root)
+                self.pod().start(plan, run, prepared)
             }
             None => Err((
                 StartFailure::CreateContainerError,
@@ -140,33 +144,23 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Makes the root of the container whose turn comes after this init container, which runs meanwhile: if it succeeds,
-    /// as most do, the next one starts the sooner.
+    /// Prepares the container whose turn comes after this init container, which runs meanwhile: if it succeeds, as most do, the
+    /// next one starts the sooner.
     pub(super) fn prepare_after(&mut self, container: Index) {
         let next = Index(container.0 + 1);
         let is_init = self.plan.containers[container.0].kind == Kind::Init;
-        let is_prepared = self
-            .next_root
-            .as_ref()
-            .is_some_and(|(index, _)| *index == next);
+        let is_prepared = self.next.as_ref().is_some_and(|it| it.container == next);
         if is_init && !is_prepared {
-            self.next_root = self.prepare_root(next);
+            self.next = self.prepare(next);
         }
     }
 
-    fn prepare_root(&self, container: Index) -> Option<(Index, OwnedFd)> {
-        let plan = self.plan.containers.get(container.0)?;
-        match self
-            .pod()
-            .fresh_root(plan, self.pause.as_ref().map(|pause| pause.pid))
-        {
-            Ok(root) => Some((container, root)),
-            Err(e) => {
-                // It is tried again, and told, when its turn comes.
-                log::debug!("{e}");
-                None
-            }
-        }
+    fn prepare(&self, container: Index) -> Option<Prepared> {
+        self.plan.containers.get(container.0)?;
+        let pause = self.pause.as_ref().map(|pause| pause.pid);
+        let prepared = self.pod().prepare(container, pause);
+        // It is tried again, and told, when its turn comes.
+        prepared.inspect_err(|e| log::debug!("{e}")).ok()
     }
 
     fn signal(&self, container: Index, signal: i32) -> Result<()> {

@@ -13,10 +13,9 @@ use crate::pod::control::{self, Request};
 use crate::pod::lifecycle::{Event, Index, Time};
 use crate::pod::logs::Stream;
 use crate::pod::termination;
-use crate::pod::volumes::Volumes;
 use crate::sys::process::{self, End};
 
-/// How often `emptyDir.sizeLimit` is checked: as the kubelet's eviction manager.
+/// How often limits on what is written to the disk are checked: as the kubelet's eviction manager.
 pub(super) const CHECK_VOLUMES: Duration = Duration::from_secs(10);
 /// How soon a full disk is tried again that the journal did not fit on.
 const RETRY_JOURNAL: Duration = Duration::from_secs(1);
@@ -110,8 +109,7 @@ impl Supervisor<'_> {
         }
         if self.next_check.is_some_and(|check| check <= now) {
             self.next_check = Some(now.after(CHECK_VOLUMES));
-            let volumes = Volumes::open(self.data.volumes()).ok();
-            if let Some(message) = volumes.and_then(|v| v.exceeded(&self.plan.volumes)) {
+            if let Some(message) = self.exceeded() {
                 self.next_check = None;
                 self.happens(Event::Evicted { message }, watch);
             }
@@ -227,6 +225,13 @@ impl Supervisor<'_> {
             }
             Ok(Some(Request::Rerun { from })) => Event::RerunRequested { from: Index(from) },
             Ok(Some(Request::Retry)) => Event::RetryRequested,
+            Ok(Some(Request::Apply { by })) => {
+                let applied = self.apply(by);
+                if let Some(connection) = self.connections.get(&id) {
+                    control::answer(connection, &applied);
+                }
+                return;
+            }
             Ok(Some(Request::Resize {
                 container,
                 requests,

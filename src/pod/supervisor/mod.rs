@@ -4,21 +4,26 @@
 //! has come) becomes an [`Event`], which is written to the journal, then told to the [`Life`], which answers with what is
 //! to be done; the outcome of that is an event again.
 //!
-//! Here is the loop; [`actions`] has what is done, [`calls`] probes and hooks, [`events`] what is waited for, [`resize`] other
-//! limits for what runs, [`takeover`] how it begins where another supervisor was killed.
+//! Here is the loop; [`actions`] has what is done, [`anew`] what changes of the plan, [`calls`] probes and hooks, [`disk`] what
+//! may be written, [`events`] what is waited for, [`network`] what the sandbox is connected to, [`resize`] other limits for what
+//! runs, [`takeover`] how it begins where another supervisor was killed.
 //!
 //! It waits with poll(2): a pod has a few dozen files at most, and a list that is made anew for every wait can never
 //! hold a file that is closed already.
 
 mod actions;
+mod anew;
 mod calls;
 mod clock;
+mod disk;
 mod events;
+mod network;
 mod resize;
 mod takeover;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as SignalName};
@@ -28,7 +33,7 @@ pub use self::takeover::{plan_of, with_manifest};
 
 use self::calls::Calls;
 use self::clock::Clock;
-use super::container::Output;
+use super::container::{Output, Prepared};
 use super::control::Listener;
 use super::data::Data;
 use super::journal::{self, Entry, Journal};
@@ -69,8 +74,11 @@ type Watch<'a> = &'a mut dyn FnMut(Seen<'_>);
 /// A pod and all that is open for it.
 #[derive(Debug)]
 pub struct Supervisor<'a> {
+    /// Made anew when something that it depends on has become known, or has changed.
     plan: PodPlan,
     store: &'a Store,
+    /// Where PersistentVolumeClaims are.
+    claims: PathBuf,
     dir: PodDir,
     data: Data,
     journal: Journal,
@@ -85,8 +93,8 @@ pub struct Supervisor<'a> {
     kept: Kept,
     containers: Vec<Slot>,
     calls: Calls,
-    /// The root of the container whose turn is next, made while pause or the container before it starts.
-    next_root: Option<(Index, OwnedFd)>,
+    /// What the container whose turn is next needs, made while pause or the container before it starts.
+    next: Option<Prepared>,
     next_check: Option<Time>,
     /// The pod's limits are not yet what the plan says.
     pod_limits_due: bool,
@@ -122,7 +130,7 @@ impl<'a> Supervisor<'a> {
         }
         let dir = pods.create(name, record)?;
         match Data::create(record.data.clone()) {
-            Ok(data) => Self::begin(store, plan, record, dir, data),
+            Ok(data) => Self::begin(store, plan, record, pods.claims(), dir, data),
             Err(e) => Err(e.and_cleanup(dir.remove())),
         }
     }
@@ -131,6 +139,7 @@ impl<'a> Supervisor<'a> {
         store: &'a Store,
         plan: PodPlan,
         record: &Record,
+        claims: PathBuf,
         dir: PodDir,
         data: Data,
     ) -> Result<Self> {
@@ -139,7 +148,15 @@ impl<'a> Supervisor<'a> {
         match opened.and_then(|opened| Ok((opened, Kept::new()?))) {
             Ok(((journal, listener, signals), kept)) => {
                 let own = (listener, signals, kept);
-                Ok(Self::with(plan, store, dir, data, journal, clock, own))
+                Ok(Self::with(
+                    plan,
+                    store,
+                    claims,
+                    (dir, data),
+                    journal,
+                    clock,
+                    own,
+                ))
             }
             Err(e) => {
                 let removed = data.remove();
@@ -151,14 +168,15 @@ impl<'a> Supervisor<'a> {
     fn with(
         plan: PodPlan,
         store: &'a Store,
-        dir: PodDir,
-        data: Data,
+        claims: PathBuf,
+        (dir, data): (PodDir, Data),
         journal: Journal,
         clock: Clock,
         (listener, signals, kept): (Listener, SignalFd, Kept),
     ) -> Self {
         Self {
             store,
+            claims,
             journal,
             unwritten: VecDeque::new(),
             life: Life::new(plan.lifecycle.clone(), clock.now()),
@@ -170,7 +188,7 @@ impl<'a> Supervisor<'a> {
             kept,
             containers: plan.containers.iter().map(|_| Slot::default()).collect(),
             calls: Calls::default(),
-            next_root: None,
+            next: None,
             next_check: None,
             pod_limits_due: false,
             plan,
@@ -256,7 +274,7 @@ impl<'a> Supervisor<'a> {
 
     /// Everything but the pod's directory goes.
     fn finish(mut self) -> Result<(PodDir, Life)> {
-        self.next_root = None;
+        self.next = None;
         let now = self.clock.now();
         for slot in &mut self.containers {
             if let Some(output) = slot.output.take() {
@@ -272,6 +290,7 @@ impl<'a> Supervisor<'a> {
             &self.plan.sandbox.cgroup,
             &self.data,
         )?;
+        self.disconnect()?;
         Ok((self.dir, self.life))
     }
 }

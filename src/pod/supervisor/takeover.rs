@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,25 +20,26 @@ use crate::pod::control::Listener;
 use crate::pod::data::Data;
 use crate::pod::journal::{self, Journal};
 use crate::pod::kept::{File, Kept, Key};
-use crate::pod::lifecycle::{Action, Event, Index, Pod as Life, Sandbox, State, Volumes};
+use crate::pod::lifecycle::{Action, Event, Index, Pod as Life, PodSpec, Sandbox, State, Volumes};
 use crate::pod::manifest::Manifest;
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
-use crate::pod::store::{PodDir, Record};
-use crate::pod::{delete, sandbox, volumes};
+use crate::pod::store::{PodDir, Pods, Record};
+use crate::pod::{delete, sandbox};
 use crate::state::{Store, boot_id};
 use crate::sys::process::{self, Child, End};
 
 /// How long the making of a container takes at most that goes on without anybody who makes it.
 const EXECUTED: Duration = Duration::from_secs(2);
 
-/// What a pod that exists is planned from, and the plan made again; `claims` is where PersistentVolumeClaims are.
+/// The plan of a pod that exists, made again from its record and what its lifecycle was made from; `claims` is where
+/// PersistentVolumeClaims are.
 ///
 /// # Errors
 /// When its images are not there any more.
-pub fn plan_of(record: &mut Record, journal: &journal::Record, claims: PathBuf) -> Result<PodPlan> {
+pub fn plan_of(record: &mut Record, lifecycle: &PodSpec, claims: &Path) -> Result<PodPlan> {
     with_manifest(record, claims, |manifest, options| {
         let mut plan = plan::plan(manifest, options)?;
-        plan.lifecycle = journal.pod.spec.clone();
+        plan.lifecycle = lifecycle.clone();
         Ok(plan)
     })
 }
@@ -49,13 +50,14 @@ pub fn plan_of(record: &mut Record, journal: &journal::Record, claims: PathBuf) 
 /// Those of `then`.
 pub fn with_manifest<T>(
     record: &mut Record,
-    claims: PathBuf,
+    claims: &Path,
     then: impl FnOnce(&Manifest, &PlanOptions) -> Result<T>,
 ) -> Result<T> {
     let manifest = Manifest {
         pod: std::mem::take(&mut record.manifest),
         objects: std::mem::take(&mut record.objects),
         directory: record.manifest_directory.clone(),
+        network: std::mem::take(&mut record.network),
         warnings: Vec::new(),
     };
     let images = record.images.iter();
@@ -63,11 +65,12 @@ pub fn with_manifest<T>(
         rootfs: images
             .map(|(image, dir)| (image.clone(), dir.clone()))
             .collect(),
-        claims,
+        claims: claims.to_owned(),
         // Looked at only with `hostUsers: false`, and then they are recorded.
         ids: record.ids.unwrap_or_default(),
         uid: record.uid.clone(),
         node: Node::this_machine(),
+        attachment: record.attachment.clone(),
         // As the lifecycle's whole plan, they are the journal's.
         back_off: None,
         kubelet_order: false,
@@ -75,6 +78,7 @@ pub fn with_manifest<T>(
     let done = then(&manifest, &options);
     // Lent, not copied: the code that copies a Pod is large.
     (record.manifest, record.objects) = (manifest.pod, manifest.objects);
+    record.network = manifest.network;
     done
 }
 
@@ -84,6 +88,7 @@ impl<'a> Supervisor<'a> {
     /// # Errors
     /// When somebody does, or it is over, or its journal cannot be read.
     pub fn take_over(
+        pods: &Pods,
         store: &'a Store,
         dir: PodDir,
         record: &Record,
@@ -112,8 +117,8 @@ impl<'a> Supervisor<'a> {
         let mut supervisor = Self::with(
             plan,
             store,
-            dir,
-            Data::at(record.data.clone()),
+            pods.claims(),
+            (dir, Data::at(record.data.clone())),
             journal,
             clock,
             (listener, signals()?, Kept::new()?),
@@ -133,10 +138,12 @@ impl<'a> Supervisor<'a> {
 
     fn catch_up(&mut self, watch: Watch<'_>) -> Result<()> {
         self.find_pause()?;
+        self.check_network();
         if self.life.volumes() == Volumes::Ready {
-            let watched = self.plan.volumes.iter().any(volumes::is_watched);
-            self.next_check = watched.then(|| self.clock.now());
+            self.next_check = self.watches_disk().then(|| self.clock.now());
         }
+        // An update may have been cut short.
+        self.refresh_files()?;
         let mut kept = self.kept.take()?;
         for (key, file) in &kept {
             self.kept.keep(*key, file.as_fd());

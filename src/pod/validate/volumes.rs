@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, PodSpec,
-    ProjectedVolumeSource, Volume, VolumeMount,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath,
+    PersistentVolumeClaimSpec, PodSpec, ProjectedVolumeSource, Volume, VolumeMount,
 };
 
 use super::field::{Errors, Path};
@@ -90,6 +90,13 @@ fn source(errors: &mut Errors, path: &Path, volume: &Volume) {
         let field = path.child("persistentVolumeClaim").child("claimName");
         named(errors, &field, &claim.claim_name);
     }
+    if let Some(source) = &volume.ephemeral {
+        let path = path.child("ephemeral").child("volumeClaimTemplate");
+        match &source.volume_claim_template {
+            None => errors.required(&path, ""),
+            Some(template) => claim(errors, &path.child("spec"), &template.spec),
+        }
+    }
     if let Some(image) = &volume.image {
         let field = path.child("image").child("reference");
         named(
@@ -102,6 +109,17 @@ fn source(errors: &mut Errors, path: &Path, volume: &Volume) {
             image.pull_policy.as_deref(),
             &["Always", "IfNotPresent", "Never"],
         );
+    }
+}
+
+fn claim(errors: &mut Errors, path: &Path, spec: &PersistentVolumeClaimSpec) {
+    if spec.access_modes.iter().flatten().next().is_none() {
+        let why = "at least 1 access mode is required";
+        errors.required(&path.child("accessModes"), why);
+    }
+    let requests = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    if !requests.is_some_and(|requests| requests.contains_key("storage")) {
+        errors.required(&path.child("resources").child("storage"), "");
     }
 }
 

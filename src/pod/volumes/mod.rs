@@ -22,7 +22,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use super::plan::{FsGroup, HostPathKind, Propagation, VolumeMountPlan, VolumePlan, VolumeSource};
+use super::plan::{FsGroup, HostPathKind, Propagation, VolumePlan, VolumeSource};
 use super::tree;
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
@@ -90,7 +90,10 @@ impl Volumes {
                     false => self.make_directory(name, OPEN)?,
                 };
                 let volume = self.open_volume(plan, OFlags::RDONLY | OFlags::DIRECTORY)?;
-                payload::write(&volume, payload)?
+                payload::write(&volume, payload, |files| match plan.fs_group {
+                    Some(group) => ownership::apply(files, group),
+                    None => Ok(()),
+                })?
             }
             VolumeSource::Claim { path, ours } => {
                 if *ours {
@@ -207,12 +210,11 @@ impl Volumes {
     pub fn mount(
         &self,
         plan: &VolumePlan,
-        mount: &VolumeMountPlan,
+        (sub_path, propagation): (Option<&Path>, Propagation),
         users: Option<BorrowedFd<'_>>,
     ) -> Result<OwnedFd> {
-        let source = self.source(plan, mount.sub_path.as_deref())?;
-        check_propagation(&source, mount.propagation)
-            .context(|| format!("volume {:?}", plan.name))?;
+        let source = self.source(plan, sub_path)?;
+        check_propagation(&source, propagation).context(|| format!("volume {:?}", plan.name))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH
@@ -293,6 +295,19 @@ impl Volumes {
         })
     }
 
+    /// What all `emptyDir`s on disk take up, in bytes.
+    pub fn used(&self, plans: &[VolumePlan]) -> u64 {
+        let on_disk = |plan: &&VolumePlan| {
+            matches!(plan.source, VolumeSource::EmptyDir { memory: false, .. })
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let used = plans.iter().filter(on_disk).filter_map(|plan| {
+            let volume = open_beneath(&self.dir, plan.name.as_ref(), flags).ok()?;
+            tree::disk_usage(volume).ok()
+        });
+        used.sum()
+    }
+
     /// Unmounts and removes every volume that is here. What is gone already is no error.
     ///
     /// # Errors
@@ -364,7 +379,7 @@ fn disk_limit(plan: &VolumePlan) -> Option<u64> {
 }
 
 /// As Kubernetes writes a quantity in binary units: `1Mi`, `1500Ki`, `1000`.
-fn quantity(bytes: u64) -> String {
+pub fn quantity(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let unit = (bytes.trailing_zeros() as usize / 10).min(UNITS.len() - 1);
     format!("{}{}", bytes >> (10 * unit), UNITS[unit])

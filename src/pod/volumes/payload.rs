@@ -14,6 +14,7 @@ use std::fmt;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::jiff::Timestamp;
@@ -51,19 +52,27 @@ impl fmt::Debug for Planned {
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
-/// Makes the files in the directory `volume` what the payload says. `true` if they were not.
+/// Makes the files in the directory `volume` what the payload says; `settle` gets the new ones before anybody can see them.
+/// `true` if they were not. Whoever was killed in the middle of it, the next one finishes it.
 ///
 /// # Errors
 /// What the kernel refused; then the files are still the old ones.
-pub fn write(volume: &OwnedFd, payload: &Payload) -> Result<bool> {
+pub fn write(
+    volume: &OwnedFd,
+    payload: &Payload,
+    settle: impl FnOnce(&OwnedFd) -> rustix::io::Result<()>,
+) -> Result<bool> {
     let old = readlinkat(volume, DATA, Vec::new());
     let old = match old {
         Ok(name) => Some(name.to_string_lossy().into_owned()),
         Err(Errno::NOENT) => None,
         Err(e) => return Err(e).context(|| format!("read link {DATA}")),
     };
-    if old.is_some() && is_written(volume, payload) {
-        return Ok(false);
+    if let Some(old) = &old
+        && is_written(volume, payload)
+    {
+        link(volume, payload).context(|| "link the files")?;
+        return sweep(volume, old).map(|()| false);
     }
     let name = format!("..{}", Timestamp::now());
     let name = name.trim_end_matches('Z').replace(['-', ':', 'T'], "_");
@@ -71,7 +80,8 @@ pub fn write(volume: &OwnedFd, payload: &Payload) -> Result<bool> {
         .and_then(|dir| {
             payload
                 .iter()
-                .try_for_each(|(path, file)| write_file(&dir, path, file))
+                .try_for_each(|(path, file)| write_file(&dir, path, file))?;
+            settle(&dir).context(|| "give them to their group")
         })
         .map_err(|e| {
             let removed = tree::remove(volume, OsStr::new(&name));
@@ -79,10 +89,22 @@ pub fn write(volume: &OwnedFd, payload: &Payload) -> Result<bool> {
         })?;
     exchange(volume, &name).context(|| format!("exchange {DATA}"))?;
     link(volume, payload).context(|| "link the files")?;
-    match old {
-        Some(old) => tree::remove(volume, OsStr::new(&old)).map(|()| true),
-        None => Ok(true),
+    sweep(volume, &name).map(|()| true)
+}
+
+/// Removes all directories of files but the current one.
+fn sweep(volume: &OwnedFd, current: &str) -> Result<()> {
+    let step = || "read the volume";
+    let mut old = Vec::new();
+    for entry in Dir::read_from(volume).context(step)? {
+        let name = entry.context(step)?.file_name().to_bytes().to_vec();
+        let keep = [&b".."[..], DATA.as_bytes(), current.as_bytes()];
+        if name.starts_with(b"..") && !keep.contains(&name.as_slice()) {
+            old.push(name);
+        }
     }
+    old.iter()
+        .try_for_each(|name| tree::remove(volume, OsStr::from_bytes(name)))
 }
 
 fn is_written(volume: &OwnedFd, payload: &Payload) -> bool {
@@ -161,7 +183,7 @@ fn link(volume: &OwnedFd, payload: &Payload) -> rustix::io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let is_own = name.to_bytes().starts_with(b"..") || name.to_bytes() == b".";
-        let name: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name.to_bytes());
+        let name = OsStr::from_bytes(name.to_bytes());
         if !is_own && !wanted.contains(name) {
             unlinkat(volume, name, AtFlags::empty())?;
         }
@@ -187,6 +209,10 @@ mod tests {
             .collect()
     }
 
+    fn write_all(volume: &OwnedFd, payload: &Payload) -> Result<bool> {
+        write(volume, payload, |_| Ok(()))
+    }
+
     fn names(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).unwrap();
         let mut names: Vec<String> = entries
@@ -207,7 +233,7 @@ mod tests {
             ("sub/x/b", "2", 0o400),
             ("sub/c", "3", 0o644),
         ]);
-        assert!(write(&volume, &first).unwrap());
+        assert!(write_all(&volume, &first).unwrap());
         assert_eq!(names(dir.path())[1..], ["..data", "a", "sub"]);
         assert_eq!((read("a"), read("sub/x/b")), ("1".into(), "2".into()));
         let link = fs::read_link(dir.path().join("sub")).unwrap();
@@ -224,11 +250,11 @@ mod tests {
             before.display()
         );
 
-        assert!(!write(&volume, &first).unwrap(), "nothing to do");
+        assert!(!write_all(&volume, &first).unwrap(), "nothing to do");
         assert_eq!(data(), before);
 
         let open = fs::File::open(dir.path().join("a")).unwrap();
-        assert!(write(&volume, &payload(&[("a", "new", 0o644), ("d", "4", 0o644)])).unwrap());
+        assert!(write_all(&volume, &payload(&[("a", "new", 0o644), ("d", "4", 0o644)])).unwrap());
         assert_ne!(data(), before);
         assert_eq!(names(dir.path()).len(), 4, "{:?}", names(dir.path()));
         assert_eq!(names(dir.path())[1..], ["..data", "a", "d"]);
@@ -239,7 +265,7 @@ mod tests {
             "who has it open keeps it"
         );
 
-        assert!(write(&volume, &Payload::new()).unwrap());
+        assert!(write_all(&volume, &Payload::new()).unwrap());
         assert_eq!(names(dir.path()).len(), 2);
     }
 
@@ -247,11 +273,11 @@ mod tests {
     fn nothing_of_a_write_that_fails_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let volume = OwnedFd::from(fs::File::open(dir.path()).unwrap());
-        write(&volume, &payload(&[("a", "1", 0o644)])).unwrap();
+        write_all(&volume, &payload(&[("a", "1", 0o644)])).unwrap();
         let before = names(dir.path());
         // `a` cannot be a file and a directory.
         let bad = payload(&[("a", "2", 0o644), ("a/b", "3", 0o644)]);
-        assert!(write(&volume, &bad).is_err());
+        assert!(write_all(&volume, &bad).is_err());
         assert_eq!(names(dir.path()), before);
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"1");
     }
@@ -267,7 +293,48 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let volume = OwnedFd::from(fs::File::open(dir.path()).unwrap());
-        write(&volume, &payload(&[("a", "1", 0o644)])).unwrap();
+        write_all(&volume, &payload(&[("a", "1", 0o644)])).unwrap();
         assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o7777, 0o1777);
+    }
+
+    #[test]
+    fn what_somebody_else_has_begun_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        let files = payload(&[("a", "1", 0o644), ("b", "2", 0o644)]);
+        write_all(&volume, &files).unwrap();
+        let whole = names(dir.path());
+        // Killed before it has made all links, removed the old files, or exchanged the link.
+        fs::remove_file(dir.path().join("b")).unwrap();
+        std::os::unix::fs::symlink("..data/gone", dir.path().join("gone")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join(NEW_DATA)).unwrap();
+        fs::create_dir_all(dir.path().join("..2001_01_01/sub")).unwrap();
+        assert!(!write_all(&volume, &files).unwrap());
+        assert_eq!(names(dir.path()), whole);
+    }
+
+    #[test]
+    fn new_files_are_settled_before_they_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        write_all(&volume, &payload(&[("a", "old", 0o600)])).unwrap();
+        let read = || fs::read_to_string(dir.path().join("a")).unwrap();
+        let new = payload(&[("a", "new", 0o600)]);
+        write(&volume, &new, |files| {
+            assert_eq!(read(), "old");
+            let opened = open_beneath(files, Path::new("a"), OFlags::RDONLY)?;
+            fchmod(&opened, Mode::from_raw_mode(0o640))
+        })
+        .unwrap();
+        assert_eq!(read(), "new");
+        let mode = fs::metadata(dir.path().join("a")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        // What cannot be settled is not seen, and leaves nothing.
+        let before = names(dir.path());
+        let error = write(&volume, &payload(&[("a", "x", 0o600)]), |_| {
+            Err(Errno::PERM)
+        });
+        assert!(error.is_err());
+        assert_eq!((read(), names(dir.path())), ("new".into(), before));
     }
 }

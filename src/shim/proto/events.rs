@@ -130,6 +130,16 @@ pub(in crate::shim) struct TaskResumed {
 }
 event!(TaskResumed, "/tasks/resumed");
 
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::shim) struct TaskCheckpointed {
+    #[prost(string, tag = "1")]
+    pub(in crate::shim) container_id: String,
+    /// The directory of the images.
+    #[prost(string, tag = "2")]
+    pub(in crate::shim) checkpoint: String,
+}
+event!(TaskCheckpointed, "/tasks/checkpointed");
+
 /// The request of `containerd.services.events.ttrpc.v1.Events/Forward`.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::shim) struct ForwardRequest {

@@ -30,6 +30,31 @@ pub(in crate::shim) struct RuncOptions {
     pub(in crate::shim) criu_work_path: String,
 }
 
+/// `containerd.runc.v1.CheckpointOptions`.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::shim) struct CheckpointOptions {
+    /// Its processes end when they are written.
+    #[prost(bool, tag = "1")]
+    pub(in crate::shim) exit: bool,
+    #[prost(bool, tag = "2")]
+    pub(in crate::shim) open_tcp: bool,
+    #[prost(bool, tag = "3")]
+    pub(in crate::shim) external_unix_sockets: bool,
+    #[prost(bool, tag = "4")]
+    pub(in crate::shim) terminal: bool,
+    #[prost(bool, tag = "5")]
+    pub(in crate::shim) file_locks: bool,
+    #[prost(string, repeated, tag = "6")]
+    pub(in crate::shim) empty_namespaces: Vec<String>,
+    #[prost(string, tag = "7")]
+    pub(in crate::shim) cgroups_mode: String,
+    /// Instead of the request's.
+    #[prost(string, tag = "8")]
+    pub(in crate::shim) image_path: String,
+    #[prost(string, tag = "9")]
+    pub(in crate::shim) work_path: String,
+}
+
 /// `runtimeoptions.v1.Options`: for runtimes that containerd does not know, the `options` table of its configuration.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::shim) struct RuntimeOptions {

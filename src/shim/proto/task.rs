@@ -174,6 +174,17 @@ pub(in crate::shim) struct UpdateRequest {
     pub(in crate::shim) resources: Option<Any>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::shim) struct CheckpointRequest {
+    #[prost(string, tag = "1")]
+    pub(in crate::shim) id: String,
+    /// The directory of the images.
+    #[prost(string, tag = "2")]
+    pub(in crate::shim) path: String,
+    #[prost(message, optional, tag = "3")]
+    pub(in crate::shim) options: Option<Any>,
+}
+
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(in crate::shim) struct WaitResponse {
     #[prost(uint32, tag = "1")]

@@ -8,11 +8,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, MountBuilder, Spec};
+use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::namespaces;
 use super::plan::{Network, Plan};
 use crate::error::{Context, Error, Result};
 use crate::shim::proto::cri::DnsConfig;
@@ -61,11 +64,15 @@ impl Files {
     }
 
     /// Adds them to a container's mounts, where it has none of its own. What it returns are the mounts that are made already,
-    /// by index.
+    /// by index. `pause` is the process, if it runs.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn complete(&self, spec: &mut Spec) -> Result<BTreeMap<usize, OwnedFd>> {
+    pub(super) fn complete(
+        &self,
+        spec: &mut Spec,
+        pause: Option<i32>,
+    ) -> Result<BTreeMap<usize, OwnedFd>> {
         let readonly = spec.root().as_ref().and_then(|root| root.readonly());
         let access = if readonly.unwrap_or(false) {
             "ro"
@@ -106,16 +113,32 @@ impl Files {
             }
         };
         if let Some((index, shm)) = index.zip(self.shm.as_ref()) {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_EMPTY_PATH;
-            made.insert(
-                index,
-                open_tree(shm, c"", flags).context(|| "clone /dev/shm")?,
-            );
+            made.insert(index, clone(shm, pause).context(|| "clone /dev/shm")?);
         }
         spec.set_mounts(Some(mounts));
         Ok(made)
+    }
+}
+
+/// Another mount of the pod's `/dev/shm`. Before Linux 6.15 only one that is in a mount namespace can be had twice: there it is
+/// put on top of pause's root, which neither sees anything of it nor looks.
+fn clone(shm: &OwnedFd, pause: Option<i32>) -> Result<OwnedFd> {
+    let once_more = || {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        open_tree(shm, c"", flags)
+    };
+    match (once_more(), pause) {
+        (Err(Errno::INVAL), Some(pause)) => namespaces::within_mounts_of(pause, || {
+            once_more()
+                .or_else(|_| {
+                    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                    move_mount(shm, "", CWD, "/", flags).and_then(|()| once_more())
+                })
+                .context(|| "in pause's mount namespace")
+        }),
+        (cloned, _) => cloned.context(|| "open_tree"),
     }
 }
 
@@ -186,7 +209,7 @@ mod tests {
     fn completed(mounts: &str) -> Vec<Mount> {
         let json = format!(r#"{{"ociVersion": "1.0.0", "mounts": {mounts}}}"#);
         let mut spec: Spec = serde_json::from_str(&json).unwrap();
-        files().complete(&mut spec).unwrap();
+        files().complete(&mut spec, None).unwrap();
         spec.mounts().clone().unwrap()
     }
 

@@ -70,7 +70,12 @@ impl Sandbox {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn complete(&self, spec: &mut Spec) -> Result<BTreeMap<usize, OwnedFd>> {
-        self.files.complete(spec)
+        self.files.complete(spec, self.is_ready())
+    }
+
+    /// Pause's, if this is its id; 0 if there is none.
+    pub(super) fn pid_of(&self, id: &str) -> Option<i32> {
+        (self.id.as_str() == id).then(|| self.is_ready().unwrap_or(0))
     }
 
     fn is_ready(&self) -> Option<i32> {

@@ -14,8 +14,25 @@ use crate::sys::{net, ns, process};
 /// # Errors
 /// What the kernel refuses, and what `act` returns.
 pub(super) fn within<T>(plan: &Plan, act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _back = Back::remember()?;
+    let _back = Back::remember(&[
+        ("net", LinkNameSpaceType::Network),
+        ("ipc", LinkNameSpaceType::InterProcessCommunication),
+        ("uts", LinkNameSpaceType::HostNameAndNISDomainName),
+    ])?;
     enter(plan)?;
+    act()
+}
+
+/// Does something in the mount namespace of another process, in whose root it is then.
+///
+/// # Errors
+/// What the kernel refuses, and what `act` returns.
+pub(super) fn within_mounts_of<T>(pid: i32, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let kind = LinkNameSpaceType::Mount;
+    let path = format!("/proc/{pid}/ns/mnt");
+    let theirs = open(path.as_ref()).context(|| format!("open {path}"))?;
+    let _back = Back::remember(&[("mnt", kind)])?;
+    move_into_link_name_space(theirs.as_fd(), Some(kind)).context(|| format!("enter {path}"))?;
     act()
 }
 
@@ -41,20 +58,16 @@ fn enter(plan: &Plan) -> Result<()> {
 }
 
 /// The way back. It is taken whatever happens.
-struct Back([(LinkNameSpaceType, OwnedFd); 3]);
+struct Back(Vec<(LinkNameSpaceType, OwnedFd)>);
 
 impl Back {
-    fn remember() -> Result<Self> {
-        let own = |name: &str, kind| {
+    fn remember(kinds: &[(&str, LinkNameSpaceType)]) -> Result<Self> {
+        let own = |(name, kind): &(&str, LinkNameSpaceType)| {
             let path = format!("/proc/self/ns/{name}");
             let file = open(path.as_ref()).context(|| format!("open {path}"))?;
-            Ok::<_, Error>((kind, file))
+            Ok((*kind, file))
         };
-        Ok(Self([
-            own("net", LinkNameSpaceType::Network)?,
-            own("ipc", LinkNameSpaceType::InterProcessCommunication)?,
-            own("uts", LinkNameSpaceType::HostNameAndNISDomainName)?,
-        ]))
+        kinds.iter().map(own).collect::<Result<_>>().map(Self)
     }
 }
 

@@ -55,6 +55,7 @@ fn start_in(id: &ContainerId, plan: &Plan, cgroup: &Cgroup) -> Result<i32> {
     };
     let holds = Holds {
         network: None,
+        joins: None,
         ipc: false,
         pid: plan.pid,
         users: None,
@@ -88,5 +89,9 @@ pub(in crate::shim) fn remove(bundle: &Path) -> Result<()> {
         }
         cgroup.stop_unit()?;
     }
-    std::fs::remove_file(&path).context(|| format!("remove {}", path.display()))
+    match std::fs::remove_file(&path) {
+        // By the shim itself, which has seen pause end.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.context(|| format!("remove {}", path.display())),
+    }
 }

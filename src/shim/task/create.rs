@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::container::{self, Launch, Request};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::shim::io::{Asked, Owner};
 use crate::shim::options::Options;
-use crate::shim::pod::{Container, Pod, Reply, unimplemented};
+use crate::shim::pod::{Checkpoint, Container, Pod, Reply};
 use crate::shim::process::{Process, State};
 use crate::shim::proto::events::{TaskCreate, TaskIo};
 use crate::shim::proto::task::{CreateRequest, PidResponse};
@@ -31,17 +31,20 @@ impl Pod {
             let why = format!("bundle {:?}: not an absolute path", request.bundle);
             return Err(Status::invalid(why));
         }
-        if !request.checkpoint.is_empty() {
-            return Err(unimplemented("Task", "Create from a checkpoint"));
+        if !request.parent_checkpoint.is_empty() {
+            let why = "parent_checkpoint: a checkpoint names its parent itself";
+            return Err(Status::invalid(why));
         }
-        let options = Options::read(request.options.as_ref())?;
-        let made = make(
-            id,
-            &request,
-            &options,
-            &self.namespace,
-            self.sandbox.as_ref(),
-        );
+        let mut options = Options::read(request.options.as_ref())?;
+        let images = match request.checkpoint.as_str() {
+            "" => options.criu_image_path.take(),
+            path => Some(path.into()),
+        };
+        let sandbox = self.sandbox.as_ref();
+        let made = match images {
+            Some(images) => from_checkpoint(id, &request, options, &self.namespace, images),
+            None => make(id, &request, options, &self.namespace, sandbox),
+        };
         let container = made.map_err(|e| {
             // Docker and others look for these words.
             Status::new(Code::Unknown, format!("OCI runtime create failed: {e}"))
@@ -68,7 +71,7 @@ impl Pod {
 fn make(
     id: ContainerId,
     request: &CreateRequest,
-    options: &Options,
+    options: Options,
     namespace: &str,
     sandbox: Option<&Sandbox>,
 ) -> Result<Container> {
@@ -79,15 +82,8 @@ fn make(
         None => BTreeMap::new(),
     };
     check_terminal(&spec, request.terminal)?;
-    let root = options.root(namespace);
-    bundle::note_root(&bundle, &root)?;
-    let store = Store::new(root);
-    let mut init = Process::new(Asked {
-        stdin: request.stdin.clone(),
-        stdout: request.stdout.clone(),
-        stderr: request.stderr.clone(),
-        terminal: request.terminal,
-    });
+    let store = store(&bundle, &options, namespace)?;
+    let mut init = process(request);
     let owner = Owner {
         namespace,
         id: id.as_str(),
@@ -122,8 +118,54 @@ fn make(
         store,
         init,
         execs: BTreeMap::new(),
-        io_owner: options.io_owner,
+        options,
+        checkpoint: None,
         oom,
+    })
+}
+
+/// One whose processes Start makes. Until then there is nothing of it.
+fn from_checkpoint(
+    id: ContainerId,
+    request: &CreateRequest,
+    options: Options,
+    namespace: &str,
+    images: PathBuf,
+) -> Result<Container> {
+    let bundle = PathBuf::from(&request.bundle);
+    let spec = load::load(&bundle)?;
+    check_terminal(&spec, request.terminal)?;
+    let step = || format!("open checkpoint {}", images.display());
+    std::fs::read_dir(&images).context(step)?;
+    Ok(Container {
+        shares_pids: shares_pids(&spec),
+        id,
+        store: store(&bundle, &options, namespace)?,
+        bundle,
+        init: process(request),
+        execs: BTreeMap::new(),
+        options,
+        checkpoint: Some(Box::new(Checkpoint {
+            images,
+            spec,
+            root: rootfs::mount(&request.rootfs)?,
+        })),
+        oom: None,
+    })
+}
+
+fn store(bundle: &Path, options: &Options, namespace: &str) -> Result<Store> {
+    let root = options.root(namespace);
+    bundle::note_root(bundle, &root)?;
+    Ok(Store::new(root))
+}
+
+fn process(request: &CreateRequest) -> Process {
+    Process::new(Asked {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
     })
 }
 

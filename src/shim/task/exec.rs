@@ -1,11 +1,11 @@
 //! Exec: another process in a container, added first and started later.
 
-use super::lifecycle::not_startable;
+use super::lifecycle::{must_live, not_startable};
 use crate::container;
 use crate::error::Error;
 use crate::shim::io::{Asked, Owner};
 use crate::shim::pod::{Pod, Reply};
-use crate::shim::process::{Ended, Process, State};
+use crate::shim::process::{Process, State};
 use crate::shim::proto::Empty;
 use crate::shim::proto::events::TaskExecAdded;
 use crate::shim::proto::task::ExecRequest;
@@ -15,6 +15,7 @@ use crate::spec::{load, plan_process};
 impl Pod {
     pub(super) fn exec(&mut self, request: ExecRequest) -> Reply<Empty> {
         let container = self.container(&request.id)?;
+        must_live(container)?;
         if request.exec_id.is_empty() {
             return Err(Status::invalid("exec_id: required"));
         }
@@ -58,9 +59,14 @@ impl Pod {
     pub(super) fn start_exec(&mut self, id: &str, exec_id: &str) -> Reply<u32> {
         let namespace = self.namespace.clone();
         let container = self.container(id)?;
-        let (store, root) = (container.store.clone(), container.io_owner);
+        let (store, root) = (container.store.clone(), container.options.io_owner);
         let container_id = container.id.clone();
+        must_live(container)?;
+        let is_paused = container.is_paused();
         let exec = container.process(exec_id)?;
+        if is_paused {
+            return Err(Status::precondition("the container is paused"));
+        }
         let Some(plan) = exec.plan.take() else {
             return Err(not_startable(exec));
         };
@@ -91,7 +97,8 @@ impl Pod {
             }
             Err(e) => {
                 exec.io.ended();
-                exec.state = State::Ended(Ended::never_ran());
+                let answers = exec.never_ran();
+                self.answers.extend(answers);
                 let why = format!("OCI runtime exec failed: {e}");
                 Err(Status::new(Code::Unknown, why))
             }

@@ -27,12 +27,15 @@ impl Pod {
             return Ok(PidResponse { pid });
         }
         let container = self.container(&id)?;
-        let State::Created(pid) = container.init.state else {
-            return Err(not_startable(&container.init));
-        };
-        container::start(&container.store, &container.id)?;
-        container.init.state = State::Running(pid);
-        let pid = pid as u32;
+        let pid = match container.init.state {
+            State::Created(pid) => {
+                container::start(&container.store, &container.id)?;
+                container.init.state = State::Running(pid);
+                pid
+            }
+            State::Added => self.restore(&id)?,
+            State::Running(_) | State::Ended(_) => return Err(not_startable(&container.init)),
+        } as u32;
         self.events.publish(&TaskStart {
             container_id: id,
             pid,
@@ -78,6 +81,9 @@ impl Pod {
     pub(super) fn pause(&mut self, request: IdRequest) -> Reply<Empty> {
         let container = self.container(&request.id)?;
         must_run(container)?;
+        if container.is_paused() {
+            return Err(Status::precondition("it is paused already"));
+        }
         container::pause(&container.store, &container.id)?;
         self.events.publish(&TaskPaused {
             container_id: request.id,
@@ -88,6 +94,9 @@ impl Pod {
     pub(super) fn resume(&mut self, request: IdRequest) -> Reply<Empty> {
         let container = self.container(&request.id)?;
         must_run(container)?;
+        if !container.is_paused() {
+            return Err(Status::precondition("it is not paused"));
+        }
         container::resume(&container.store, &container.id)?;
         self.events.publish(&TaskResumed {
             container_id: request.id,
@@ -156,7 +165,7 @@ fn has_ended(pid: i32) -> bool {
     matches!(looked, Some(Ok(Some(_))))
 }
 
-fn must_run(container: &Container) -> Reply<()> {
+pub(super) fn must_run(container: &Container) -> Reply<()> {
     match container.init.state {
         State::Running(_) => Ok(()),
         _ => Err(Status::precondition(format!(
@@ -168,13 +177,13 @@ fn must_run(container: &Container) -> Reply<()> {
 
 /// It is created or runs.
 pub(super) fn must_live(container: &Container) -> Reply<()> {
-    match container.init.alive() {
-        Some(_) => Ok(()),
-        None => Err(Status::precondition(format!(
-            "container {:?} has ended",
-            container.id.as_str()
-        ))),
-    }
+    let why = match container.init.state {
+        State::Created(_) | State::Running(_) => return Ok(()),
+        State::Added => "was not started",
+        State::Ended(_) => "has ended",
+    };
+    let id = container.id.as_str();
+    Err(Status::precondition(format!("container {id:?} {why}")))
 }
 
 pub(super) fn not_startable(process: &Process) -> Status {

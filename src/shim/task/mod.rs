@@ -2,6 +2,7 @@
 //!
 //! A call is carried out at once, in this process, by the library; only Wait is answered later.
 
+mod checkpoint;
 mod create;
 mod exec;
 mod lifecycle;
@@ -35,6 +36,7 @@ impl Pod {
             "Update" => answer(payload, |request| self.update(request)),
             "Stats" => answer(payload, |request| self.stats(request)),
             "Connect" => answer(payload, |request| self.connect(request)),
+            "Checkpoint" => answer(payload, |request| self.checkpoint(request)),
             "ResizePty" => answer(payload, |request| self.resize_pty(request)),
             "CloseIO" => answer(payload, |request| self.close_io(request)),
             "Shutdown" => answer(payload, |request| self.shutdown(request)),

@@ -2,9 +2,10 @@
 
 use prost::Message;
 
+use super::lifecycle::must_live;
 use crate::container;
 use crate::shim::pod::{Answer, Pod, Reply};
-use crate::shim::process::{Caller, Process};
+use crate::shim::process::{Caller, Process, State};
 use crate::shim::proto::Any;
 use crate::shim::proto::options::ProcessDetails;
 use crate::shim::proto::task::{
@@ -13,20 +14,15 @@ use crate::shim::proto::task::{
 };
 use crate::shim::stats;
 use crate::shim::ttrpc::Status;
-use crate::state;
 
 impl Pod {
     pub(super) fn state(&mut self, request: ProcessRequest) -> Reply<StateResponse> {
         self.reap();
         let container = self.container(&request.id)?;
         let bundle = container.bundle.display().to_string();
-        let is_paused = || {
-            let known = container::state(&container.store, &container.id);
-            known.is_ok_and(|state| state.status == state::Status::Paused)
-        };
         let status = match (request.exec_id.as_str(), container.init.status()) {
             // Also when somebody else has frozen it.
-            ("", TaskStatus::Running) if is_paused() => Some(TaskStatus::Paused),
+            ("", TaskStatus::Running) if container.is_paused() => Some(TaskStatus::Paused),
             _ => None,
         };
         let process = container.process(&request.exec_id)?;
@@ -49,7 +45,16 @@ impl Pod {
 
     pub(super) fn pids(&mut self, request: IdRequest) -> Reply<PidsResponse> {
         let container = self.container(&request.id)?;
-        let pids = container::processes(&container.store, &container.id)?;
+        let mut pids = match container.init.state {
+            // Made of a checkpoint, by Start.
+            State::Added => Vec::new(),
+            _ => container::processes(&container.store, &container.id)?,
+        };
+        // A containerd that starts again takes a task without processes for one that it was killed before it had made, and
+        // removes it, and with it the exit code that it has not heard of (containerd issue 6860 is why).
+        if let (State::Ended(ended), []) = (container.init.state, &pids[..]) {
+            pids.push(ended.pid);
+        }
         let exec_of = |pid: i32| {
             let mut execs = container.execs.iter();
             execs.find(|(_, exec)| exec.alive() == Some(pid))
@@ -92,6 +97,7 @@ impl Pod {
 
     pub(super) fn stats(&mut self, request: IdRequest) -> Reply<StatsResponse> {
         let container = self.container(&request.id)?;
+        must_live(container)?;
         let stats = container::stats(&container.store, &container.id)?;
         Ok(StatsResponse {
             stats: Some(stats::metrics(&stats)),
@@ -99,9 +105,15 @@ impl Pod {
     }
 
     pub(super) fn connect(&mut self, request: IdRequest) -> Reply<ConnectResponse> {
-        let task_pid = match request.id.as_str() {
-            "" => 0,
-            id => self.container(id)?.init.pid() as u32,
+        let sandbox = self
+            .sandbox
+            .as_ref()
+            .and_then(|sandbox| sandbox.pid_of(&request.id));
+        let task_pid = match (request.id.as_str(), sandbox) {
+            ("", _) => 0,
+            // A containerd that starts again asks so whether there is a shim.
+            (_, Some(pid)) => pid as u32,
+            (id, None) => self.container(id)?.init.pid() as u32,
         };
         Ok(ConnectResponse {
             shim_pid: std::process::id(),

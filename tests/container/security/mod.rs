@@ -6,6 +6,7 @@ mod machine;
 mod procfs;
 mod races;
 mod runtime;
+mod selinux;
 
 use std::collections::BTreeMap;
 use std::fs;

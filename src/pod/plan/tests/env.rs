@@ -61,7 +61,7 @@ fn env_goes_before_env_from_and_the_last_source_wins() {
     );
     assert_eq!(
         plan.warnings,
-        [r#"kind ConfigMap "other" is in namespace "elsewhere" and the pod in "default": ignored"#]
+        [r#"kind ConfigMap "other" is in namespace "elsewhere" and not in "default": ignored"#]
     );
 }
 

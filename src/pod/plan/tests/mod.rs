@@ -29,29 +29,36 @@ impl Place {
     }
 
     pub(super) fn try_plan(&self, rootfs: &[(&str, &Path)]) -> Result<PodPlan> {
-        let manifest = load(&Source::Path(self.path().into()))?;
+        let manifest = load(&Source::Path(self.path().into()), None)?;
         let rootfs = rootfs
             .iter()
             .map(|(name, path)| ((*name).into(), (*path).into()));
-        plan(
-            &manifest,
-            &PlanOptions {
-                back_off: None,
-                kubelet_order: false,
-                rootfs: rootfs.collect(),
-                uid: "the-uid".into(),
-                claims: "/claims".into(),
-                ids: 0x7000_0000,
-                node: Node {
-                    hostname: "machine".into(),
-                    memory: 1 << 30,
-                    cpus: 4,
-                    disk: 1 << 40,
-                    addresses: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
-                    ..Node::default()
-                },
+        let options = PlanOptions {
+            rootfs: rootfs.collect(),
+            ..self.options()
+        };
+        plan(&manifest, &options)
+    }
+
+    /// On some machine.
+    pub(super) fn options(&self) -> PlanOptions {
+        PlanOptions {
+            back_off: None,
+            kubelet_order: false,
+            rootfs: Vec::new(),
+            uid: "the-uid".into(),
+            claims: "/claims".into(),
+            attachment: None,
+            ids: 0x7000_0000,
+            node: Node {
+                hostname: "machine".into(),
+                memory: 1 << 30,
+                cpus: 4,
+                disk: 1 << 40,
+                addresses: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+                ..Node::default()
             },
-        )
+        }
     }
 
     pub(super) fn plan(&self) -> PodPlan {

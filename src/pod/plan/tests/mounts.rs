@@ -76,10 +76,18 @@ fn volumes_are_bound_outer_before_inner() {
             ("/x", "a", None),
             ("/sys", "a", None),
             ("/dev/shm", "dev-shm", None),
-            ("/etc/hostname", "etc", Some("hostname".into())),
-            ("/etc/hosts", "etc", Some("hosts".into())),
-            ("/etc/resolv.conf", "etc", Some("resolv.conf".into())),
-            ("/x/y/z", "b", Some("d/e".into())),
+            (
+                "/etc/hostname",
+                "etc",
+                Some(SubPath::Known("hostname".into()))
+            ),
+            ("/etc/hosts", "etc", Some(SubPath::Known("hosts".into()))),
+            (
+                "/etc/resolv.conf",
+                "etc",
+                Some(SubPath::Known("resolv.conf".into()))
+            ),
+            ("/x/y/z", "b", Some(SubPath::Known("d/e".into()))),
         ]
     );
     let options = mounts[11].options().as_ref().unwrap();

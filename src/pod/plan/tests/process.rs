@@ -313,3 +313,40 @@ fn a_pod_with_users_of_its_own_holds_a_user_namespace_and_has_no_ids_above_it() 
         assert_eq!(plan.containers[0].config_error.is_none(), fits, "{context}");
     }
 }
+
+#[test]
+fn a_default_apparmor_profile_is_loaded_where_it_can_be() {
+    let profile = |container: &str, parser: bool| {
+        let default = "  securityContext: {appArmorProfile: {type: RuntimeDefault}}";
+        let place = Place::new(&pod(
+            default,
+            &format!("    securityContext: {{{container}}}"),
+        ));
+        let manifest = load(&Source::Path(place.path().into()), None).unwrap();
+        let node = Node {
+            apparmor: true,
+            apparmor_parser: parser,
+            ..Node::default()
+        };
+        let options = PlanOptions {
+            node,
+            ..place.options()
+        };
+        let planned = plan(&manifest, &options)?;
+        let process = planned.containers[0].spec.process().clone().unwrap();
+        Ok::<_, Error>(process.apparmor_profile().clone())
+    };
+    assert_eq!(profile("", true).unwrap().as_deref(), Some("runp-default"));
+    assert_eq!(profile("privileged: true", true).unwrap(), None);
+    assert_eq!(
+        profile("appArmorProfile: {type: Unconfined}", true).unwrap(),
+        None
+    );
+    let error = profile("", false).unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "securityContext.appArmorProfile: RuntimeDefault: apparmor_parser is not there"
+        ),
+        "{error}"
+    );
+}

@@ -221,17 +221,12 @@ fn who_is_killed_first_follows_the_class_and_the_share() {
         may_protect: true,
         ..Node::default()
     };
-    let manifest = load(&Source::Path(place.path().into())).unwrap();
+    let manifest = load(&Source::Path(place.path().into()), None).unwrap();
     let protected = super::super::plan(
         &manifest,
         &PlanOptions {
-            rootfs: Vec::new(),
-            uid: String::new(),
-            claims: "/c".into(),
-            ids: 0,
             node: protecting,
-            back_off: None,
-            kubelet_order: false,
+            ..place.options()
         },
     )
     .unwrap();
