@@ -25,7 +25,7 @@ class Broken(grpc.GenericRpcHandler):
 def serve(handler):
     server = grpc.server(futures.ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers((handler,))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port("0.0.0.0:0")
     server.start()
     return server, port
 good, port = serve(health)
