@@ -117,9 +117,10 @@ fn run_one(hook: &Hook, state: &HookState<'_>, directory: Option<&Path>) -> Resu
         directory,
         timeout: hook.timeout,
         ends_with_us: false,
+        cgroup: None,
     };
     let exit = program
-        .run([input.as_fd(), output.as_fd(), output.as_fd()], || Ok(()))
+        .run([input.as_fd(), output.as_fd(), output.as_fd()])
         .context(step)?;
     let wrote = host_program::tail(output);
     match exit {

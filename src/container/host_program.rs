@@ -16,6 +16,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Signal, pidfd_send_signal, set_parent_process_death_signal};
 
 use super::console;
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::sys::process::{self, Exit, StringArray};
 
@@ -39,23 +40,21 @@ pub(crate) struct HostProgram<'a> {
     pub(crate) timeout: Option<Duration>,
     /// It is killed when the caller dies.
     pub(crate) ends_with_us: bool,
+    /// Where it is, and what it starts; else in the caller's.
+    pub(crate) cgroup: Option<&'a Cgroup>,
 }
 
 impl HostProgram<'_> {
-    /// How it ended; `None` if it took too long. `begin` is called in its process, before anything else. What cannot be done
-    /// there is told in its place, on its standard error.
+    /// How it ended; `None` if it took too long. What cannot be done in its process is told in its place, on its standard error.
     ///
     /// # Errors
     /// When no process can be made or waited for.
-    pub(crate) fn run(
-        &self,
-        stdio: [BorrowedFd<'_>; 3],
-        begin: impl FnOnce() -> Result<()>,
-    ) -> Result<Option<Exit>> {
+    pub(crate) fn run(&self, stdio: [BorrowedFd<'_>; 3]) -> Result<Option<Exit>> {
         let args = StringArray::new(self.args.to_vec());
         let env = StringArray::new(self.env.to_vec());
-        let child = process::fork(|| {
-            let error = match begin() {
+        let born_in = self.cgroup.and_then(Cgroup::clone_fd);
+        let child = process::clone3(0, born_in, || {
+            let error = match self.cgroup.map_or(Ok(()), Cgroup::join) {
                 Ok(()) => self.become_it(&args, &env, stdio),
                 Err(e) => e,
             };
@@ -63,7 +62,7 @@ impl HostProgram<'_> {
             let _ = rustix::io::write(stdio[2], error.to_string().as_bytes());
             process::exit(127)
         })
-        .context(|| "fork")?;
+        .context(|| "clone3")?;
         self.wait(&child.pidfd)
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::sys::path;
 
 /// Writes the keys of `field`, which are paths below `/proc/sys`, for the namespaces of the caller. What the caller may not,
-/// `owner` may, if it is given: since Linux 6.9 a sysctl of an IPC namespace is that of the root of its user namespace.
+/// `owner` may, if it is given: on newer kernels a sysctl of an IPC namespace is that of the root of its user namespace.
 pub(crate) fn write(field: &str, sysctl: &[(String, String)], owner: Option<u32>) -> Result<()> {
     if sysctl.is_empty() {
         return Ok(());

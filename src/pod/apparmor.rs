@@ -67,8 +67,9 @@ fn load() -> Result<()> {
         directory: None,
         timeout: Some(PATIENCE),
         ends_with_us: false,
+        cgroup: None,
     }
-    .run([input.as_fd(), output.as_fd(), output.as_fd()], || Ok(()))
+    .run([input.as_fd(), output.as_fd(), output.as_fd()])
     .context(step)?;
     match exit {
         Some(Exit::Code(0)) => Ok(()),

@@ -1,5 +1,6 @@
 //! Kubernetes' pod on one machine: manifest, plan, lifecycle, supervisor, status.
 
+mod alone;
 pub mod apparmor;
 pub mod apply;
 pub mod calls;

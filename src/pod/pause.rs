@@ -126,8 +126,8 @@ fn map_users(holds: &Holds<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
     socket::send(socket, MAPPED, None).context(|| "tell pause of its ids")
 }
 
-/// In a user namespace pause itself may not set everything: before Linux 6.9 nothing of the IPC namespace. The host's root
-/// may, from inside the namespaces.
+/// In a user namespace pause itself may not set everything: on older kernels nothing of the IPC namespace. The host's root
+/// may, from inside the namespaces, or else as pause's own.
 fn set_from_outside(holds: &Holds<'_>, child: &Child) -> Result<()> {
     if holds.users.is_none() || holds.sysctls.is_empty() {
         return Ok(());

@@ -281,6 +281,7 @@ fn the_default_apparmor_profile_confines_containers() {
     );
     pod.run_detached();
     for container in ["plain", "confined", "privileged"] {
+        pod.until_running(container);
         crate::support::eventually("it has written", || {
             pod.log(container).ends_with("x\n").then_some(())
         });

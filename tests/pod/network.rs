@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::net::{Cni, hear, ip, leave_the_host, server, try_hear};
 use crate::support::pod::container_status;
-use crate::support::{Case, Need, Pod, eventually, process, sh};
+use crate::support::{Case, Need, Pod, eventually, kernel_at_least, process, sh};
 
 /// Where the plugins are that Debian has.
 const PLUGINS: Need = Need::File("/usr/lib/cni/ptp");
@@ -257,7 +257,7 @@ fn a_sandbox_that_is_made_anew_gets_a_network_anew() {
     let cni = Cni::new(&case);
     cni.network("mine", "0.3.1", json!([cni.ptp()]));
     let spec = json!({
-        "terminationGracePeriodSeconds": 0, "hostUsers": false,
+        "terminationGracePeriodSeconds": 0, "hostUsers": !kernel_at_least(6, 3),
         "initContainers": [knows("init", "echo $IP")], "containers": [knows("app", "echo $IP; exec sleep inf")],
     });
     let pod = Pod::new(&case, "p", spec).with(&cni.options("cni:mine"));
@@ -288,7 +288,7 @@ fn a_pod_joins_the_network_that_somebody_has_made() {
     let mut holder = holder.args(["--net", "sleep", "300"]).spawn().unwrap();
     let pid = holder.id() as i32;
     let netns = format!("/proc/{pid}/ns/net");
-    let own = process::namespace(std::process::id() as i32, "net");
+    let own = process::namespace(rustix::thread::gettid().as_raw_nonzero().get(), "net");
     eventually("it has its network", || {
         (process::namespace(pid, "net") != own).then_some(())
     });
@@ -352,7 +352,7 @@ fn pasta_connects_a_pod_without_any_set_up() {
         BufReader::new(stream).read_line(&mut line).unwrap();
         line
     });
-    for users in [true, false] {
+    for (number, users) in [true, !kernel_at_least(6, 3)].into_iter().enumerate() {
         let mut app = knows(
             "app",
             &format!(
@@ -363,7 +363,7 @@ fn pasta_connects_a_pod_without_any_set_up() {
         app["ports"] = json!([{"containerPort": 80, "hostPort": 8081}, {"containerPort": 80, "hostPort": 8082, "hostIP": "127.0.0.1"}]);
         let spec =
             json!({"terminationGracePeriodSeconds": 0, "hostUsers": users, "containers": [app]});
-        let pod = Pod::new(&case, &format!("p{users}"), spec).with(&["--network", "pasta"]);
+        let pod = Pod::new(&case, &format!("p{number}"), spec).with(&["--network", "pasta"]);
         pod.run_detached();
         assert_eq!(hear("192.0.2.9:8081"), "through pasta\n");
         assert_eq!(hear("127.0.0.1:8082"), "through pasta\n");

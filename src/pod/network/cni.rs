@@ -262,10 +262,9 @@ impl Network {
             directory: None,
             timeout: Some(PATIENCE),
             ends_with_us: true,
+            cgroup: pod.cgroup,
         }
-        .run([input.as_fd(), output.as_fd(), errors.as_fd()], || {
-            pod.cgroup.map_or(Ok(()), Cgroup::join)
-        })
+        .run([input.as_fd(), output.as_fd(), errors.as_fd()])
         .context(step)?;
         let said = host_program::written(output, MOST);
         match exit {

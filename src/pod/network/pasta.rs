@@ -54,10 +54,9 @@ pub(super) fn start(program: &Path, cgroup: &Cgroup, netns: &Path, ports: &[Port
         directory: None,
         timeout: Some(PATIENCE),
         ends_with_us: true,
+        cgroup: Some(cgroup),
     };
-    let exit = program.run([input.as_fd(), output.as_fd(), output.as_fd()], || {
-        cgroup.join()
-    })?;
+    let exit = program.run([input.as_fd(), output.as_fd(), output.as_fd()])?;
     let what = match exit {
         Some(Exit::Code(0)) => return Ok(()),
         Some(exit) => format!("pasta ended with exit code {}", exit.code()),

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use rustix::fs::{major, minor};
 
-use super::{Context, Propagation, Shared, SubPath, VOLUMES, VolumeMountPlan, VolumeSource, env};
+use super::{Context, Propagation, Shared, VOLUMES, VolumeMountPlan, VolumeSource, env};
 
 /// Where POSIX shared memory is: every container of a pod sees the same.
 const SHM: &str = "/dev/shm";
@@ -24,6 +24,28 @@ struct Bound {
     volume: usize,
     sub_path: Option<SubPath>,
     propagation: Propagation,
+}
+
+/// What is mounted of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubPath {
+    /// This.
+    Known(PathBuf),
+    /// A `subPathExpr` with variables that are known only when the container starts.
+    Late(String),
+}
+
+impl SubPath {
+    /// The path, with these variables of the container.
+    ///
+    /// # Errors
+    /// A variable that it does not have, or a path that leaves the volume, in the kubelet's words.
+    pub fn resolve(&self, variables: &[String]) -> Result<PathBuf, String> {
+        match self {
+            Self::Known(path) => Ok(path.clone()),
+            Self::Late(text) => sub_path(text, variables).map(PathBuf::from),
+        }
+    }
 }
 
 /// Sets `spec.mounts`: the image's, then the volumes, outer ones before those inside them. `late`: some of its variables are
@@ -142,7 +164,7 @@ fn volume_mounts(
 }
 
 /// `subPathExpr` with the container's variables in it.
-pub(super) fn sub_path(text: &str, variables: &[String]) -> Result<String, String> {
+fn sub_path(text: &str, variables: &[String]) -> Result<String, String> {
     let missing = RefCell::new(BTreeSet::new());
     let path = env::expand(text, &|name| {
         let mut all = variables.iter().filter_map(|entry| entry.split_once('='));

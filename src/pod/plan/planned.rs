@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, Spec};
 
-use super::{Environment, Node, Qos, mounts};
+use super::{Environment, Node, Qos, SubPath};
 use crate::pod::calls::CallPlan;
 use crate::pod::lifecycle::{BackOffLimits, Kind, PodSpec};
 use crate::pod::network::{Attachment, Network};
@@ -226,28 +226,6 @@ pub struct VolumeMountPlan {
     pub sub_path: Option<SubPath>,
     /// Which mounts below it both sides see.
     pub propagation: Propagation,
-}
-
-/// What is mounted of a volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SubPath {
-    /// This.
-    Known(PathBuf),
-    /// A `subPathExpr` with variables that are known only when the container starts.
-    Late(String),
-}
-
-impl SubPath {
-    /// The path, with these variables of the container.
-    ///
-    /// # Errors
-    /// A variable that it does not have, or a path that leaves the volume, in the kubelet's words.
-    pub fn resolve(&self, variables: &[String]) -> std::result::Result<PathBuf, String> {
-        match self {
-            Self::Known(path) => Ok(path.clone()),
-            Self::Late(text) => mounts::sub_path(text, variables).map(PathBuf::from),
-        }
-    }
 }
 
 /// `mountPropagation`.

@@ -143,7 +143,9 @@ impl<'a> Supervisor<'a> {
             self.next_check = self.watches_disk().then(|| self.clock.now());
         }
         // An update may have been cut short.
-        self.refresh_files()?;
+        if let Err(e) = self.refresh_files() {
+            log::error!("{e}");
+        }
         let mut kept = self.kept.take()?;
         for (key, file) in &kept {
             self.kept.keep(*key, file.as_fd());
