@@ -14,6 +14,7 @@ mod hooks;
 mod host;
 mod input;
 mod isolation;
+mod names;
 mod network;
 mod order;
 mod pause;

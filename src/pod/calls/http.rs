@@ -1,14 +1,12 @@
 //! `httpGet`: the request, and how an answer is judged. The rules are those of the kubelet's `pkg/probe/http`.
 
-use std::net::{IpAddr, SocketAddr};
-
-use super::{HttpGet, MOST, Outcome};
+use super::{HttpGet, MOST, Outcome, Peer};
 
 /// A kubelet says its version here.
 pub(super) const USER_AGENT: &str = "kube-probe/1.35";
 
 /// The request, for one connection.
-pub(super) fn request(get: &HttpGet, address: SocketAddr, path: &str) -> Vec<u8> {
+pub(super) fn request(get: &HttpGet, peer: &Peer, path: &str) -> Vec<u8> {
     let given = |name: &str| {
         get.headers
             .iter()
@@ -16,7 +14,7 @@ pub(super) fn request(get: &HttpGet, address: SocketAddr, path: &str) -> Vec<u8>
     };
     let mut text = format!("GET {path} HTTP/1.1\r\n");
     let defaults = [
-        ("Host", address.to_string()),
+        ("Host", peer.to_string()),
         ("User-Agent", USER_AGENT.to_owned()),
         ("Accept", "*/*".to_owned()),
         ("Connection", "close".to_owned()),
@@ -45,9 +43,9 @@ pub(super) enum Judgement {
 }
 
 /// Judges what has come so far; `end` says that no more will.
-pub(super) fn judge(get: &HttpGet, address: SocketAddr, answer: &[u8], end: bool) -> Judgement {
+pub(super) fn judge(get: &HttpGet, peer: &Peer, answer: &[u8], end: bool) -> Judgement {
     let fail = |why: &str| {
-        let url = format!("http://{address}{}", get.path);
+        let url = format!("http://{peer}{}", get.path);
         Judgement::Over(Outcome::Failure(format!("Get {url:?}: {why}")))
     };
     let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -78,7 +76,7 @@ pub(super) fn judge(get: &HttpGet, address: SocketAddr, answer: &[u8], end: bool
     let moved = matches!(status, 301 | 302 | 303 | 307 | 308);
     match header("Location")
         .filter(|_| moved)
-        .map(|to| elsewhere(address, to))
+        .map(|to| elsewhere(peer, to))
     {
         Some(Elsewhere::Here(port, path)) => return Judgement::Elsewhere(port, path),
         Some(Elsewhere::Tls) => return fail("redirected to https, which runp does not speak"),
@@ -106,39 +104,36 @@ enum Elsewhere {
     Other,
 }
 
-fn elsewhere(address: SocketAddr, location: &str) -> Elsewhere {
+fn elsewhere(peer: &Peer, location: &str) -> Elsewhere {
     if let Some(path) = location.strip_prefix('/').filter(|p| !p.starts_with('/')) {
-        return Elsewhere::Here(address.port(), format!("/{path}"));
+        return Elsewhere::Here(peer.address.port(), format!("/{path}"));
     }
     let (scheme, rest) = match location.split_once("://") {
         Some((scheme, rest)) => (scheme, rest),
         None => ("http", location.strip_prefix("//").unwrap_or_default()),
     };
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let (host, port) = match authority.parse::<SocketAddr>() {
-        Ok(address) => (Some(address.ip()), address.port()),
-        Err(_) => (
-            authority.trim_matches(['[', ']']).parse::<IpAddr>().ok(),
-            80,
-        ),
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, Some(80)),
     };
-    match (host == Some(address.ip()), scheme) {
-        (true, "http") => Elsewhere::Here(port, format!("/{}", path.trim_start_matches('/'))),
-        (true, _) => Elsewhere::Tls,
-        (false, _) => Elsewhere::Other,
+    match (port.filter(|_| peer.is(host)), scheme) {
+        (Some(port), "http") => Elsewhere::Here(port, format!("/{}", path.trim_start_matches('/'))),
+        (Some(_), _) => Elsewhere::Tls,
+        (None, _) => Elsewhere::Other,
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::Target;
+    use super::super::{Host, Target};
     use super::*;
 
     fn get() -> HttpGet {
         HttpGet {
             target: Target {
-                host: None,
+                host: Host::Pod,
                 port: 80,
             },
             path: "/healthz?x=1".into(),
@@ -150,12 +145,15 @@ mod tests {
         }
     }
 
-    fn here() -> SocketAddr {
-        "127.0.0.1:80".parse().unwrap()
+    fn here() -> Peer {
+        Peer {
+            name: None,
+            address: "127.0.0.1:80".parse().unwrap(),
+        }
     }
 
     fn of(answer: &str, end: bool) -> Judgement {
-        judge(&get(), here(), answer.as_bytes(), end)
+        judge(&get(), &here(), answer.as_bytes(), end)
     }
 
     fn failure(why: &str) -> Judgement {
@@ -164,7 +162,7 @@ mod tests {
 
     #[test]
     fn asks_as_the_kubelet_does() {
-        let request = String::from_utf8(request(&get(), here(), "/healthz?x=1")).unwrap();
+        let request = String::from_utf8(request(&get(), &here(), "/healthz?x=1")).unwrap();
         assert_eq!(
             request,
             "GET /healthz?x=1 HTTP/1.1\r\nUser-Agent: kube-probe/1.35\r\nConnection: close\r\n\
@@ -225,6 +223,13 @@ mod tests {
         );
         assert_eq!(to("http://127.0.0.1"), Judgement::Elsewhere(80, "/".into()));
         assert_eq!(to("http://example.com/"), Judgement::Over(Outcome::Success));
+        let named = Peer {
+            name: Some("web".into()),
+            ..here()
+        };
+        let answer = b"HTTP/1.1 302 Found\r\nLocation: http://web:81/x\r\n\r\n";
+        let followed = judge(&get(), &named, answer, true);
+        assert_eq!(followed, Judgement::Elsewhere(81, "/x".into()));
         assert_eq!(to("//10.0.0.1/"), Judgement::Over(Outcome::Success));
         assert!(matches!(
             to("https://127.0.0.1/"),
@@ -236,8 +241,8 @@ mod tests {
         #[test]
         fn no_answer_upsets_it(answer: Vec<u8>, head in "HTTP/1.[01] [0-9]{0,6} ?\r\n([LlC][a-z-]{0,12}: ?[ -~]{0,9}\r\n){0,3}\r\n") {
             let bytes = [head.as_bytes(), &answer].concat();
-            judge(&get(), here(), &answer, false);
-            proptest::prop_assert!(judge(&get(), here(), &bytes, true) != Judgement::Wait);
+            judge(&get(), &here(), &answer, false);
+            proptest::prop_assert!(judge(&get(), &here(), &bytes, true) != Judgement::Wait);
         }
     }
 }

@@ -4,19 +4,20 @@
 //! | --- | --- |
 //! | `worker` | when a probe is run, and when its result counts: pure |
 //! | `http`, `grpc` | what is said and how the answer is judged: pure |
+//! | `names` | a host's name looked up as on the node: pure, but for reading two files |
 //! | `talk` | a conversation over a socket that was made inside the pod's network namespace |
 //! | `exec` | a program in the container |
 //!
-//! A call never blocks: it says what it waits for, and goes on when that has come. Addresses are numbers: nothing is
-//! looked up, neither in the host's name service nor in the pod's.
+//! A call never blocks: it says what it waits for, and goes on when that has come.
 
 mod exec;
 mod grpc;
 mod http;
+mod names;
 mod talk;
 mod worker;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -51,19 +52,47 @@ pub enum Handler {
 }
 
 /// Where a call goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Else the pod itself.
-    pub host: Option<IpAddr>,
+    /// Which host.
+    pub host: Host,
     /// TCP port.
     pub port: u16,
 }
 
-impl Target {
-    /// Seen from inside the pod's network namespace it is itself on the loopback interface, whatever else it has.
-    fn address(self) -> SocketAddr {
-        let host = self.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        SocketAddr::new(host, self.port)
+/// Which host a call goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// The pod itself. Seen from inside its network namespace it is on the loopback interface, whatever else it has.
+    Pod,
+    /// The one with this address.
+    Address(IpAddr),
+    /// The one of this name, which is looked up where the supervisor is, as a kubelet does; it is called from inside the
+    /// pod's network all the same.
+    Named(String),
+}
+
+/// A target whose address is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Peer {
+    name: Option<String>,
+    address: SocketAddr,
+}
+
+impl Peer {
+    fn is(&self, host: &str) -> bool {
+        let host = host.trim_matches(['[', ']']);
+        let named = self.name.as_deref().is_some_and(|name| name == host);
+        named || host.parse() == Ok(self.address.ip())
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name}:{}", self.address.port()),
+            None => self.address.fmt(f),
+        }
     }
 }
 
@@ -140,7 +169,7 @@ pub struct Call {
 
 #[derive(Debug)]
 enum Does {
-    Talk(talk::Talk),
+    Talk(Box<talk::Talk>),
     Exec(exec::Exec),
     Sleep,
 }
@@ -153,10 +182,10 @@ impl Call {
     pub fn begin(handler: &Handler, place: Place<'_>) -> Result<Self, Outcome> {
         let does = match handler {
             Handler::Exec(command) => Does::Exec(exec::Exec::begin(command, place)?),
-            Handler::HttpGet(get) => Does::Talk(talk::Talk::http(get, place)?),
-            Handler::TcpSocket(target) => Does::Talk(talk::Talk::tcp(*target, place)?),
+            Handler::HttpGet(get) => Does::Talk(Box::new(talk::Talk::http(get, place)?)),
+            Handler::TcpSocket(target) => Does::Talk(Box::new(talk::Talk::tcp(target, place)?)),
             Handler::Grpc { target, service } => {
-                Does::Talk(talk::Talk::grpc(*target, service, place)?)
+                Does::Talk(Box::new(talk::Talk::grpc(target, service, place)?))
             }
             Handler::Sleep(_) => Does::Sleep,
             Handler::Invalid(why) => return Err(Outcome::Failure(why.clone())),

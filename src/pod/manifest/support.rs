@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler,
     PersistentVolumeClaimSpec, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SecurityContext, TCPSocketAction, Volume, VolumeProjection,
+    SecurityContext, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -444,14 +444,11 @@ impl Support {
             initial_delay_seconds: _,
             period_seconds: _,
             success_threshold: _,
-            tcp_socket,
+            tcp_socket: _,
             termination_grace_period_seconds: _,
             timeout_seconds: _,
         } = probe;
         self.http_get(&format!("{path}.httpGet"), http_get.as_ref());
-        if let Some(TCPSocketAction { host, port: _ }) = tcp_socket {
-            self.address(&format!("{path}.tcpSocket"), host.as_deref());
-        }
         if let Some(GRPCAction {
             mode,
             port: _,
@@ -463,10 +460,10 @@ impl Support {
         }
     }
 
-    /// There is no TLS here, and no name is looked up.
+    /// There is no TLS here: a client of it is larger than all the rest that a pod's supervisor does.
     fn http_get(&mut self, path: &str, get: Option<&HTTPGetAction>) {
         let Some(HTTPGetAction {
-            host,
+            host: _,
             http_headers: _,
             path: _,
             port: _,
@@ -479,13 +476,6 @@ impl Support {
         let scheme = scheme.as_deref();
         self.refuse_unless(path, "scheme=HTTPS", scheme != Some("HTTPS"));
         self.refuse(path, "protocol", protocol);
-        self.address(path, host.as_deref());
-    }
-
-    fn address(&mut self, path: &str, host: Option<&str>) {
-        let host = host.filter(|host| !host.is_empty());
-        let number = host.is_none_or(|host| host.parse::<std::net::IpAddr>().is_ok());
-        self.refuse_unless(path, "host (names; addresses are done)", number);
     }
 
     /// Ports of the host must lead somewhere, and are those of containers that stay.

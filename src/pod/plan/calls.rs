@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{PlanOptions, beyond, containers_of};
 use crate::error;
-use crate::pod::calls::{CallPlan, Handler, HttpGet, ProbePlan, Target};
+use crate::pod::calls::{CallPlan, Handler, Host, HttpGet, ProbePlan, Target};
 use crate::pod::lifecycle::{
     ContainerSpec, PodSpec, ProbeKind, ProbeSpec, RestartPolicy, RestartRule, RuleAction,
 };
@@ -164,7 +164,7 @@ fn probe_handler(
     }
     probe.grpc.as_ref().map(|grpc| Handler::Grpc {
         target: Target {
-            host: own,
+            host: own.map_or(Host::Pod, Host::Address),
             port: u16::try_from(grpc.port).unwrap_or_default(),
         },
         service: grpc.service.clone().unwrap_or_default(),
@@ -230,7 +230,13 @@ fn target(
     };
     let number = number.and_then(|number| u16::try_from(number).ok());
     Ok(Target {
-        host: host.and_then(|host| host.parse().ok()).or(own),
+        host: match host.filter(|host| !host.is_empty()) {
+            None => own.map_or(Host::Pod, Host::Address),
+            Some(host) => match host.parse() {
+                Ok(address) => Host::Address(address),
+                Err(_) => Host::Named(host.to_owned()),
+            },
+        },
         port: number
             .filter(|number| *number > 0)
             .ok_or_else(|| format!("couldn't find port: {port:?} in the container's ports"))?,

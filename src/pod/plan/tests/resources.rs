@@ -178,7 +178,7 @@ fn huge_pages_are_limited_by_their_size() {
             ),
         ],
     );
-    let pages = |resources: &LinuxResources| {
+    let pages = |resources: &oci_spec::runtime::LinuxResources| {
         let pages = resources.hugepage_limits().clone().unwrap_or_default();
         let shown = pages
             .iter()
