@@ -203,7 +203,8 @@ fn a_shim_is_killed_at_any_moment() {
             kill_process(Pid::from_raw(shim).unwrap(), Signal::KILL).ok()
         });
         let killed = Instant::now();
-        if begun.end().status.success() {
+        let was_running = begun.end().status.success();
+        if was_running {
             running.push(id.clone());
         }
         let is_gone = || {
@@ -214,9 +215,12 @@ fn a_shim_is_killed_at_any_moment() {
         eventually_or(is_gone, || {
             format!("{round}: {}\n{}", containerd.status(&id), report())
         });
-        let took = killed.elapsed();
-        assert!(took < at_most(Duration::from_secs(2)), "{id}: {took:?}");
-        slowest = slowest.max(took);
+        // One that `start` had just made, and that nobody knows, ends by itself when nobody has asked for anything for 5 s.
+        if was_running {
+            let took = killed.elapsed();
+            assert!(took < at_most(Duration::from_secs(2)), "{id}: {took:?}");
+            slowest = slowest.max(took);
+        }
         containerd.ctr(&["container", "delete", &id]);
     }
     // Of one that was killed before containerd knew it nobody is told to remove anything: the next one that ends does.
