@@ -18,6 +18,8 @@ pub(super) enum Task {
     Begin,
     /// It sets itself up. Meanwhile, record it, and restrict it: no code of others runs in it before that.
     Record,
+    /// It has what it needs for now: there is time for something else.
+    Meanwhile,
     /// It takes over from the one that made it, and has nothing left to do but to execute the program.
     TakeOver,
     /// Call the hooks that look at its mounts.
@@ -79,6 +81,7 @@ impl<'a> Conversation<'a> {
         self.parent.go(perform(&self.process, Task::Begin)?)?;
         if !self.moves {
             self.parent.go(perform(&self.process, Task::Record)?)?;
+            perform(&self.process, Task::Meanwhile)?;
         }
         let mut console = None;
         loop {

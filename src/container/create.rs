@@ -41,6 +41,19 @@ pub enum Launch {
 /// All that is wrong with its configuration, before anything exists; afterwards the step that the kernel refused, and then
 /// nothing of the container is left.
 pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Made> {
+    create_meanwhile(store, request, launch, &mut || {})
+}
+
+/// As [`create`]; `meanwhile` is called while the first process sets itself up, on a processor of its own if there is one.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_meanwhile(
+    store: &Store,
+    request: &Request<'_>,
+    launch: Launch,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<Made> {
     let step = || format!("create container {:?}", request.id.as_str());
     let mut plan = validate::plan(request)?;
     plan.process.add_env(&request.options.env);
@@ -76,7 +89,7 @@ pub fn create(store: &Store, request: &Request<'_>, launch: Launch) -> Result<Ma
         intent: &intent,
     };
     let made = listen(request, &entry, launch)
-        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch)?)))
+        .and_then(|notify| Ok((notify, make(&prepared, &entry, launch, meanwhile)?)))
         .and_then(|(notify, process)| match entry.unlock() {
             Ok(()) => Ok((notify, process)),
             Err(e) => Err(end(&process.pidfd, e)),
@@ -194,7 +207,12 @@ fn owner() -> String {
     }
 }
 
-fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Created> {
+fn make(
+    prepared: &Prepared<'_>,
+    entry: &Entry,
+    launch: Launch,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<Created> {
     if let Some(filter) = prepared.filter {
         entry.write_seccomp(&filter.to_bytes()?)?;
     }
@@ -219,6 +237,10 @@ fn make(prepared: &Prepared<'_>, entry: &Entry, launch: Launch) -> Result<Create
             Task::Record => {
                 entry.write(&record)?;
                 prepared.cgroup.restrict_devices(&prepared.plan.cgroup)?;
+                Ok(Go::default())
+            }
+            Task::Meanwhile => {
+                meanwhile();
                 Ok(Go::default())
             }
             task => serve(process.pid, task, prepared),
@@ -268,7 +290,7 @@ fn serve(pid: i32, task: Task, prepared: &Prepared<'_>) -> Result<Go> {
     let state = HookState::new(prepared.intent, Status::Creating, Some(pid));
     let (hooks, directory) = (&prepared.plan.hooks, Some(&*prepared.intent.bundle));
     match task {
-        Task::Begin | Task::Record | Task::TakeOver => {}
+        Task::Begin | Task::Record | Task::Meanwhile | Task::TakeOver => {}
         Task::CallHooks => {
             hooks::run("prestart", &hooks.prestart, &state, directory)?;
             hooks::run("createRuntime", &hooks.create_runtime, &state, directory)?;

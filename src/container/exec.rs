@@ -168,7 +168,7 @@ fn run(request: &ExecRequest<'_>, container: &Container<'_>) -> Result<Created> 
             Ok(Go::default())
         }
         Task::HandOver(fd) => hand_over(process.pid, &fd, container),
-        Task::Record | Task::CallHooks => Ok(Go::default()),
+        Task::Record | Task::Meanwhile | Task::CallHooks => Ok(Go::default()),
     })
 }
 

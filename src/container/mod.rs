@@ -37,7 +37,7 @@ use oci_spec::runtime::Spec;
 use crate::state::ContainerId;
 
 pub use conversation::end;
-pub use create::{Launch, create};
+pub use create::{Launch, create, create_meanwhile};
 pub use events::{Event, stats, watch, watch_oom};
 pub use exec::{ExecRequest, exec};
 pub use gate::address as socket_address;

@@ -89,7 +89,7 @@ pub struct Run {
 }
 
 impl Pod<'_> {
-    /// Starts a container; `prepared` was made in time, see [`Self::prepare`].
+    /// Starts a container; `prepared` was made in time, see [`Self::prepare`]. `meanwhile` is called while it starts.
     ///
     /// # Errors
     /// Why it did not start; then nothing of it is left but its log.
@@ -98,6 +98,7 @@ impl Pod<'_> {
         plan: &ContainerPlan,
         run: RunOf,
         prepared: Option<Prepared>,
+        meanwhile: &mut dyn FnMut(),
     ) -> std::result::Result<Run, (StartFailure, Error)> {
         if let Some(error) = &plan.config_error {
             let error = Error::new(error.clone());
@@ -114,13 +115,14 @@ impl Pod<'_> {
                     .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
             }
         }
-        self.create(plan, spec, run, prepared).map_err(|e| {
-            let failure = match e.is_of_program() {
-                true => StartFailure::StartError,
-                false => StartFailure::CreateContainerError,
-            };
-            (failure, e)
-        })
+        self.create(plan, spec, run, prepared, meanwhile)
+            .map_err(|e| {
+                let failure = match e.is_of_program() {
+                    true => StartFailure::StartError,
+                    false => StartFailure::CreateContainerError,
+                };
+                (failure, e)
+            })
     }
 
     fn create(
@@ -129,6 +131,7 @@ impl Pod<'_> {
         mut spec: Spec,
         run: RunOf,
         prepared: Option<Prepared>,
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<Run> {
         let id = container_id(&self.plan.name, &plan.name)?;
         // The previous run's record and cgroup.
@@ -165,7 +168,7 @@ impl Pod<'_> {
                 ..container::Options::default()
             },
         };
-        let made = container::create(self.store, &request, Launch::Now)?;
+        let made = container::create_meanwhile(self.store, &request, Launch::Now, meanwhile)?;
         Ok(Run {
             created: made.process,
             output,

@@ -96,6 +96,7 @@ impl Supervisor<'_> {
             self.kept.retain(|key| key.container != container.0);
         }
         let prepared = self.next.take_if(|next| next.container == container);
+        let mut next = None;
         let started = match &self.pause {
             Some(pause) => {
                 let run = container::RunOf {
@@ -103,13 +104,15 @@ impl Supervisor<'_> {
                     restart,
                     pause: pause.pid,
                 };
-                self.pod().start(plan, run, prepared)
+                let mut meanwhile = || next = self.prepare_after(container);
+                self.pod().start(plan, run, prepared, &mut meanwhile)
             }
             None => Err((
                 StartFailure::CreateContainerError,
                 Error::new("the pod has no sandbox"),
             )),
         };
+        self.next = next.or(self.next.take());
         match started {
             Ok(run) => {
                 let pid = run.created.pid;
@@ -144,14 +147,15 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Prepares the container whose turn comes after this init container, which runs meanwhile: if it succeeds, as most do, the
-    /// next one starts the sooner.
-    pub(super) fn prepare_after(&mut self, container: Index) {
+    /// Prepares the container whose turn comes after this init container, which starts meanwhile: if it succeeds, as most do,
+    /// the next one starts the sooner.
+    fn prepare_after(&self, container: Index) -> Option<Prepared> {
         let next = Index(container.0 + 1);
         let is_init = self.plan.containers[container.0].kind == Kind::Init;
         let is_prepared = self.next.as_ref().is_some_and(|it| it.container == next);
-        if is_init && !is_prepared {
-            self.next = self.prepare(next);
+        match is_init && !is_prepared {
+            true => self.prepare(next),
+            false => None,
         }
     }
 

@@ -249,8 +249,7 @@ impl<'a> Supervisor<'a> {
             log::debug!("pod {}: {action:?}", self.plan.name);
             self.carry_out_and_tell(action, watch);
         }
-        if let Event::Started { container, .. } = event {
-            self.prepare_after(container);
+        if let Event::Started { .. } = event {
             self.catch_up_with_limits();
         }
     }
