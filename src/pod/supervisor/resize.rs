@@ -97,8 +97,10 @@ impl Supervisor<'_> {
     fn resize_pod(&self) -> Result<()> {
         let sandbox = &self.plan.sandbox;
         let mut errors = Vec::new();
-        let limits = Limits::from_resources(&sandbox.resources, "resources", &mut errors);
+        let mut limits = Limits::from_resources(&sandbox.resources, "resources", &mut errors);
         Error::all("the pod's cgroup", errors)?;
+        // As for the container: cgroup v2 would kill for what is in use beyond it.
+        limits.memory.check_before_update = true;
         let cgroup = Layout::detect()?.open(Path::new(&sandbox.cgroup))?;
         cgroup.set(&limits, || Ok(())).context(|| "resize the pod")
     }
