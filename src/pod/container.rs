@@ -7,8 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::data::Data;
@@ -25,7 +24,6 @@ use crate::container::{self, Created, Launch, Made, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
 use crate::state::{ContainerId, Store};
-use crate::sys::path::{self, Make};
 
 /// The overflow id, user_namespaces(7).
 const NOBODY: u32 = 65534;
@@ -445,15 +443,7 @@ fn make_mount_points(root: &OwnedFd, plan: &ContainerPlan, volumes: &BTreeMap<us
         if mounts.iter().any(|other| covers(other.destination())) {
             continue;
         }
-        let is_directory = fstat(volume)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
-        let kind = match is_directory {
-            true => Make::Directory,
-            false => Make::File,
-        };
-        if let Err(Errno::NOENT) = path::handle_without_links(root, point) {
-            let _ = path::make_without_links(root, point, kind);
-        }
+        let _ = rootfs::make_mount_point(root.as_fd(), point, volume.as_fd());
     }
     rustix::process::umask(umask);
 }

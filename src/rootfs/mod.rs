@@ -100,6 +100,23 @@ impl<'a> Rootfs<'a> {
     }
 }
 
+/// Makes the mount point of a detached mount in a root, if it is missing and no symbolic link leads there.
+///
+/// # Errors
+/// As openat2(2) and mkdirat(2).
+pub fn make_mount_point(
+    root: BorrowedFd<'_>,
+    point: &Path,
+    mount: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    match path::handle_without_links(root, point) {
+        Err(Errno::NOENT) => {
+            path::make_without_links(root, point, mounts::kind_of(mount)?).map(drop)
+        }
+        found => found.map(drop),
+    }
+}
+
 /// The working directory is made if the image does not have it, as runc does.
 fn make_cwd(root: BorrowedFd<'_>, cwd: &CStr) -> Result<()> {
     if cwd == c"/" {

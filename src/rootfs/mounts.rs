@@ -330,7 +330,7 @@ fn explain_target(errno: Errno) -> Error {
 }
 
 /// What a mount point of this mount is.
-fn kind_of(tree: BorrowedFd<'_>) -> rustix::io::Result<Make> {
+pub(super) fn kind_of(tree: BorrowedFd<'_>) -> rustix::io::Result<Make> {
     let stat = rustix::fs::fstat(tree)?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Make::Directory,

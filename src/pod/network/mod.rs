@@ -17,7 +17,7 @@ mod pasta;
 mod ports;
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -106,7 +106,7 @@ impl Network {
             Asked::None => Ok(Self::None),
             Asked::Host => Ok(Self::Host),
             Asked::Path(path) => {
-                check_joinable(&path).context(|| format!("--network path:{}", path.display()))?;
+                joinable(&path).context(|| format!("--network path:{}", path.display()))?;
                 Ok(Self::Path(path))
             }
             Asked::Cni(name) => cni::Network::find(name.as_deref(), places).map(Self::Cni),
@@ -349,20 +349,23 @@ fn unpin(dir: &PodDir) -> Result<()> {
     }
 }
 
-fn open(path: &Path) -> Result<std::os::fd::OwnedFd> {
+fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).context(|| format!("open {}", path.display()))
 }
 
 fn is_netns(path: &Path) -> bool {
-    let kind = open(path).and_then(|file| ns::kind(&file).context(|| "look at it"));
-    kind.is_ok_and(|kind| kind == libc::CLONE_NEWNET as u32)
+    open(path).is_ok_and(|file| is_network(&file))
+}
+
+fn is_network(file: &OwnedFd) -> bool {
+    ns::kind(file).is_ok_and(|kind| kind == libc::CLONE_NEWNET as u32)
 }
 
 /// A network namespace that is not the host's own: with that a pod could change settings of the host.
-fn check_joinable(path: &Path) -> Result<()> {
+fn joinable(path: &Path) -> Result<OwnedFd> {
     let file = open(path)?;
-    if !is_netns(path) {
+    if !is_network(&file) {
         let error = Error::new(format!("{} is no network namespace", path.display()));
         return Err(error.hint("`ip netns add NAME` makes one, /run/netns/NAME"));
     }
@@ -371,7 +374,7 @@ fn check_joinable(path: &Path) -> Result<()> {
     let own = rustix::fs::stat("/proc/self/ns/net").context(step)?;
     match (it.st_dev, it.st_ino) == (own.st_dev, own.st_ino) {
         true => Err(Error::new("it is the host's own").hint("--network host")),
-        false => Ok(()),
+        false => Ok(file),
     }
 }
 
@@ -379,12 +382,9 @@ fn check_joinable(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When it is not there any more.
-pub fn open_joined(network: &Network) -> Result<Option<std::os::fd::OwnedFd>> {
+pub fn open_joined(network: &Network) -> Result<Option<OwnedFd>> {
     match network {
-        Network::Path(path) => {
-            check_joinable(path)?;
-            open(path).map(Some)
-        }
+        Network::Path(path) => joinable(path).map(Some),
         _ => Ok(None),
     }
 }
