@@ -114,16 +114,16 @@ pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
         .collect()
 }
 
-/// The directory of its cgroup in which the files of `controller` are, cgroup v1 or v2.
+/// The directory of its cgroup in which the files of `controller` are, cgroup v1 or v2. (A hierarchy of v1 may be in use and
+/// not be mounted here.)
 pub(crate) fn cgroup(pid: i32, controller: &str) -> PathBuf {
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     for line in cgroups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap());
-        if controllers.split(',').any(|c| c == controller) {
-            return Path::new("/sys/fs/cgroup")
-                .join(controller)
-                .join(path.trim_start_matches('/'));
+        let root = Path::new("/sys/fs/cgroup").join(controller);
+        if controllers.split(',').any(|c| c == controller) && root.is_dir() {
+            return root.join(path.trim_start_matches('/'));
         }
     }
     cgroup_v2(pid)
