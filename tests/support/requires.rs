@@ -28,8 +28,10 @@ pub(crate) enum Need {
     V2(&'static str),
     /// A way to freeze a cgroup.
     Freezer,
-    /// systemd, as the machine's first process, on pure cgroup v2.
+    /// systemd, as the machine's first process.
     Systemd,
+    /// cgroup v2 alone.
+    PureV2,
     /// AppArmor, enabled.
     AppArmor,
     /// SELinux, enabled.
@@ -50,6 +52,7 @@ impl Need {
                 | Self::V1(_)
                 | Self::V2(_)
                 | Self::Systemd
+                | Self::PureV2
                 | Self::AppArmor
                 | Self::SeLinux
                 | Self::SysResource
@@ -140,8 +143,9 @@ fn missing(need: Need) -> Option<String> {
         }
         Need::Systemd => {
             let booted = Path::new("/run/systemd/system").is_dir();
-            (!booted || !pure_v2()).then(|| "systemd on cgroup v2".into())
+            (!booted).then(|| "systemd".into())
         }
+        Need::PureV2 => (!pure_v2()).then(|| "cgroup v2 without v1".into()),
         Need::Freezer => (!v1("freezer") && !pure_v2()).then(|| "a freezer".into()),
     }
 }
