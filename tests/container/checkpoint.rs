@@ -12,14 +12,14 @@ use crate::support::requires::criu;
 use crate::support::{Bundle, Case, Need, eventually, is_runp};
 
 /// The other ends of standard input, output and error: files of the host that are no pipes cannot be restored.
-struct Pipes {
+pub(super) struct Pipes {
     _input: PipeWriter,
     _output: PipeReader,
 }
 
 /// The runtime with its global options, of which `--criu` is one where it is not ignored; other runtimes look for criu on the
 /// PATH.
-fn with_criu(case: &Case) -> Command {
+pub(super) fn with_criu(case: &Case) -> Command {
     let criu = criu().unwrap();
     let mut command = case.runtime();
     if is_runp() {
@@ -34,7 +34,7 @@ fn with_criu(case: &Case) -> Command {
 
 /// Runs the runtime with pipes as its standard files.
 #[track_caller]
-fn with_pipes(case: &Case, args: &[&str]) -> Pipes {
+pub(super) fn with_pipes(case: &Case, args: &[&str]) -> Pipes {
     let (input, ours) = pipe().unwrap();
     let (mut output, theirs) = pipe().unwrap();
     let mut command = with_criu(case);

@@ -16,6 +16,8 @@ pub(crate) enum Need {
     Feature(&'static str),
     /// A criu that works on this kernel: `scripts/criu` finds one.
     Criu,
+    /// Something that this criu can do here, by its name in `criu check --feature`.
+    CriuFeature(&'static str),
     /// A program on the PATH or where root has them.
     Program(&'static str),
     /// A file, of a Debian package mostly.
@@ -57,6 +59,7 @@ impl Need {
                 | Self::SeLinux
                 | Self::SysResource
                 | Self::Kernel(..)
+                | Self::CriuFeature(_)
         )
     }
 }
@@ -109,6 +112,15 @@ fn missing(need: Need) -> Option<String> {
         Need::Criu => criu()
             .is_none()
             .then(|| "a criu that works here (scripts/criu)".into()),
+        Need::CriuFeature(name) => {
+            let check = |criu: PathBuf| {
+                Command::new(criu)
+                    .args(["check", "--feature", name])
+                    .output()
+            };
+            let can = criu().is_some_and(|criu| check(criu).unwrap().status.success());
+            (!can).then(|| format!("criu's feature {name}"))
+        }
         Need::Program(name) => {
             let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
             let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
