@@ -89,6 +89,27 @@ impl Cgroup {
     /// # Errors
     /// The kernel's, with the file; that it is elsewhere nevertheless.
     pub fn join(&self) -> Result<()> {
+        self.join_or(|_| Ok(None))
+    }
+
+    /// As [`Self::join`]. Where a v1 cgroup of it was removed by somebody else, the calling process goes where the process `pid`
+    /// of it is by now: systemd moves processes out of what it has not delegated, and removes what is then empty.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn join_beside(&self, pid: i32) -> Result<()> {
+        self.join_or(|hierarchy| {
+            let table = read_memberships(&pid.to_string())?;
+            let found = memberships(&table).find(|(names, _)| hierarchy.is_named(names));
+            let path = found.map(|(_, path)| normal(Path::new(path))).transpose()?;
+            Ok(path.map(|path| layout::below(&hierarchy.mount_point, &path)))
+        })
+    }
+
+    fn join_or(
+        &self,
+        instead: impl Fn(&layout::Hierarchy) -> Result<Option<PathBuf>>,
+    ) -> Result<()> {
         if self.directory.is_none()
             && let Some(v2) = self.v2()
         {
@@ -98,8 +119,26 @@ impl Cgroup {
             // The kernel bore it where it is.
             return Ok(());
         }
-        (0..self.layout.v1.len()).try_for_each(|i| write(&self.dir(Some(i)).join("tasks"), "0"))?;
-        self.verify_v1("thread-self")
+        let mut elsewhere = Vec::new();
+        for (index, hierarchy) in self.layout.v1.iter().enumerate() {
+            let tasks = self.dir(Some(index)).join("tasks");
+            let written = file::write(&tasks, "0");
+            let dir = match written {
+                Err(Errno::NOENT) => instead(hierarchy)?,
+                _ => None,
+            };
+            match dir {
+                Some(dir) => {
+                    write(&dir.join("tasks"), "0")?;
+                    elsewhere.push(hierarchy);
+                }
+                None => written.context(|| format!("write \"0\" to {}", tasks.display()))?,
+            }
+        }
+        // That a namespace or a race did not put it elsewhere (CVE-2023-6476 of CRI-O).
+        let is_ours =
+            |names: &str| !names.is_empty() && !elsewhere.iter().any(|h| h.is_named(names));
+        self.verify_in("thread-self", is_ours)
     }
 
     /// Whether a process is in this cgroup in every hierarchy: somebody else may have moved it, and what is done with the
@@ -109,11 +148,6 @@ impl Cgroup {
     /// It is elsewhere, or gone.
     pub fn verify(&self, pid: i32) -> Result<()> {
         self.verify_in(&pid.to_string(), |_| true)
-    }
-
-    /// That a namespace or a race did not put it elsewhere (CVE-2023-6476 of CRI-O).
-    fn verify_v1(&self, process: &str) -> Result<()> {
-        self.verify_in(process, |names| !names.is_empty())
     }
 
     pub(super) fn verify_in(&self, process: &str, hierarchy: impl Fn(&str) -> bool) -> Result<()> {

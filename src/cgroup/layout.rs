@@ -223,16 +223,9 @@ impl Layout {
 
     /// Whether a hierarchy is mounted: the second field of a line in `/proc/<pid>/cgroup`, empty for v2.
     pub(super) fn has(&self, names: &str) -> bool {
-        let named = |h: &Hierarchy, name: &str| match name.strip_prefix("name=") {
-            Some(name) => h.name.as_deref() == Some(name),
-            None => h.controllers.iter().any(|c| c == name),
-        };
         match names {
             "" => self.v2.is_some(),
-            names => self
-                .v1
-                .iter()
-                .any(|h| names.split(',').any(|name| named(h, name))),
+            names => self.v1.iter().any(|hierarchy| hierarchy.is_named(names)),
         }
     }
 
@@ -286,6 +279,16 @@ impl Layout {
 }
 
 impl Hierarchy {
+    /// Whether the second field of a line in `/proc/<pid>/cgroup` means it.
+    pub(super) fn is_named(&self, names: &str) -> bool {
+        names
+            .split(',')
+            .any(|name| match name.strip_prefix("name=") {
+                Some(name) => self.name.as_deref() == Some(name),
+                None => self.controllers.iter().any(|c| c == name),
+            })
+    }
+
     /// As distributions name its directory.
     fn directory(&self) -> String {
         match (&self.name, self.mount_point.file_name()) {

@@ -199,7 +199,7 @@ fn set_up(
 ) -> Result<Program> {
     begin(parent, channel)?;
     Dumpable::end_for_user()?;
-    container.cgroup.join()?;
+    container.cgroup.join_beside(container.pid)?;
     container.cgroup.join_below(request.cgroup.as_ref())?;
     let future = Future {
         process: request.process,

@@ -191,6 +191,8 @@ fn a_container_whose_cgroup_was_removed_can_be_killed_and_deleted() {
     );
     case.run(["pause", &c.id])
         .fails_saying(&["is not in cgroup"]);
+    let beside = c.exec(&[], &["cat", "/proc/self/cgroup"]).ok().stdout;
+    assert!(!beside.contains(&c.id), "{beside}");
     c.kill("KILL").ok();
     c.wait_stopped();
     c.delete().ok();
