@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::hand_over::HandOver;
 use super::{Global, absolute, terminal};
@@ -137,7 +137,9 @@ impl CheckpointArguments {
         };
         match () {
             () if parent.is_absolute() => refuse("must be relative to --image-path"),
-            () if !self.common.image_path.join(parent).is_dir() => refuse("is no directory"),
+            () if !below(&absolute(&self.common.image_path)?, parent).is_dir() => {
+                refuse("is no directory")
+            }
             () => Ok(Some(parent.clone())),
         }
     }
@@ -151,6 +153,20 @@ impl CheckpointArguments {
         let file = file.context(|| format!("open --status-fd {}", self.status_fd))?;
         Ok(Some(file.into()))
     }
+}
+
+/// Where a relative path leads from the directory of the images, which may not be there yet.
+fn below(images: &Path, relative: &Path) -> PathBuf {
+    let mut path = std::fs::canonicalize(images).unwrap_or_else(|_| images.to_owned());
+    for part in relative.components() {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            part => path.push(part),
+        }
+    }
+    path
 }
 
 fn page_server(given: &str) -> Result<(String, u16)> {
@@ -246,6 +262,19 @@ impl RestoreArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parent_is_found_from_images_that_are_not_there_yet() {
+        let table = [
+            ("../1", "/none/1"),
+            ("1", "/none/2/1"),
+            ("./../../x/1", "/x/1"),
+        ];
+        for (relative, expected) in table {
+            let found = below(Path::new("/none/2"), Path::new(relative));
+            assert_eq!(found, Path::new(expected));
+        }
+    }
 
     #[test]
     fn a_page_server_has_an_address_and_a_port() {
