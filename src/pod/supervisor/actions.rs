@@ -102,7 +102,7 @@ impl Supervisor<'_> {
                 let run = container::RunOf {
                     container,
                     restart,
-                    pause: pause.pid,
+                    pause,
                 };
                 let mut meanwhile = || next = self.prepare_after(container);
                 self.pod().start(plan, run, prepared, &mut meanwhile)
