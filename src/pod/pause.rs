@@ -1,6 +1,6 @@
 //! The pause process: holds the pod's namespaces, has no right to anything, and reaps.
 //!
-//! It is cloned into the namespaces, prepares them (loopback, host name), gets a root of its own that is empty, gives
+//! It makes the namespaces, prepares them (loopback, host name), gets a root of its own that is empty, gives
 //! away every privilege, and executes a program of a few hundred bytes in memory: an ELF file made here of
 //! [`pause_code`](crate::sys::pause_code) and a seccomp filter. So it maps nothing of runp, and a container that shares
 //! its pid namespace finds nothing of the host through `/proc/1` (`root`, `cwd`, `exe`, `fd`, `ns/mnt`), not even with
@@ -22,7 +22,7 @@ use rustix::mount::{
 };
 use rustix::process::{Signal, fchdir, pidfd_send_signal, pivot_root, setsid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, ThreadNameSpaceType, Uid,
+    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, ThreadNameSpaceType, Uid, UnshareFlags,
     move_into_link_name_space, move_into_thread_name_spaces, remove_capability_from_bounding_set,
     set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
@@ -33,7 +33,7 @@ use crate::container::sysctl;
 use crate::error::{Context, Error, Result};
 use crate::sys::pause_code::{AUDIT_ARCH, MACHINE, READY, SYSTEM_CALLS, machine_code};
 use crate::sys::process::{Child, Exit, StringArray, clone3, close_all_but, execveat, exit, wait};
-use crate::sys::{net, process, socket};
+use crate::sys::{net, ns, process, socket};
 
 /// User and group of the pause process: the same as in Kubernetes' pause image.
 pub const PAUSE_ID: u32 = 65535;
@@ -68,21 +68,31 @@ pub enum Users {
 }
 
 impl Holds<'_> {
-    fn clone_flags(&self) -> u64 {
-        let flag = |wanted: bool, flags: libc::c_int| if wanted { flags } else { 0 };
+    /// The namespaces that it makes, `CLONE_NEW*`, beside those of pids and users.
+    fn made(&self) -> libc::c_int {
         let network = match self.joins {
             Some(_) => libc::CLONE_NEWUTS,
             None => libc::CLONE_NEWNET | libc::CLONE_NEWUTS,
         };
-        let flags = libc::CLONE_NEWNS
+        libc::CLONE_NEWNS
             | libc::CLONE_NEWCGROUP
             | flag(self.network.is_some(), network)
+            | flag(self.ipc, libc::CLONE_NEWIPC)
+    }
+
+    /// With users of its own they are made along with those, to whom they belong. Else pause makes them itself: the kernel takes
+    /// long for a network namespace, and the caller has other things to do.
+    fn clone_flags(&self) -> u64 {
+        let flags = flag(self.users != Users::Host, self.made())
             | flag(matches!(self.users, Users::New(_)), libc::CLONE_NEWUSER)
             | flag(self.users == Users::Joined, libc::CLONE_PARENT)
-            | flag(self.ipc, libc::CLONE_NEWIPC)
             | flag(self.pid, libc::CLONE_NEWPID);
         flags as u64
     }
+}
+
+fn flag(wanted: bool, flags: libc::c_int) -> libc::c_int {
+    if wanted { flags } else { 0 }
 }
 
 /// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line. It holds the sockets `keeps`
@@ -240,7 +250,8 @@ fn prepare(
         .thread_set_mask()
         .context(|| "block all signals")?;
     match holds.users {
-        Users::Host => {}
+        Users::Host => ns::unshare(UnshareFlags::from_bits_retain(holds.made() as u32))
+            .context(|| "make the namespaces")?,
         Users::New(_) => wait_for_ids(socket).and_then(|()| become_root())?,
         Users::Joined => become_root()?,
     }
