@@ -7,7 +7,8 @@
 //! `CAP_SYS_PTRACE`.
 //!
 //! It moves itself into its cgroup before anything else, so that from then on a deletion of the pod finds it, whoever
-//! died meanwhile. It tells its parent that it is ready, or an error as JSON, over one socket.
+//! died meanwhile. It tells its parent that it holds the namespaces, then that it is ready, or an error as JSON, over one
+//! socket.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -20,7 +21,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
-use rustix::process::{Signal, fchdir, pidfd_send_signal, pivot_root, setsid};
+use rustix::process::{fchdir, pivot_root, setsid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, ThreadNameSpaceType, Uid, UnshareFlags,
     move_into_link_name_space, move_into_thread_name_spaces, remove_capability_from_bounding_set,
@@ -29,7 +30,7 @@ use rustix::thread::{
 
 use super::plan::IDS;
 use crate::cgroup::Cgroup;
-use crate::container::sysctl;
+use crate::container::{self, sysctl};
 use crate::error::{Context, Error, Result};
 use crate::sys::pause_code::{AUDIT_ARCH, MACHINE, READY, SYSTEM_CALLS, machine_code};
 use crate::sys::process::{Child, Exit, StringArray, clone3, close_all_but, execveat, exit, wait};
@@ -95,8 +96,23 @@ fn flag(wanted: bool, flags: libc::c_int) -> libc::c_int {
     if wanted { flags } else { 0 }
 }
 
+/// What is left to wait for of a pause process whose namespaces can be joined already: it still gives away what it has of the
+/// host, so that no container may see it in its pid namespace yet.
+#[derive(Debug)]
+pub struct Unready(OwnedFd);
+
+impl Unready {
+    /// Waits until it has no rights, and runs its own program.
+    ///
+    /// # Errors
+    /// What it could not do, with its step; then the process is gone and reaped.
+    pub fn wait(self, child: &Child) -> Result<()> {
+        wait_for(&[READY], &self.0, child).map_err(|e| container::end(&child.pidfd, e))
+    }
+}
+
 /// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line. It holds the sockets `keeps`
-/// open, and no other file. `meanwhile` runs while it gets ready.
+/// open, and no other file. `meanwhile` runs while it makes its namespaces.
 ///
 /// # Errors
 /// What the child could not do, with its step; then the process is gone and reaped.
@@ -106,7 +122,7 @@ pub fn start(
     cgroup: &Cgroup,
     keeps: &[BorrowedFd<'_>],
     meanwhile: impl FnOnce(),
-) -> Result<Child> {
+) -> Result<(Child, Unready)> {
     let program = program_in_memory().context(|| "put the pause program into memory")?;
     let name = CString::new(name).map_err(|e| Error::new(format!("pod name {name:?}: {e}")))?;
     let args = StringArray::new(vec![c"pause".into(), name]);
@@ -129,14 +145,9 @@ pub fn start(
         Users::Host | Users::Joined => Ok(()),
     });
     meanwhile();
-    match mapped.and_then(|()| wait_until_ready(&ours, &child)) {
-        Ok(()) => Ok(child),
-        Err(error) => {
-            // It may have ended by itself, and been waited for: then both fail, and that is as it should be.
-            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-            let _ = wait(&child.pidfd);
-            Err(error)
-        }
+    match mapped.and_then(|()| wait_for(HELD, &ours, &child)) {
+        Ok(()) => Ok((child, Unready(ours))),
+        Err(error) => Err(container::end(&child.pidfd, error)),
     }
 }
 
@@ -208,9 +219,12 @@ fn become_root() -> Result<()> {
 /// What the parent says once the id maps are written.
 const MAPPED: &[u8] = b"mapped";
 
-fn wait_until_ready(socket: &OwnedFd, child: &Child) -> Result<()> {
+/// What pause says once its namespaces are as they should be.
+const HELD: &[u8] = b"held";
+
+fn wait_for(word: &[u8], socket: &OwnedFd, child: &Child) -> Result<()> {
     match socket::receive(socket).context(|| "receive from pause")? {
-        Some((message, _)) if message == [READY] => Ok(()),
+        Some((message, _)) if message == word => Ok(()),
         Some((message, _)) => Err(serde_json::from_slice(&message)
             .unwrap_or_else(|e| Error::new(format!("receive from pause: {e}")))),
         None => Err(match wait(&child.pidfd).context(|| "wait for pause")? {
@@ -270,6 +284,7 @@ fn prepare(
     if holds.users == Users::Host {
         sysctl::write(SYSCTLS, holds.sysctls, None)?;
     }
+    socket::send(socket, HELD, None).context(|| "tell that the namespaces are held")?;
     enter_empty_root().context(|| "enter an empty root")?;
     drop_privileges()?;
     for fd in keeps {
