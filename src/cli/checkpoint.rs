@@ -39,7 +39,7 @@ struct Common {
     /// How much of the cgroups is put back
     #[arg(long, value_name = "MODE", default_value = "soft")]
     manage_cgroups_mode: ManageCgroups,
-    /// A namespace whose contents somebody else makes: the network, which always is one
+    /// A namespace whose contents somebody else makes: the network, which is one whenever more than the loopback is in it
     #[arg(long, value_name = "NAMESPACE")]
     empty_ns: Vec<EmptyNamespace>,
     /// Remove pages from earlier checkpoints that this one has
@@ -71,6 +71,7 @@ impl Common {
             auto_dedup: self.auto_dedup,
             lazy_pages: self.lazy_pages,
             manage_cgroups: self.manage_cgroups_mode,
+            empty_network: !self.empty_ns.is_empty(),
             config_file: criu::config_file(annotations),
         })
     }

@@ -61,6 +61,7 @@ pub fn checkpoint(store: &Store, id: &ContainerId, options: &Checkpoint) -> Resu
     };
     let mut request = Request::new(kind, common)
         .context(step)?
+        .empty_network(common.empty_network || is_networked(init.pid).context(step)?)
         .int(2, init.pid)
         .flag(3, options.leave_running)
         .bytes(13, record.rootfs.as_os_str().as_bytes())
@@ -100,6 +101,18 @@ pub fn checkpoint(store: &Store, id: &ContainerId, options: &Checkpoint) -> Resu
             })
         })
         .context(step)
+}
+
+/// Whether there is more in its network namespace than the loopback. Whoever made that makes it again: criu cannot do it for an
+/// interface whose other end is on the host.
+fn is_networked(pid: i32) -> Result<bool> {
+    let path = format!("/proc/{pid}/net/dev");
+    let table = std::fs::read_to_string(&path).context(|| format!("read {path}"))?;
+    let names = table
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split(':').next());
+    Ok(names.map(str::trim).any(|name| name != "lo"))
 }
 
 fn make_private_dir(dir: &Path) -> Result<()> {

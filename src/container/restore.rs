@@ -1,5 +1,6 @@
 //! `runp restore`: a container of the processes that a checkpoint has written.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,7 @@ fn make(
     cgroup.restrict_devices(&plan.cgroup)?;
     let _apart = Apart::new(plan, asked.root.as_ref())?;
     let mut request = criu::Request::new(Kind::Restore, common)?
+        .empty_network(common.empty_network || !has_network(&common.images)?)
         .flag(6, true)
         .bytes(13, plan.root.path.as_os_str().as_bytes())
         .flag(26, true);
@@ -308,6 +310,15 @@ fn check_kind(was: &Path, is: BorrowedFd<'_>) -> Result<()> {
         ),
         false => Ok(()),
     }
+}
+
+/// Whether a checkpoint has what was in its network namespace.
+fn has_network(images: &Path) -> Result<bool> {
+    let names = std::fs::read_dir(images).context(|| format!("read {}", images.display()))?;
+    let is_interfaces = |name: &OsStr| name.as_bytes().starts_with(b"netdev-");
+    Ok(names
+        .flatten()
+        .any(|entry| is_interfaces(&entry.file_name())))
 }
 
 /// What the standard files were, as the checkpoint has noted it.

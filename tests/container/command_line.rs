@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Case, Need};
+use crate::support::{Case, Need, binary, is_runp};
 
 /// What runc 1.5 has and the runcs at hand may not have yet: `verb option`; with `=` it takes a value.
 const NEWER: &[&str] = &[
@@ -177,10 +177,8 @@ fn the_version_is_in_the_form_that_callers_parse() {
     let mut lines = long.lines();
     // moby, parseRuntimeVersion; containerd/go-runc, parseVersion
     let (name, version) = lines.next().unwrap().split_once(" version ").unwrap();
-    assert!(
-        ["runp", "runc"].contains(&name) && version.starts_with(|c: char| c.is_ascii_digit()),
-        "{long}"
-    );
+    assert_eq!(name, binary().file_name().unwrap(), "{long}");
+    assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{long}");
     assert!(lines.any(|line| line.starts_with("spec: 1.")), "{long}");
 }
 
@@ -194,18 +192,20 @@ fn errors_are_in_the_log_as_callers_parse_them() {
             .fails();
     }
     let text = std::fs::read_to_string(log).unwrap();
-    let lines: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(lines.len(), 2, "{text}");
-    for line in lines {
-        assert_eq!(line["level"], "error");
+    // containerd, getLastRuntimeError: one object after the other. runc writes each on a line of its own.
+    let entries: Vec<Value> = serde_json::Deserializer::from_str(&text)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(entries.len(), 2, "{text}");
+    assert!(!is_runp() || text.lines().count() == 2, "{text}");
+    for entry in entries {
+        assert_eq!(entry["level"], "error");
         assert!(
-            line["msg"].as_str().unwrap().contains("does not exist"),
-            "{line}"
+            entry["msg"].as_str().unwrap().contains("does not exist"),
+            "{entry}"
         );
-        assert!(line["time"].as_str().unwrap().contains('T'), "{line}");
+        assert!(entry["time"].as_str().unwrap().contains('T'), "{entry}");
     }
 }
 

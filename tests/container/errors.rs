@@ -219,26 +219,3 @@ fn usage_errors_name_what_is_wrong() {
     case.run(["--systemd-cgroup=maybe", "list"])
         .fails_saying(&["--systemd-cgroup"]);
 }
-
-#[test]
-fn the_log_gets_the_error_too() {
-    let Some(case) = Case::new(&[]) else { return };
-    let log = case.dir().join("log");
-    let id = case.id("nobody");
-    case.run([
-        "--log",
-        log.to_str().unwrap(),
-        "--log-format",
-        "json",
-        "state",
-        &id,
-    ])
-    .fails();
-    let text = fs::read_to_string(&log).unwrap();
-    let line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!(line["level"], "error");
-    assert!(
-        line["msg"].is_string() && line["time"].is_string(),
-        "{line}"
-    );
-}

@@ -3,6 +3,7 @@
 mod attributes;
 mod cgroups;
 mod checkpoint;
+mod checkpoint_options;
 mod command_line;
 mod errors;
 mod events;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::support::requires::pure_v2;
 use crate::support::{Bundle, Case, Done, Need, binary, has, process};
 
 const NEEDS: [Need; 4] = [
@@ -55,9 +56,43 @@ fn assert_shown(c: &Bundle<'_>, expected: &[(&str, &str)]) {
     }
 }
 
+/// What the kernel was told, by the name of v2's file. On a hybrid machine, and on one with v1, the controllers are with v1.
 fn limit(c: &Bundle<'_>, file: &str) -> String {
-    let text = fs::read_to_string(process::cgroup_v2(c.pid()).join(file)).unwrap();
-    text.trim().to_owned()
+    let (controller, v1): (&str, &[&str]) = match file {
+        "memory.max" => ("memory", &["memory.limit_in_bytes"]),
+        "cpu.max" => ("cpu", &["cpu.cfs_quota_us", "cpu.cfs_period_us"]),
+        _ => (file.split_once('.').unwrap().0, &[]),
+    };
+    let files = match v1 {
+        [_, ..] if !pure_v2() => v1,
+        _ => &[file],
+    };
+    let dir = process::cgroup(c.pid(), controller);
+    let values = files
+        .iter()
+        .map(|file| fs::read_to_string(dir.join(file)).unwrap());
+    values
+        .map(|text| text.trim().to_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The property that is the limit of memory.
+fn memory() -> &'static str {
+    match pure_v2() {
+        true => "MemoryMax",
+        false => "MemoryLimit",
+    }
+}
+
+/// The cgroups of a process, each with the names of its hierarchy.
+fn cgroups(pid: i32) -> Vec<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let of = |line: &str| {
+        let (hierarchy, path) = line.rsplit_once(':').unwrap();
+        (hierarchy.to_owned(), path.to_owned())
+    };
+    text.lines().map(of).collect()
 }
 
 #[test]
@@ -75,8 +110,11 @@ fn a_scope_is_made_with_its_limits_and_goes_with_the_container() {
     );
     run(&case, &c).ok();
     let scope = format!("/system.slice/runp-{}.scope", c.id);
-    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
-    assert_eq!(cgroup.trim(), format!("0::{scope}"));
+    let cgroups = cgroups(c.pid());
+    assert!(
+        !cgroups.is_empty() && cgroups.iter().all(|(_, path)| *path == scope),
+        "{cgroups:?}"
+    );
     assert_shown(
         &c,
         &[
@@ -85,15 +123,24 @@ fn a_scope_is_made_with_its_limits_and_goes_with_the_container() {
             ("Slice", "system.slice"),
             ("Delegate", "yes"),
             ("DefaultDependencies", "no"),
-            ("MemoryMax", "67108864"),
-            ("MemoryLow", "33554432"),
-            ("MemorySwapMax", "0"),
             ("TasksMax", "42"),
             ("AllowedCPUs", "0"),
             // systemd keeps whole percents; the kernel was told exactly.
             ("CPUQuotaPerSecUSec", "340ms"),
         ],
     );
+    match pure_v2() {
+        true => assert_shown(
+            &c,
+            &[
+                (memory(), "67108864"),
+                ("MemoryLow", "33554432"),
+                ("MemorySwapMax", "0"),
+                ("CPUWeight", "59"),
+            ],
+        ),
+        false => assert_shown(&c, &[(memory(), "67108864"), ("CPUShares", "512")]),
+    }
     let exact = || {
         assert_eq!(limit(&c, "cpu.max"), "33333 100000");
         assert_eq!(limit(&c, "memory.max"), "67108864");
@@ -108,8 +155,12 @@ fn a_scope_is_made_with_its_limits_and_goes_with_the_container() {
     assert_eq!(limit(&c, "pids.max"), "42");
     // Another process is in it too, and the devices are denied in it as anywhere.
     let inside = c.exec(&[], &["cat", "/proc/self/cgroup"]).ok().stdout;
-    let host = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
-    assert!(inside == host || inside.trim() == "0::/", "{inside}");
+    assert!(
+        inside
+            .lines()
+            .all(|line| line.ends_with(&scope) || line.ends_with(":/")),
+        "{inside}"
+    );
     case.run(["pause", &c.id]).ok();
     assert_eq!(c.status(), "paused");
     case.run(["resume", &c.id]).ok();
@@ -139,7 +190,7 @@ fn an_update_is_told_to_systemd_too() {
     assert_shown(
         &c,
         &[
-            ("MemoryMax", "67108864"),
+            (memory(), "67108864"),
             ("TasksMax", "30"),
             ("CPUQuotaPerSecUSec", "340ms"),
         ],
@@ -242,7 +293,7 @@ fn a_reload_of_systemd_holds_nothing_up() {
 /// Called from outside of what is delegated to the user, as from a login.
 #[test]
 fn a_plain_users_scopes_are_made_by_the_users_systemd() {
-    let Some(case) = Case::new(&[Need::Runp, Need::Systemd]) else {
+    let Some(case) = Case::new(&[Need::Runp, Need::Systemd, Need::PureV2]) else {
         return;
     };
     let uid = Command::new("id").args(["-u", "user"]).output().unwrap();

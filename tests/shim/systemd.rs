@@ -28,7 +28,7 @@ fn world(test: &str) -> Option<Case> {
     if !alone_with_mounts(&format!("shim::systemd::{test}")) {
         return None;
     }
-    let case = Case::new(&[Need::Runp, Need::Systemd])?;
+    let case = Case::new(&[Need::Runp, Need::Systemd, Need::PureV2])?;
     private_run_dir();
     Some(case)
 }

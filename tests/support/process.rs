@@ -114,16 +114,16 @@ pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
         .collect()
 }
 
-/// The directory of its cgroup in which the files of `controller` are, cgroup v1 or v2.
+/// The directory of its cgroup in which the files of `controller` are, cgroup v1 or v2. (A hierarchy of v1 may be in use and
+/// not be mounted here.)
 pub(crate) fn cgroup(pid: i32, controller: &str) -> PathBuf {
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     for line in cgroups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap());
-        if controllers.split(',').any(|c| c == controller) {
-            return Path::new("/sys/fs/cgroup")
-                .join(controller)
-                .join(path.trim_start_matches('/'));
+        let root = Path::new("/sys/fs/cgroup").join(controller);
+        if controllers.split(',').any(|c| c == controller) && root.is_dir() {
+            return root.join(path.trim_start_matches('/'));
         }
     }
     cgroup_v2(pid)
@@ -131,6 +131,11 @@ pub(crate) fn cgroup(pid: i32, controller: &str) -> PathBuf {
 
 /// The directory of its cgroup in v2, which is mounted alone or beside v1.
 pub(crate) fn cgroup_v2(pid: i32) -> PathBuf {
+    cgroup_in_v2(pid).expect("cgroup v2 is not mounted")
+}
+
+/// The same, on a machine that may have v1 only.
+pub(crate) fn cgroup_in_v2(pid: i32) -> Option<PathBuf> {
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
     let beside = Path::new("/sys/fs/cgroup/unified");
@@ -138,7 +143,7 @@ pub(crate) fn cgroup_v2(pid: i32) -> PathBuf {
         true => beside,
         false => Path::new("/sys/fs/cgroup"),
     };
-    root.join(path.unwrap())
+    path.map(|path| root.join(path))
 }
 
 /// A line of mountinfo, split: `(mount point, mount options, file system, superblock options)`.

@@ -16,6 +16,8 @@ pub(crate) enum Need {
     Feature(&'static str),
     /// A criu that works on this kernel: `scripts/criu` finds one.
     Criu,
+    /// Something that this criu can do here, by its name in `criu check --feature`.
+    CriuFeature(&'static str),
     /// A program on the PATH or where root has them.
     Program(&'static str),
     /// A file, of a Debian package mostly.
@@ -28,8 +30,10 @@ pub(crate) enum Need {
     V2(&'static str),
     /// A way to freeze a cgroup.
     Freezer,
-    /// systemd, as the machine's first process, on pure cgroup v2.
+    /// systemd, as the machine's first process.
     Systemd,
+    /// cgroup v2 alone.
+    PureV2,
     /// AppArmor, enabled.
     AppArmor,
     /// SELinux, enabled.
@@ -50,10 +54,12 @@ impl Need {
                 | Self::V1(_)
                 | Self::V2(_)
                 | Self::Systemd
+                | Self::PureV2
                 | Self::AppArmor
                 | Self::SeLinux
                 | Self::SysResource
                 | Self::Kernel(..)
+                | Self::CriuFeature(_)
         )
     }
 }
@@ -106,6 +112,15 @@ fn missing(need: Need) -> Option<String> {
         Need::Criu => criu()
             .is_none()
             .then(|| "a criu that works here (scripts/criu)".into()),
+        Need::CriuFeature(name) => {
+            let check = |criu: PathBuf| {
+                Command::new(criu)
+                    .args(["check", "--feature", name])
+                    .output()
+            };
+            let can = criu().is_some_and(|criu| check(criu).unwrap().status.success());
+            (!can).then(|| format!("criu's feature {name}"))
+        }
         Need::Program(name) => {
             let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
             let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
@@ -140,8 +155,9 @@ fn missing(need: Need) -> Option<String> {
         }
         Need::Systemd => {
             let booted = Path::new("/run/systemd/system").is_dir();
-            (!booted || !pure_v2()).then(|| "systemd on cgroup v2".into())
+            (!booted).then(|| "systemd".into())
         }
+        Need::PureV2 => (!pure_v2()).then(|| "cgroup v2 without v1".into()),
         Need::Freezer => (!v1("freezer") && !pure_v2()).then(|| "a freezer".into()),
     }
 }

@@ -45,6 +45,8 @@ pub struct Options {
     pub lazy_pages: bool,
     /// How much of cgroups is put back.
     pub manage_cgroups: ManageCgroups,
+    /// The network is only a namespace: somebody else makes what is in it.
+    pub empty_network: bool,
     /// criu's own configuration file, as the annotation `org.criu.config` says; none if it is empty.
     pub config_file: Option<PathBuf>,
 }
@@ -122,8 +124,6 @@ impl Request {
             .flag(16, options.auto_dedup)
             .flag(24, true)
             .number(34, options.manage_cgroups as u64)
-            // Whoever made the network of the container makes it again.
-            .number(38, libc::CLONE_NEWNET as u64)
             .flag(48, options.lazy_pages)
             .flag(50, true)
             // criu's newer way to restore mounts cannot do those that come from a part of a shared mount of the host, a file of
@@ -146,6 +146,15 @@ impl Request {
             log,
             _directories: directories,
         })
+    }
+
+    /// The network namespace is made, and nothing in it.
+    pub(super) fn empty_network(self, is_empty: bool) -> Self {
+        let namespaces = match is_empty {
+            true => libc::CLONE_NEWNET,
+            false => 0,
+        };
+        self.int(38, namespaces)
     }
 
     pub(super) fn int(self, field: u64, value: i32) -> Self {

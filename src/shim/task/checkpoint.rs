@@ -42,6 +42,7 @@ impl Pod {
                 shell_job: asked.terminal || container.init.io.asked.terminal,
                 file_locks: asked.file_locks,
                 manage_cgroups: cgroups_mode(&asked.cgroups_mode)?,
+                empty_network: !asked.empty_namespaces.is_empty(),
                 ..common(
                     container,
                     &annotations,
@@ -173,7 +174,6 @@ fn read_options(any: Option<&Any>) -> Reply<CheckpointOptions> {
     }
     let options = CheckpointOptions::decode(&*any.value)
         .map_err(|e| Status::invalid(format!("options: {e}")))?;
-    // Whoever made the network makes it again, whether or not that is asked for.
     match options
         .empty_namespaces
         .iter()

@@ -27,7 +27,7 @@ fn the_cgroups_cannot_be_left_nor_written() {
         "/mounts",
         json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}),
     );
-    let c = c.push("/linux/namespaces", json!({"type": "cgroup"}));
+    let c = c.namespace("cgroup", None);
     let out = case.dir().join("printed");
     let mut run = case.runtime();
     run.args([
