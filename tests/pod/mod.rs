@@ -12,6 +12,7 @@ mod faults;
 mod grpc;
 mod hooks;
 mod host;
+mod https;
 mod input;
 mod isolation;
 mod names;

@@ -460,7 +460,6 @@ impl Support {
         }
     }
 
-    /// There is no TLS here: a client of it is larger than all the rest that a pod's supervisor does.
     fn http_get(&mut self, path: &str, get: Option<&HTTPGetAction>) {
         let Some(HTTPGetAction {
             host: _,
@@ -468,13 +467,11 @@ impl Support {
             path: _,
             port: _,
             protocol,
-            scheme,
+            scheme: _,
         }) = get
         else {
             return;
         };
-        let scheme = scheme.as_deref();
-        self.refuse_unless(path, "scheme=HTTPS", scheme != Some("HTTPS"));
         self.refuse(path, "protocol", protocol);
     }
 
