@@ -218,10 +218,11 @@ impl Pod<'_> {
     ///
     /// # Errors
     /// When it cannot be started; then nothing of it is left.
-    pub fn ephemeral(&self, plan: &ContainerPlan, pause: i32, terminal: bool) -> Result<Made> {
+    pub fn ephemeral(&self, plan: &ContainerPlan, pause: i32, stdio: Stdio) -> Result<Made> {
         let id = container_id(&self.plan.name, &plan.name)?;
         let mut spec = with_pause(&plan.spec, pause);
         if let Some(process) = spec.process_mut() {
+            let terminal = matches!(stdio, Stdio::Terminal);
             process.set_terminal(Some(terminal));
         }
         let request = Request {
@@ -230,10 +231,7 @@ impl Pod<'_> {
             spec: &spec,
             root: Some(self.fresh_root(plan, Some(pause))?),
             sources: self.sources(plan, &spec, Some(pause), BTreeMap::new(), |_| true)?,
-            stdio: match terminal {
-                true => Stdio::Terminal,
-                false => Stdio::Inherit,
-            },
+            stdio,
             options: container::Options::default(),
         };
         let made = container::create(self.store, &request, Launch::Now);
