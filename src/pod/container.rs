@@ -24,6 +24,7 @@ use crate::container::{self, Created, Launch, Made, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
 use crate::state::{ContainerId, Store};
+use crate::sys::process::Child;
 
 /// The overflow id, user_namespaces(7).
 const NOBODY: u32 = 65534;
@@ -45,16 +46,16 @@ pub struct Pod<'a> {
 
 /// Which run of which container, and where.
 #[derive(Debug, Clone, Copy)]
-pub struct RunOf {
+pub struct RunOf<'a> {
     /// Which.
     pub container: Index,
     /// Its restart number: numbers its log file.
     pub restart: u32,
     /// The process that holds the pod's namespaces.
-    pub pause: i32,
+    pub pause: &'a Child,
 }
 
-impl RunOf {
+impl RunOf<'_> {
     fn key(self, file: File) -> Key {
         Key {
             container: self.container.0,
@@ -94,7 +95,7 @@ impl Pod<'_> {
     pub fn start(
         &self,
         plan: &ContainerPlan,
-        run: RunOf,
+        run: RunOf<'_>,
         prepared: Option<Prepared>,
         meanwhile: &mut dyn FnMut(),
     ) -> std::result::Result<Run, (StartFailure, Error)> {
@@ -102,7 +103,7 @@ impl Pod<'_> {
             let error = Error::new(error.clone());
             return Err((StartFailure::CreateContainerConfigError, error));
         }
-        let mut spec = with_pause(&plan.spec, run.pause);
+        let mut spec = with_pause(&plan.spec, run.pause.pid);
         if let (Some(late), Some(process)) = (&plan.late, spec.process_mut()) {
             late.set(process, &mut |file| self.variable(file))
                 .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
@@ -127,7 +128,7 @@ impl Pod<'_> {
         &self,
         plan: &ContainerPlan,
         mut spec: Spec,
-        run: RunOf,
+        run: RunOf<'_>,
         prepared: Option<Prepared>,
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Run> {
@@ -136,9 +137,10 @@ impl Pod<'_> {
         container::delete(self.store, &id, true)?;
         let prepared = match prepared {
             Some(prepared) => prepared,
-            None => self.prepare(run.container, Some(run.pause))?,
+            None => self.prepare(run.container, Some(run.pause.pid))?,
         };
-        let mut sources = self.sources(plan, &spec, Some(run.pause), prepared.volumes, |_| true)?;
+        let mut sources =
+            self.sources(plan, &spec, Some(run.pause.pid), prepared.volumes, |_| true)?;
         if let Some((path, file)) = plan.termination.path.as_ref().zip(prepared.termination) {
             let index = termination::bind(path, &self.directory(plan), &mut spec);
             sources.insert(index, file);
@@ -163,6 +165,7 @@ impl Pod<'_> {
             stdio: Stdio::Files([stdin, stdout, stderr]),
             options: container::Options {
                 announce: Some(self.kept.announce(run.key(File::Process))?),
+                holder: Some(run.pause.try_clone().context(|| "dup pause's pidfd")?),
                 ..container::Options::default()
             },
         };

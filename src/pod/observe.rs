@@ -69,7 +69,7 @@ impl Observed {
             set_addresses(
                 &mut pod,
                 &addresses(&record.network, made, &node),
-                &node.addresses,
+                node.addresses(),
             );
         }
         Ok(Self {

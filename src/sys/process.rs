@@ -19,6 +19,17 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+impl Child {
+    /// The same child once more.
+    ///
+    /// # Errors
+    /// As fcntl(2) `F_DUPFD_CLOEXEC`.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let pidfd = self.pidfd.try_clone()?;
+        Ok(Self { pidfd, ..*self })
+    }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

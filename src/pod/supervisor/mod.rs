@@ -39,6 +39,7 @@ use super::data::Data;
 use super::journal::{self, Entry, Journal};
 use super::kept::Kept;
 use super::lifecycle::{Action, Event, Index, Pod as Life, Time};
+use super::pause::Unready;
 use super::plan::PodPlan;
 use super::store::{PodDir, PodName, Pods, Record};
 use super::{delete, sandbox};
@@ -90,6 +91,8 @@ pub struct Supervisor<'a> {
     listener: Listener,
     connections: BTreeMap<u64, OwnedFd>,
     pause: Option<Child>,
+    /// What is left to wait for of pause, until a container has been started.
+    unready: Option<Unready>,
     kept: Kept,
     containers: Vec<Slot>,
     calls: Calls,
@@ -185,6 +188,7 @@ impl<'a> Supervisor<'a> {
             listener,
             connections: BTreeMap::new(),
             pause: None,
+            unready: None,
             kept,
             containers: plan.containers.iter().map(|_| Slot::default()).collect(),
             calls: Calls::default(),
