@@ -1,6 +1,7 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
 mod apply;
+mod attach;
 mod bench;
 mod beside;
 mod beyond;

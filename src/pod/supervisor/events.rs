@@ -10,6 +10,7 @@ use super::{Seen, Supervisor, Watch};
 use crate::error::{Context, Error, Result};
 use crate::pod::container::{self, Output};
 use crate::pod::control::{self, Request};
+use crate::pod::kept::File;
 use crate::pod::lifecycle::{Event, Index, Time};
 use crate::pod::logs::Stream;
 use crate::pod::termination;
@@ -247,6 +248,12 @@ impl Supervisor<'_> {
                     return;
                 }
             },
+            Ok(Some(Request::TakeInput { container })) => {
+                self.kept
+                    .retain(|key| (key.container, key.file) != (container, File::Stdin));
+                control::answer(connection, &Ok(()));
+                return;
+            }
             Ok(Some(Request::EphemeralStarted { container, pid, id })) => {
                 Event::EphemeralStarted { container, pid, id }
             }
