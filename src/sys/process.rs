@@ -411,28 +411,6 @@ pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Gives back the pages of the program's own code and constants: those that are needed again come back from its file, one fault
-/// each. For a process that sleeps most of the time. madvise(2), `MADV_DONTNEED`.
-pub fn forget_code() {
-    unsafe extern "C" {
-        static __executable_start: u8;
-        static etext: u8;
-    }
-    const PAGE: usize = 0x1000;
-    let start = (&raw const __executable_start).addr() & !(PAGE - 1);
-    let end = (&raw const etext).addr() & !(PAGE - 1);
-    // SAFETY: the linker puts these labels around the headers, the constants and the code, which are mapped from the program's
-    // file, privately and read-only: nothing was ever written there that could be lost. Where pages are larger, or nothing is
-    // mapped in between, the call refuses and changes nothing that matters.
-    unsafe {
-        libc::madvise(
-            std::ptr::with_exposed_provenance_mut(start),
-            end.saturating_sub(start),
-            libc::MADV_DONTNEED,
-        )
-    };
-}
-
 /// Gives a signal no effect on this process.
 ///
 /// # Errors

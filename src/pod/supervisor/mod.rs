@@ -45,7 +45,7 @@ use super::store::{PodDir, PodName, Pods, Record};
 use super::{delete, sandbox};
 use crate::error::{Context, Error, Result};
 use crate::state::{Identity, Store};
-use crate::sys::process::{self, Child};
+use crate::sys::process::Child;
 
 /// When nothing has happened for so long, nothing will for some time.
 const REST: Duration = Duration::from_secs(1);
@@ -228,9 +228,6 @@ impl<'a> Supervisor<'a> {
             let rest = (!is_rested).then(|| now.after(REST));
             let sources = self.wait(watcher.refresh, rest)?;
             is_rested = rest.is_some_and(|rest| self.clock.now() >= rest);
-            if is_rested {
-                process::forget_code();
-            }
             for source in sources {
                 self.look_at(source, watch)?;
             }
