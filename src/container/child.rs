@@ -53,7 +53,11 @@ fn set_up(
     gate: Option<&Gate>,
 ) -> Result<Program> {
     let plan = prepared.plan;
-    begin(parent, channel)?;
+    // Otherwise its death would not end the conversation.
+    parent.close_in_child();
+    if plan.waits_to_begin() {
+        begin(channel)?;
+    }
     // From here on its limits hold, and whoever empties the cgroup ends this process.
     prepared.cgroup.join()?;
     let future = Future {
@@ -79,10 +83,8 @@ fn set_up(
     become_user(&future, channel, gate)
 }
 
-/// Waits for the parent, and takes back what it gave this process that a program must not inherit.
-pub(super) fn begin(parent: &ParentEnd, channel: &ChildEnd) -> Result<()> {
-    // Otherwise its death would not end the conversation.
-    parent.close_in_child();
+/// Waits for what the parent gives this process, and takes back what a program must not inherit.
+pub(super) fn begin(channel: &ChildEnd) -> Result<()> {
     let go = channel.wait_for_go()?;
     process::reset_signals(go.ignored).context(|| "reset signals")
 }
@@ -133,6 +135,9 @@ fn enter_root(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
 /// The hooks that are called before the root is entered; their paths are the host's. Before any, the container is recorded
 /// and restricted.
 fn call_create_hooks(prepared: &Prepared<'_>, channel: &ChildEnd) -> Result<()> {
+    if !prepared.plan.waits_to_begin() {
+        begin(channel)?;
+    }
     channel.wait_for_go()?;
     let hooks = &prepared.plan.hooks;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {

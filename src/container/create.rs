@@ -61,7 +61,8 @@ pub fn create_meanwhile(
     labels::check(&plan.process, plan.mount_label).context(step)?;
     check_root(&plan).context(step)?;
     let layout = Layout::detect().context(step)?;
-    let namespaces = namespaces::open(&plan.namespaces).context(step)?;
+    let namespaces =
+        namespaces::open(&plan.namespaces, request.options.holder.as_ref()).context(step)?;
     let trees = Trees::open(&plan, request.root.as_ref(), &request.sources).context(step)?;
     let filter = plan.seccomp.as_ref();
     let filter = filter.map(|profile| Filter::of(profile, store.root()));

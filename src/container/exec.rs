@@ -197,7 +197,9 @@ fn set_up(
     parent: &ParentEnd,
     channel: &ChildEnd,
 ) -> Result<Program> {
-    begin(parent, channel)?;
+    // Otherwise its death would not end the conversation.
+    parent.close_in_child();
+    begin(channel)?;
     Dumpable::end_for_user()?;
     container.cgroup.join_beside(container.pid)?;
     container.cgroup.join_below(request.cgroup.as_ref())?;

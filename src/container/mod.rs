@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Spec;
 
 use crate::state::ContainerId;
+use crate::sys::process::Child;
 
 pub use conversation::end;
 pub use create::{Launch, create, create_meanwhile};
@@ -88,6 +89,8 @@ pub struct Options {
     pub announce: Option<(OwnedFd, Vec<u8>)>,
     /// It gets the directory in which `start` listens for `READY=1`, sd_notify(3).
     pub notify: bool,
+    /// A process that lives on: namespaces of its that config.json names by its pid (`/proc/PID/ns/net`) are joined all at once.
+    pub holder: Option<Child>,
 }
 
 /// Standard input, output and error of a container's process.

@@ -34,6 +34,13 @@ struct Join {
     joined: Cell<bool>,
 }
 
+/// Namespaces of one process to join at once: `CLONE_NEW*`.
+#[derive(Debug)]
+struct Held<'a> {
+    holder: &'a Child,
+    kinds: ThreadNameSpaceType,
+}
+
 /// What to do to get a process into its namespaces.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
@@ -42,14 +49,21 @@ pub(super) struct Entry<'a> {
     new: u64,
     user: Option<Join>,
     pid: Option<Join>,
+    held: Option<Held<'a>>,
     /// Joined in this order, the mount namespace last.
     others: Vec<Join>,
 }
 
-/// Opens the namespaces to join, and checks that they are what they are said to be.
-pub(super) fn open(plan: &Namespaces) -> Result<Entry<'_>> {
+/// Opens the namespaces to join, and checks that they are what they are said to be. Those of `holder`, which lives, are there
+/// without that.
+pub(super) fn open<'a>(plan: &'a Namespaces, holder: Option<&'a Child>) -> Result<Entry<'a>> {
     use LinkNameSpaceType as Type;
     let mut new = 0;
+    let mut kinds = ThreadNameSpaceType::empty();
+    // With a user namespace in between, it depends on each one who may join it.
+    let holder = holder.filter(|_| plan.user == Namespace::Inherit);
+    let own_turn = [Type::ProcessID, Type::Mount];
+    let prefix = holder.map(|holder| format!("/proc/{}/ns/", holder.pid));
     let mut join = |namespace: &Namespace, kind: Type| -> Result<Option<Join>> {
         match namespace {
             Namespace::Inherit => Ok(None),
@@ -57,7 +71,16 @@ pub(super) fn open(plan: &Namespaces) -> Result<Entry<'_>> {
                 new |= clone_flag(kind);
                 Ok(None)
             }
-            Namespace::Join(path) => open_one(path, kind).map(Some),
+            Namespace::Join(path) => {
+                let file = prefix.as_ref().and_then(|it| path.strip_prefix(it).ok());
+                match file.and_then(Path::to_str).and_then(kind_of_file) {
+                    Some(held) if held.bits() == kind as u32 && !own_turn.contains(&kind) => {
+                        kinds |= held;
+                        Ok(None)
+                    }
+                    _ => open_one(path, kind).map(Some),
+                }
+            }
         }
     };
     let user = join(&plan.user, Type::User)?;
@@ -75,6 +98,9 @@ pub(super) fn open(plan: &Namespaces) -> Result<Entry<'_>> {
         new,
         user,
         pid,
+        held: holder
+            .filter(|_| !kinds.is_empty())
+            .map(|holder| Held { holder, kinds }),
         others: others.into_iter().flatten().collect(),
     })
 }
@@ -218,6 +244,10 @@ impl Entry<'_> {
         }
         if self.plan.cgroup == Namespace::New {
             ns::unshare(UnshareFlags::NEWCGROUP).context(|| "make a cgroup namespace")?;
+        }
+        if let Some(Held { holder, kinds }) = &self.held {
+            move_into_thread_name_spaces(holder.pidfd.as_fd(), *kinds)
+                .context(|| format!("join the namespaces of process {}", holder.pid))?;
         }
         for join in self.others.iter().filter(|join| !join.joined.get()) {
             join.join()?;
@@ -392,18 +422,25 @@ pub(super) fn join_process(pidfd: BorrowedFd<'_>, pid: i32, user: bool) -> Resul
     .context(|| "join the container's namespaces")
 }
 
+/// The files in `/proc/PID/ns`.
+const FILES: [(&str, ThreadNameSpaceType); 8] = [
+    ("mnt", ThreadNameSpaceType::MOUNT),
+    ("pid", ThreadNameSpaceType::PROCESS_ID),
+    ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+    ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+    ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+    ("net", ThreadNameSpaceType::NETWORK),
+    ("time", ThreadNameSpaceType::TIME),
+    ("user", ThreadNameSpaceType::USER),
+];
+
+fn kind_of_file(name: &str) -> Option<ThreadNameSpaceType> {
+    let found = FILES.iter().find(|(file, _)| *file == name);
+    found.map(|(_, kind)| *kind)
+}
+
 /// The kinds of namespaces in which this process and another one are not together.
 fn differing(pid: i32) -> Result<ThreadNameSpaceType> {
-    const FILES: [(&str, ThreadNameSpaceType); 8] = [
-        ("mnt", ThreadNameSpaceType::MOUNT),
-        ("pid", ThreadNameSpaceType::PROCESS_ID),
-        ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
-        ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
-        ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
-        ("net", ThreadNameSpaceType::NETWORK),
-        ("time", ThreadNameSpaceType::TIME),
-        ("user", ThreadNameSpaceType::USER),
-    ];
     let mut kinds = ThreadNameSpaceType::empty();
     for (file, kind) in FILES {
         let inode = |who: &str| {

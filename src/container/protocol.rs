@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! parent                                   child (clone3)
-//!   | v1 cgroups, id maps                    | waits
+//!   | systemd's scope, id maps, its identity | waits if it needs one of them, else it goes on to its mounts
 //!   |---- Go ------------------------------->|
 //!   | record on disk, device rules           | mounts, devices: nothing that outlives its mount namespace and its cgroup
 //!   |---- Go ------------------------------->|   not for exec. Before it no code of others runs

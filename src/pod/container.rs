@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::data::Data;
@@ -15,7 +16,7 @@ use super::env_file;
 use super::kept::{File, Kept, Key};
 use super::lifecycle::{Index, StartFailure, Time};
 use super::logs::{LogWriter, Stream};
-use super::plan::{ContainerPlan, FileKey, IDS, PAUSE, PodPlan, VolumeMountPlan};
+use super::plan::{ContainerPlan, FileKey, IDS, Input, PAUSE, PodPlan, VolumeMountPlan};
 use super::store::PodDir;
 use super::volumes::Volumes;
 use super::{termination, tree};
@@ -24,6 +25,7 @@ use crate::container::{self, Created, Launch, Made, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
 use crate::state::{ContainerId, Store};
+use crate::sys::process::Child;
 
 /// The overflow id, user_namespaces(7).
 const NOBODY: u32 = 65534;
@@ -45,16 +47,16 @@ pub struct Pod<'a> {
 
 /// Which run of which container, and where.
 #[derive(Debug, Clone, Copy)]
-pub struct RunOf {
+pub struct RunOf<'a> {
     /// Which.
     pub container: Index,
     /// Its restart number: numbers its log file.
     pub restart: u32,
     /// The process that holds the pod's namespaces.
-    pub pause: i32,
+    pub pause: &'a Child,
 }
 
-impl RunOf {
+impl RunOf<'_> {
     fn key(self, file: File) -> Key {
         Key {
             container: self.container.0,
@@ -94,7 +96,7 @@ impl Pod<'_> {
     pub fn start(
         &self,
         plan: &ContainerPlan,
-        run: RunOf,
+        run: RunOf<'_>,
         prepared: Option<Prepared>,
         meanwhile: &mut dyn FnMut(),
     ) -> std::result::Result<Run, (StartFailure, Error)> {
@@ -102,7 +104,7 @@ impl Pod<'_> {
             let error = Error::new(error.clone());
             return Err((StartFailure::CreateContainerConfigError, error));
         }
-        let mut spec = with_pause(&plan.spec, run.pause);
+        let mut spec = with_pause(&plan.spec, run.pause.pid);
         if let (Some(late), Some(process)) = (&plan.late, spec.process_mut()) {
             late.set(process, &mut |file| self.variable(file))
                 .map_err(|why| (StartFailure::CreateContainerConfigError, Error::new(why)))?;
@@ -127,7 +129,7 @@ impl Pod<'_> {
         &self,
         plan: &ContainerPlan,
         mut spec: Spec,
-        run: RunOf,
+        run: RunOf<'_>,
         prepared: Option<Prepared>,
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Run> {
@@ -136,9 +138,10 @@ impl Pod<'_> {
         container::delete(self.store, &id, true)?;
         let prepared = match prepared {
             Some(prepared) => prepared,
-            None => self.prepare(run.container, Some(run.pause))?,
+            None => self.prepare(run.container, Some(run.pause.pid))?,
         };
-        let mut sources = self.sources(plan, &spec, Some(run.pause), prepared.volumes, |_| true)?;
+        let mut sources =
+            self.sources(plan, &spec, Some(run.pause.pid), prepared.volumes, |_| true)?;
         if let Some((path, file)) = plan.termination.path.as_ref().zip(prepared.termination) {
             let index = termination::bind(path, &self.directory(plan), &mut spec);
             sources.insert(index, file);
@@ -152,8 +155,14 @@ impl Pod<'_> {
             self.kept.keep(run.key(file), pipe.as_fd());
         }
         let [stdout, stderr] = pipes;
-        let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .context(|| "open /dev/null")?;
+        let stdin = match plan.input {
+            Input::Empty => open("/dev/null".as_ref(), OFlags::RDONLY)?,
+            Input::Open | Input::Once => {
+                let (read, write) = fifo(&self.dir.input(&plan.name))?;
+                self.kept.keep(run.key(File::Stdin), write.as_fd());
+                read
+            }
+        };
         let request = Request {
             id: &id,
             bundle: plan.bundle.clone(),
@@ -163,6 +172,7 @@ impl Pod<'_> {
             stdio: Stdio::Files([stdin, stdout, stderr]),
             options: container::Options {
                 announce: Some(self.kept.announce(run.key(File::Process))?),
+                holder: Some(run.pause.try_clone().context(|| "dup pause's pidfd")?),
                 ..container::Options::default()
             },
         };
@@ -218,10 +228,11 @@ impl Pod<'_> {
     ///
     /// # Errors
     /// When it cannot be started; then nothing of it is left.
-    pub fn ephemeral(&self, plan: &ContainerPlan, pause: i32, terminal: bool) -> Result<Made> {
+    pub fn ephemeral(&self, plan: &ContainerPlan, pause: i32, stdio: Stdio) -> Result<Made> {
         let id = container_id(&self.plan.name, &plan.name)?;
         let mut spec = with_pause(&plan.spec, pause);
         if let Some(process) = spec.process_mut() {
+            let terminal = matches!(stdio, Stdio::Terminal);
             process.set_terminal(Some(terminal));
         }
         let request = Request {
@@ -230,10 +241,7 @@ impl Pod<'_> {
             spec: &spec,
             root: Some(self.fresh_root(plan, Some(pause))?),
             sources: self.sources(plan, &spec, Some(pause), BTreeMap::new(), |_| true)?,
-            stdio: match terminal {
-                true => Stdio::Terminal,
-                false => Stdio::Inherit,
-            },
+            stdio,
             options: container::Options::default(),
         };
         let made = container::create(self.store, &request, Launch::Now);
@@ -396,6 +404,27 @@ impl Pod<'_> {
             fs::File::open(&containers).context(|| format!("open {}", containers.display()))?;
         tree::remove(dir, plan.name.as_ref()).context(|| containers.display().to_string())
     }
+}
+
+/// A new fifo: an end to read, and one to write.
+fn fifo(path: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(e) => return Err(Error::sys(format!("remove {}", path.display()), e)),
+    }
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0)
+        .context(|| format!("make fifo {}", path.display()))?;
+    // Nobody has it open, and so one end alone would wait for the other.
+    let both = open(path, OFlags::RDWR)?;
+    let ends = (open(path, OFlags::RDONLY)?, open(path, OFlags::WRONLY)?);
+    drop(both);
+    Ok(ends)
+}
+
+fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    opened.context(|| format!("open {}", path.display()))
 }
 
 /// The id of a pod's container among all containers: `<pod>.<container>`.

@@ -65,6 +65,11 @@ pub enum Request {
         /// `resources.limits`, all of them.
         limits: Amounts,
     },
+    /// Somebody else writes to this container's standard input now: with him it ends. `pod attach` with `stdinOnce`.
+    TakeInput {
+        /// Which.
+        container: usize,
+    },
     /// An ephemeral container runs: `pod debug --image`.
     EphemeralStarted {
         /// What it is.

@@ -38,6 +38,8 @@ pub enum File {
     Stdout,
     /// Our end of its standard error.
     Stderr,
+    /// Our end of its standard input: as long as it is open, that has no end.
+    Stdin,
 }
 
 /// The socket that they are in.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod as Manifest;
 
 use super::container::container_id;
 use super::delete::first_process;
-use super::lifecycle::{Index, Kind, Pod as Life, Sandbox, Time};
+use super::lifecycle::{Ephemeral, Index, Kind, Pod as Life, Sandbox, Time};
 use super::plan::{Node, addresses};
 use super::status::{Liveness, pod_with_status, set_addresses};
 use super::store::PodDir;
@@ -15,6 +15,15 @@ use crate::error::{Error, Result};
 use crate::state::{Store, boot_id};
 
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// A container of a pod.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// One of its manifest.
+    Own(Index),
+    /// One that was added to it while it ran.
+    Ephemeral(&'a Ephemeral),
+}
 
 /// A pod, as it was found.
 #[derive(Debug)]
@@ -60,7 +69,7 @@ impl Observed {
             set_addresses(
                 &mut pod,
                 &addresses(&record.network, made, &node),
-                &node.addresses,
+                node.addresses(),
             );
         }
         Ok(Self {
@@ -112,12 +121,29 @@ impl Observed {
             })
     }
 
+    /// As [`Self::container`], or an ephemeral container of that name.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn any_container(&self, name: Option<&str>) -> Result<(Which<'_>, String)> {
+        let mut ephemeral = self.life.ephemeral().iter();
+        match ephemeral.find(|e| name == Some(&e.spec.name)) {
+            Some(found) => Ok((Which::Ephemeral(found), found.spec.name.clone())),
+            None => {
+                let (index, name) = self.container(name)?;
+                Ok((Which::Own(index), name))
+            }
+        }
+    }
+
     /// Why a container does not run, in one word.
     pub fn waiting(&self, container: &str) -> String {
         let status = self.pod.status.iter();
         let mut all = status.flat_map(|status| {
             let inits = status.init_container_statuses.iter().flatten();
-            inits.chain(status.container_statuses.iter().flatten())
+            let ephemeral = status.ephemeral_container_statuses.iter().flatten();
+            let apps = status.container_statuses.iter().flatten();
+            inits.chain(apps).chain(ephemeral)
         });
         let found = all.find(|c| c.name == container);
         let reason = found.and_then(|c| c.state.as_ref()).and_then(|state| {

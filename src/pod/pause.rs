@@ -1,13 +1,14 @@
 //! The pause process: holds the pod's namespaces, has no right to anything, and reaps.
 //!
-//! It is cloned into the namespaces, prepares them (loopback, host name), gets a root of its own that is empty, gives
+//! It makes the namespaces, prepares them (loopback, host name), gets a root of its own that is empty, gives
 //! away every privilege, and executes a program of a few hundred bytes in memory: an ELF file made here of
 //! [`pause_code`](crate::sys::pause_code) and a seccomp filter. So it maps nothing of runp, and a container that shares
 //! its pid namespace finds nothing of the host through `/proc/1` (`root`, `cwd`, `exe`, `fd`, `ns/mnt`), not even with
 //! `CAP_SYS_PTRACE`.
 //!
 //! It moves itself into its cgroup before anything else, so that from then on a deletion of the pod finds it, whoever
-//! died meanwhile. It tells its parent that it is ready, or an error as JSON, over one socket.
+//! died meanwhile. It tells its parent that it holds the namespaces, then that it is ready, or an error as JSON, over one
+//! socket.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -20,20 +21,20 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
-use rustix::process::{Signal, fchdir, pidfd_send_signal, pivot_root, setsid};
+use rustix::process::{fchdir, pivot_root, setsid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, ThreadNameSpaceType, Uid,
+    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, ThreadNameSpaceType, Uid, UnshareFlags,
     move_into_link_name_space, move_into_thread_name_spaces, remove_capability_from_bounding_set,
     set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::plan::IDS;
 use crate::cgroup::Cgroup;
-use crate::container::sysctl;
+use crate::container::{self, sysctl};
 use crate::error::{Context, Error, Result};
 use crate::sys::pause_code::{AUDIT_ARCH, MACHINE, READY, SYSTEM_CALLS, machine_code};
 use crate::sys::process::{Child, Exit, StringArray, clone3, close_all_but, execveat, exit, wait};
-use crate::sys::{net, process, socket};
+use crate::sys::{net, ns, process, socket};
 
 /// User and group of the pause process: the same as in Kubernetes' pause image.
 pub const PAUSE_ID: u32 = 65535;
@@ -68,25 +69,50 @@ pub enum Users {
 }
 
 impl Holds<'_> {
-    fn clone_flags(&self) -> u64 {
-        let flag = |wanted: bool, flags: libc::c_int| if wanted { flags } else { 0 };
+    /// The namespaces that it makes, `CLONE_NEW*`, beside those of pids and users.
+    fn made(&self) -> libc::c_int {
         let network = match self.joins {
             Some(_) => libc::CLONE_NEWUTS,
             None => libc::CLONE_NEWNET | libc::CLONE_NEWUTS,
         };
-        let flags = libc::CLONE_NEWNS
+        libc::CLONE_NEWNS
             | libc::CLONE_NEWCGROUP
             | flag(self.network.is_some(), network)
+            | flag(self.ipc, libc::CLONE_NEWIPC)
+    }
+
+    /// With users of its own they are made along with those, to whom they belong. Else pause makes them itself: the kernel takes
+    /// long for a network namespace, and the caller has other things to do.
+    fn clone_flags(&self) -> u64 {
+        let flags = flag(self.users != Users::Host, self.made())
             | flag(matches!(self.users, Users::New(_)), libc::CLONE_NEWUSER)
             | flag(self.users == Users::Joined, libc::CLONE_PARENT)
-            | flag(self.ipc, libc::CLONE_NEWIPC)
             | flag(self.pid, libc::CLONE_NEWPID);
         flags as u64
     }
 }
 
+fn flag(wanted: bool, flags: libc::c_int) -> libc::c_int {
+    if wanted { flags } else { 0 }
+}
+
+/// What is left to wait for of a pause process whose namespaces can be joined already: it still gives away what it has of the
+/// host, so that no container may see it in its pid namespace yet.
+#[derive(Debug)]
+pub struct Unready(OwnedFd);
+
+impl Unready {
+    /// Waits until it has no rights, and runs its own program.
+    ///
+    /// # Errors
+    /// What it could not do, with its step; then the process is gone and reaped.
+    pub fn wait(self, child: &Child) -> Result<()> {
+        wait_for(&[READY], &self.0, child).map_err(|e| container::end(&child.pidfd, e))
+    }
+}
+
 /// Makes a pause process in this cgroup; `name` is shown behind `pause` in its command line. It holds the sockets `keeps`
-/// open, and no other file. `meanwhile` runs while it gets ready.
+/// open, and no other file. `meanwhile` runs while it makes its namespaces.
 ///
 /// # Errors
 /// What the child could not do, with its step; then the process is gone and reaped.
@@ -96,7 +122,7 @@ pub fn start(
     cgroup: &Cgroup,
     keeps: &[BorrowedFd<'_>],
     meanwhile: impl FnOnce(),
-) -> Result<Child> {
+) -> Result<(Child, Unready)> {
     let program = program_in_memory().context(|| "put the pause program into memory")?;
     let name = CString::new(name).map_err(|e| Error::new(format!("pod name {name:?}: {e}")))?;
     let args = StringArray::new(vec![c"pause".into(), name]);
@@ -119,14 +145,9 @@ pub fn start(
         Users::Host | Users::Joined => Ok(()),
     });
     meanwhile();
-    match mapped.and_then(|()| wait_until_ready(&ours, &child)) {
-        Ok(()) => Ok(child),
-        Err(error) => {
-            // It may have ended by itself, and been waited for: then both fail, and that is as it should be.
-            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-            let _ = wait(&child.pidfd);
-            Err(error)
-        }
+    match mapped.and_then(|()| wait_for(HELD, &ours, &child)) {
+        Ok(()) => Ok((child, Unready(ours))),
+        Err(error) => Err(container::end(&child.pidfd, error)),
     }
 }
 
@@ -198,9 +219,12 @@ fn become_root() -> Result<()> {
 /// What the parent says once the id maps are written.
 const MAPPED: &[u8] = b"mapped";
 
-fn wait_until_ready(socket: &OwnedFd, child: &Child) -> Result<()> {
+/// What pause says once its namespaces are as they should be.
+const HELD: &[u8] = b"held";
+
+fn wait_for(word: &[u8], socket: &OwnedFd, child: &Child) -> Result<()> {
     match socket::receive(socket).context(|| "receive from pause")? {
-        Some((message, _)) if message == [READY] => Ok(()),
+        Some((message, _)) if message == word => Ok(()),
         Some((message, _)) => Err(serde_json::from_slice(&message)
             .unwrap_or_else(|e| Error::new(format!("receive from pause: {e}")))),
         None => Err(match wait(&child.pidfd).context(|| "wait for pause")? {
@@ -240,7 +264,8 @@ fn prepare(
         .thread_set_mask()
         .context(|| "block all signals")?;
     match holds.users {
-        Users::Host => {}
+        Users::Host => ns::unshare(UnshareFlags::from_bits_retain(holds.made() as u32))
+            .context(|| "make the namespaces")?,
         Users::New(_) => wait_for_ids(socket).and_then(|()| become_root())?,
         Users::Joined => become_root()?,
     }
@@ -259,6 +284,7 @@ fn prepare(
     if holds.users == Users::Host {
         sysctl::write(SYSCTLS, holds.sysctls, None)?;
     }
+    socket::send(socket, HELD, None).context(|| "tell that the namespaces are held")?;
     enter_empty_root().context(|| "enter an empty root")?;
     drop_privileges()?;
     for fd in keeps {

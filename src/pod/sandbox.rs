@@ -9,14 +9,14 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::kept::Kept;
 use super::network;
-use super::pause::{self, Holds, Users};
+use super::pause::{self, Holds, Unready, Users};
 use super::plan::{SandboxPlan, Shared};
 use crate::cgroup::{self, Layout, Limits};
 use crate::error::{Context, Error, Result};
 use crate::sys::process::{self, Child};
 
 /// Makes the pod's cgroup with its limits, and a pause process in it that holds the pod's namespaces. `meanwhile` runs while
-/// that gets ready.
+/// it makes them. What is left to wait for of pause is returned, too, unless the containers are going to see it.
 ///
 /// # Errors
 /// The step that the kernel refused; then nothing of the sandbox is left.
@@ -25,7 +25,7 @@ pub fn start(
     plan: &SandboxPlan,
     kept: &Kept,
     meanwhile: impl FnOnce(),
-) -> Result<Child> {
+) -> Result<(Child, Option<Unready>)> {
     let layout = Layout::detect()?;
     let mut errors = Vec::new();
     let limits = Limits::from_resources(&plan.resources, "resources", &mut errors);
@@ -41,7 +41,7 @@ fn start_pause(
     layout: &Layout,
     kept: &Kept,
     meanwhile: impl FnOnce(),
-) -> Result<Child> {
+) -> Result<(Child, Option<Unready>)> {
     // Without rules for devices: pause has no way to open a file.
     let path = pause_cgroup(&plan.cgroup);
     let cgroup = layout.create(&cgroup::Plan::around(path, Limits::default()))?;
@@ -54,7 +54,11 @@ fn start_pause(
         users: plan.users.map_or(Users::Host, Users::New),
         sysctls: &plan.sysctls,
     };
-    pause::start(pod, holds, &cgroup, &kept.ends(), meanwhile)
+    let (child, unready) = pause::start(pod, holds, &cgroup, &kept.ends(), meanwhile)?;
+    match holds.pid {
+        true => unready.wait(&child).map(|()| (child, None)),
+        false => Ok((child, Some(unready))),
+    }
 }
 
 /// `_` is in no container's name, so that this is never a container's cgroup.

@@ -260,6 +260,11 @@ impl PodDir {
         self.path.join("logs").join(container)
     }
 
+    /// The fifo that a container with `stdin: true` reads.
+    pub fn input(&self, container: &str) -> PathBuf {
+        self.path.join(format!("{container}.stdin"))
+    }
+
     /// The directory, open.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()

@@ -208,13 +208,14 @@ impl Case<'_> {
         if !c.running() || c.ready() || spec.kind == Kind::Init {
             return None;
         }
+        let evidence: Vec<_> = self.probe(container).into_iter().collect();
         let what = match c.run.stop {
             Some(_) => "it is being ended",
             None if !c.is_up() => "its postStart hook is not over",
+            None if evidence.is_empty() => "it waits for its first probe",
             None if !c.started() => "it has not started: its startup probe does not succeed",
             None => "it is not ready: its readiness probe does not succeed",
         };
-        let evidence: Vec<_> = self.probe(container).into_iter().collect();
         let advice = evidence
             .first()
             .and_then(|(_, message)| advice_of_text(message));

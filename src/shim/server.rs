@@ -17,7 +17,7 @@ use super::publisher::Publisher;
 use super::start::Settings;
 use super::ttrpc::{self, Code, Frame, Request, Status};
 use crate::error::{Context, Result};
-use crate::sys::process;
+use crate::sys::{memory, process};
 
 /// After the last call events may still be on their way to containerd: for so long they are waited for.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -53,11 +53,9 @@ pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
     while !server.pod.is_over {
         let deserted = server.is_deserted().then(|| Instant::now() + PATIENCE);
         let rest = (!is_rested).then(|| Instant::now() + REST);
-        server.step(deserted.into_iter().chain(rest).min())?;
+        let wait = if is_rested { memory::rest } else { poll };
+        server.step(deserted.into_iter().chain(rest).min(), wait)?;
         is_rested = rest.is_some_and(|rest| Instant::now() >= rest);
-        if is_rested {
-            process::forget_code();
-        }
         if server.is_deserted() && deserted.is_some_and(|end| Instant::now() >= end) {
             log::warn!("nobody asks for anything");
             break;
@@ -65,10 +63,10 @@ pub(super) fn run(listener: OwnedFd, settings: Settings) -> Result<()> {
     }
     let over = Instant::now();
     while !server.connections.is_empty() && over.elapsed() < LINGER {
-        server.step(Some(over + LINGER))?;
+        server.step(Some(over + LINGER), poll)?;
     }
     while !server.is_quiet() && over.elapsed() < FAREWELL {
-        server.step(Some(over + FAREWELL))?;
+        server.step(Some(over + FAREWELL), poll)?;
     }
     Ok(())
 }
@@ -85,6 +83,9 @@ fn watch_children() -> Result<SignalFd> {
     SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context(step)
 }
 
+/// poll(2), or what does it for longer.
+type Wait = fn(&mut [PollFd<'_>], Option<&Timespec>) -> rustix::io::Result<usize>;
+
 struct Server {
     signals: SignalFd,
     listener: OwnedFd,
@@ -95,8 +96,8 @@ struct Server {
 
 impl Server {
     /// Waits until something happens, and does what there is to do then.
-    fn step(&mut self, until: Option<Instant>) -> Result<()> {
-        self.wait(until)?;
+    fn step(&mut self, until: Option<Instant>, wait: Wait) -> Result<()> {
+        self.wait(until, wait)?;
         self.take_signals();
         self.accept();
         self.pod.serve();
@@ -113,7 +114,7 @@ impl Server {
         Ok(())
     }
 
-    fn wait(&self, until: Option<Instant>) -> Result<()> {
+    fn wait(&self, until: Option<Instant>, wait: Wait) -> Result<()> {
         let mut files: Vec<(BorrowedFd<'_>, PollFlags)> = vec![
             (self.signals.as_fd(), PollFlags::IN),
             (self.listener.as_fd(), PollFlags::IN),
@@ -127,7 +128,7 @@ impl Server {
         let deadline = [until, self.pod.deadline()].into_iter().flatten().min();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut files, timeout.as_ref()) {
+        match wait(&mut files, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(e) => Err(e).context(|| "poll"),
         }

@@ -52,6 +52,16 @@ pub struct Plan {
     pub mount_label: bool,
 }
 
+impl Plan {
+    /// Whether the first process can do nothing before its parent has done something for it: its ids, systemd's scope around
+    /// it, or network interfaces.
+    pub fn waits_to_begin(&self) -> bool {
+        self.namespaces.user != Namespace::Inherit
+            || self.cgroup.scope.is_some()
+            || !self.net_devices.is_empty()
+    }
+}
+
 /// The hooks of runtime-spec, config.md, in their order.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)] // the names of config.json

@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod entry;
 pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod netlink;

@@ -19,6 +19,17 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+impl Child {
+    /// The same child once more.
+    ///
+    /// # Errors
+    /// As fcntl(2) `F_DUPFD_CLOEXEC`.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let pidfd = self.pidfd.try_clone()?;
+        Ok(Self { pidfd, ..*self })
+    }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -398,28 +409,6 @@ pub fn inherited(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the owner lives in a frame of the parent's that this copy of the process never returns to, so the
     // descriptor stays open until execve. A number that is not open makes the next system call fail with EBADF.
     unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-/// Gives back the pages of the program's own code and constants: those that are needed again come back from its file, one fault
-/// each. For a process that sleeps most of the time. madvise(2), `MADV_DONTNEED`.
-pub fn forget_code() {
-    unsafe extern "C" {
-        static __executable_start: u8;
-        static etext: u8;
-    }
-    const PAGE: usize = 0x1000;
-    let start = (&raw const __executable_start).addr() & !(PAGE - 1);
-    let end = (&raw const etext).addr() & !(PAGE - 1);
-    // SAFETY: the linker puts these labels around the headers, the constants and the code, which are mapped from the program's
-    // file, privately and read-only: nothing was ever written there that could be lost. Where pages are larger, or nothing is
-    // mapped in between, the call refuses and changes nothing that matters.
-    unsafe {
-        libc::madvise(
-            std::ptr::with_exposed_provenance_mut(start),
-            end.saturating_sub(start),
-            libc::MADV_DONTNEED,
-        )
-    };
 }
 
 /// Gives a signal no effect on this process.

@@ -6,7 +6,7 @@
 
 use std::process::Command;
 
-use super::strace::{Point, after_clone, points_of, points_of_child, strace, with_child};
+use super::strace::{Point, points_of, points_of_child, strace, with_child};
 use super::world::{Running, World};
 use crate::support::{Bundle, Done, eventually};
 
@@ -50,17 +50,12 @@ fn sweep(
     after: impl Fn(&str, bool),
 ) {
     let case = &world.case;
-    let once = |points: &dyn Fn() -> Vec<Point>| {
-        before();
-        let points = points();
-        after("no fault", true);
-        points
-    };
-    let own = once(&|| points_of(case, command));
+    before();
     let all = match place {
-        Where::Runtime => own.clone(),
-        Where::Child => once(&|| points_of_child(case, command, &after_clone(&own))),
+        Where::Runtime => points_of(case, command),
+        Where::Child => points_of_child(case, command),
     };
+    after("no fault", true);
     let to_fail = |point: &&Point| !NOT_TO_FAIL.contains(&&*point.call);
     let mut failures = 0;
     for point in all.iter().filter(to_fail) {
@@ -70,7 +65,7 @@ fn sweep(
         let options = ["-o", "/dev/null", "-e", &inject];
         let done = match place {
             Where::Runtime => case.finish(strace(&options, command)),
-            Where::Child => with_child(case, command, &after_clone(&own), &options),
+            Where::Child => with_child(case, command, &options),
         };
         is_clean(&what, &done);
         failures += usize::from(!done.status.success());

@@ -5,7 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::support::{Case, Done, eventually, process};
 
@@ -39,7 +42,7 @@ pub(super) fn points(trace: &str) -> Vec<Point> {
                 nth: *nth,
             }
         })
-        .skip(1)
+        .skip_while(|point| point.call == "execve")
         .collect()
 }
 
@@ -71,57 +74,69 @@ pub(super) fn points_of(case: &Case, command: &Command) -> Vec<Point> {
     points(&read(&trace))
 }
 
-/// The first call after the one that makes the container's process.
-pub(super) fn after_clone(points: &[Point]) -> Point {
-    let clone = points.iter().position(|point| point.call == "clone3");
-    points[clone.unwrap() + 1].clone()
-}
-
-/// Runs `command` to its end, with the first process that it makes under a strace of its own that has these options: it is
-/// attached while `command`, stopped at its call `after_clone`, has not let that process begin.
-pub(super) fn with_child(
-    case: &Case,
-    command: &Command,
-    after_clone: &Point,
-    options: &[&str],
-) -> Done {
-    let stop = after_clone.inject("signal=SIGSTOP");
-    let mut parent = case.begin(strace(&["-o", "/dev/null", "-e", &stop], command));
-    let child_of = |pid: i32| {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        children.split_whitespace().next()?.parse::<i32>().ok()
-    };
-    // Strace has other children too, for a moment, but those have none.
-    let (runtime, first) = eventually("the runtime has made a process", || {
-        let runtime = child_of(parent.pid())?;
-        Some((runtime, child_of(runtime)?))
+/// Runs `command` to its end, with the first process that it makes under a strace of its own that has these options, from the
+/// first call of that process on.
+pub(super) fn with_child(case: &Case, command: &Command, options: &[&str]) -> Done {
+    let mut stopped = Command::new("sh");
+    stopped.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
+    stopped.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        stopped.env(name, value.unwrap());
+    }
+    let runtime = case.begin(stopped);
+    let pid = Pid::from_raw(runtime.pid());
+    eventually("the shell has stopped itself", || {
+        process::is_stopped(runtime.pid()).then_some(())
     });
+    let first = stop_first_process(pid);
     let mut attach = Command::new("strace");
     attach.args(options).args(["-p", &first.to_string()]);
     let attached = case.begin(attach);
     eventually("strace is attached", || {
-        (process::status(first, "TracerPid") == attached.pid().to_string()).then_some(())
+        (process::status(first.as_raw(), "TracerPid") == attached.pid().to_string()).then_some(())
     });
-    eventually("the runtime ends", || {
-        let ended = parent.has_ended();
-        if !ended {
-            // Again and again: it may not have stopped yet.
-            let _ = kill_process(Pid::from_raw(runtime).unwrap(), Signal::CONT);
-        }
-        ended.then_some(())
-    });
-    let done = parent.end();
+    kill(first, Signal::SIGCONT).unwrap();
+    ptrace::detach(pid, None).unwrap();
+    let done = runtime.end();
     // What it has made may live on, without strace.
-    process::signal(attached.pid(), Signal::TERM);
+    process::signal(attached.pid(), rustix::process::Signal::TERM);
     attached.end();
     done
 }
 
+/// Lets the stopped process `runtime` go on until it has made a process, which is returned: stopped by a signal before it did
+/// anything. `runtime` stands still, traced by this thread, ptrace(2).
+fn stop_first_process(runtime: Pid) -> Pid {
+    let options =
+        Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
+    ptrace::seize(runtime, options).unwrap();
+    kill(runtime, Signal::SIGCONT).unwrap();
+    let first = loop {
+        match waitpid(runtime, None).unwrap() {
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_STOP) => {
+                ptrace::cont(runtime, None).unwrap();
+            }
+            WaitStatus::PtraceEvent(..) => break ptrace::getevent(runtime).unwrap(),
+            WaitStatus::Stopped(_, signal) => ptrace::cont(runtime, signal).unwrap(),
+            other => panic!("the runtime has made no process: {other:?}"),
+        }
+    };
+    let first = Pid::from_raw(first.try_into().unwrap());
+    // Traced from its birth on, too.
+    waitpid(first, Some(WaitPidFlag::__WALL)).unwrap();
+    kill(first, Signal::SIGSTOP).unwrap();
+    ptrace::detach(first, None).unwrap();
+    eventually("the first process is stopped", || {
+        process::is_stopped(first.as_raw()).then_some(())
+    });
+    first
+}
+
 /// The calls that the first process that `command` makes does before its program is executed; `command` must succeed.
-pub(super) fn points_of_child(case: &Case, command: &Command, after_clone: &Point) -> Vec<Point> {
+pub(super) fn points_of_child(case: &Case, command: &Command) -> Vec<Point> {
     let trace = case.dir().join("trace");
     let options = ["-o", trace.to_str().unwrap()];
-    with_child(case, command, after_clone, &options).ok();
+    with_child(case, command, &options).ok();
     let trace = read(&trace);
     let end = trace.find("\nexecve(").unwrap_or(trace.len());
     points(&trace[..end])

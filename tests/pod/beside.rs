@@ -1,6 +1,7 @@
 //! What is done to a pod from outside while it runs: ephemeral containers, other limits.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -105,6 +106,96 @@ fn an_ephemeral_container_ends_with_its_pod_and_leaves_nothing_if_its_caller_is_
     assert_eq!(unknown["reason"], "ContainerStatusUnknown", "{status:#}");
     drop(second);
     pod.delete().ok();
+    case.assert_nothing_left();
+}
+
+#[test]
+fn an_ephemeral_container_has_logs_and_can_be_entered_also_when_its_caller_is_killed() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({"terminationGracePeriodSeconds": 0, "containers": [sh("app", "exec sleep 1000")]}),
+    );
+    pod.run_detached();
+    pod.until_running("app");
+    let script = "cat; echo one; echo why >&2; until [ -e /go ]; do sleep 0.02; done; echo two; until [ -e /end ]; do sleep 0.02; done; printf end; exit 3";
+    let begin = |name: &str| {
+        let mut command = case.pod_runtime();
+        command.args(["debug", &pod.name, "--image", "busybox", "-c", name, "--"]);
+        command.args(["sh", "-c", script]);
+        case.begin(command)
+    };
+    let written = |name: &str, what: &str| {
+        let log = || pod.logs(name, &[]).ok().stdout;
+        eventually(what, || log().contains(what).then_some(()))
+    };
+    let until_up = |name: &str| {
+        pod.until("it runs", |pod| {
+            let all = pod["status"]["ephemeralContainerStatuses"].as_array();
+            let mut all = all.into_iter().flatten();
+            all.any(|e| e["name"] == name && !e["state"]["running"].is_null())
+        });
+        written(name, "why");
+    };
+    let first = begin("one");
+    until_up("one");
+    pod.exec("one", &["touch", "/go", "/end"]).ok();
+    let first = first.end().code(3);
+    assert_eq!((&*first.stdout, &*first.stderr), ("one\ntwo\nend", "why\n"));
+    assert_eq!(pod.logs("one", &["-f", "--tail", "1"]).ok().stdout, "end");
+    assert!(pod.logs("one", &["-p"]).fails().contains("only once"));
+    let error = pod.exec("one", &["true"]).fails();
+    assert!(error.contains("does not run: Error"), "{error}");
+
+    let second = begin("two");
+    until_up("two");
+    process::kill(second.pid());
+    pod.exec("two", &["touch", "/go"]).ok();
+    written("two", "two");
+    let all = case
+        .pod(["logs", "--all-containers", &pod.name])
+        .ok()
+        .stdout;
+    for line in ["/one] one", "/one] two", "/two] one"] {
+        assert!(all.contains(line), "{line}: {all}");
+    }
+    pod.delete_force().ok();
+    drop(second);
+    case.assert_nothing_left();
+}
+
+#[test]
+fn an_ephemeral_container_with_a_terminal_has_logs() {
+    let Some(case) = Case::new(&[Need::Runp]) else {
+        return;
+    };
+    let pod = Pod::new(
+        &case,
+        "p",
+        json!({"terminationGracePeriodSeconds": 0, "containers": [sh("app", "exec sleep 1000")]}),
+    );
+    pod.run_detached();
+    pod.until_running("app");
+    let runtime = case.pod_runtime();
+    let arguments = ["debug", &pod.name, "--image", "busybox", "-c", "look", "--"];
+    let words = std::iter::once(runtime.get_program()).chain(runtime.get_args());
+    let words = words.map(|word| word.to_str().unwrap()).chain(arguments);
+    let words: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+    let mut command = Command::new("script");
+    let seen = format!(
+        "{} sh -c 'test -t 0 && test -t 2 && printf seen'",
+        words.join(" ")
+    );
+    command.args(["--quiet", "--return", "--command", &seen, "/dev/null"]);
+    let (stdin, _open) = std::io::pipe().unwrap();
+    command.stdin(stdin);
+    let done = case.finish(command).ok();
+    assert!(done.stdout.contains("seen"), "{done:?}");
+    assert_eq!(pod.logs("look", &[]).ok().stdout, "seen");
+    pod.delete_force().ok();
     case.assert_nothing_left();
 }
 

@@ -114,11 +114,11 @@ fn a_pod_needs_containers() {
 #[test]
 fn a_field_that_is_not_done_yet_is_named() {
     let mut app = sh("app", "true");
-    app["livenessProbe"] = json!({"httpGet": {"port": 443, "scheme": "HTTPS"}});
+    app["livenessProbe"] = json!({"grpc": {"port": 443, "mode": "TLS"}});
     refused(
         "p",
         json!({"containers": [app]}),
-        &["spec.containers[0].livenessProbe.httpGet.scheme"],
+        &["spec.containers[0].livenessProbe.grpc.mode"],
     );
     refused(
         "p",

@@ -1,6 +1,7 @@
 //! Pods. Tests named `row_NN_...` show one behaviour each that Kubernetes promises of pods, init containers and pause.
 
 mod apply;
+mod attach;
 mod bench;
 mod beside;
 mod beyond;
@@ -12,6 +13,7 @@ mod faults;
 mod grpc;
 mod hooks;
 mod host;
+mod https;
 mod input;
 mod isolation;
 mod names;

@@ -372,15 +372,9 @@ fn an_idle_shim_sleeps_and_is_small() {
     assert!(status.contains("Threads:\t1\n"), "{status}");
     let (memory, _) = size(pid);
     assert!(memory <= 1024, "{memory} kB of its own");
-    // Its code is not needed any more when nothing has happened for a second. What it sleeps in comes back, in pieces of 64 KiB,
-    // which are many more in a build that nobody has optimized.
-    let limit = if std::env::var_os("RUNP_TEST_SHIM").is_some() {
-        2048
-    } else {
-        4096
-    };
+    // When nothing has happened for a second, it gives back what it does not need for sleeping.
     eventually("it rests", || {
-        (process::memory(pid).proportional <= limit).then_some(())
+        (process::memory(pid).proportional <= 1536).then_some(())
     });
     let sleeps = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

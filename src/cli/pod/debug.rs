@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Capabilities, Container, SecurityContext};
 use super::attach::supervised;
 use super::{Places, mapping};
 use crate::cli::terminal::Foreground;
-use crate::container::Made;
+use crate::container::{Made, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::pod::container::{Pod, container_id};
 use crate::pod::control::{self, Request};
@@ -16,12 +16,13 @@ use crate::pod::data::Data;
 use crate::pod::delete::first_pid;
 use crate::pod::kept::Kept;
 use crate::pod::lifecycle::EphemeralSpec;
+use crate::pod::logs::{self, LogWriter};
 use crate::pod::observe::Observed;
 use crate::pod::plan::{self, ContainerPlan, PodPlan};
 use crate::pod::sandbox;
 use crate::pod::store::{PodDir, PodName, Record};
 use crate::pod::supervisor::{plan_of, with_manifest};
-use crate::sys::process::Exit;
+use crate::sys::process::{self, Exit};
 
 /// Run a shell in the place of a container that has ended, or in an ephemeral container beside the others
 ///
@@ -29,7 +30,8 @@ use crate::sys::process::Exit;
 /// why it failed. When it is started again meanwhile, its files are replaced; rerun or stop the pod when you are done.
 ///
 /// With --image: a container of its own in the pod's namespaces, as `kubectl debug` makes it (with CAP_SYS_PTRACE); it is
-/// shown in status.ephemeralContainerStatuses and ends with the pod at the latest. Exits with the program's exit code.
+/// shown in status.ephemeralContainerStatuses and ends with the pod at the latest; `logs -c` and `exec -c` know it, too.
+/// Exits with the program's exit code.
 #[derive(Debug, clap::Args)]
 pub(super) struct Debug {
     /// The pod's name
@@ -129,9 +131,20 @@ impl Debug {
             None => None,
         };
         let planned = self.plan(places, &mut opened, image, &name, target)?;
-        let foreground = Foreground::prepare()?;
+        let mut foreground = Foreground::prepare()?;
+        let log = LogWriter::open(&opened.dir.logs(&name), 0)?;
+        let (stdio, tee) = match terminal() {
+            true => {
+                foreground = foreground.logged(log);
+                (Stdio::Terminal, None)
+            }
+            false => {
+                let (tee, files) = logs::tee(log)?;
+                (Stdio::Files(files), Some(tee))
+            }
+        };
         let pause = opened.pause;
-        let made = opened.pod(places, |pod| pod.ephemeral(&planned, pause, terminal()))?;
+        let made = opened.pod(places, |pod| pod.ephemeral(&planned, pause, stdio))?;
         let started = Request::EphemeralStarted {
             container: EphemeralSpec {
                 name: name.clone(),
@@ -143,6 +156,9 @@ impl Debug {
         };
         let told = tell(&opened.dir, started);
         let exit = attend(foreground, made);
+        if let Some(tee) = tee {
+            process::wait(&tee.pidfd).context(|| "wait for its last words")?;
+        }
         if let Ok(exit) = exit {
             // A pod that has ended meanwhile has ended it, too, and knows that.
             let _ = tell(&opened.dir, Request::EphemeralEnded { name, exit });

@@ -6,7 +6,7 @@ use super::Places;
 use crate::cli::exec;
 use crate::error::{Context, Error, Result};
 use crate::pod::container::container_id;
-use crate::pod::observe::Observed;
+use crate::pod::observe::{Observed, Which};
 use crate::pod::store::PodName;
 
 /// Run another program in a container of a pod
@@ -34,8 +34,12 @@ impl Exec {
     pub(super) fn run(self, places: &Places) -> Result<i32> {
         let pod = places.pods.open(&self.name)?;
         let observed = Observed::of(&pod, &places.store)?;
-        let (index, name) = observed.container(self.container.as_deref())?;
-        if !observed.alive.containers[index.0] {
+        let (which, name) = observed.any_container(self.container.as_deref())?;
+        let runs = match which {
+            Which::Own(index) => observed.alive.containers[index.0],
+            Which::Ephemeral(container) => container.ended.is_none(),
+        };
+        if !runs {
             let step = format!("exec in container {name:?} of pod {:?}", self.name.as_str());
             return Err(
                 Error::new(step).hint(format!("it does not run: {}", observed.waiting(&name)))

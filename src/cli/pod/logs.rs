@@ -8,7 +8,7 @@ use super::{Places, seconds};
 use crate::error::{Error, Result};
 use crate::pod::lifecycle::{Index, State, Time};
 use crate::pod::logs::{self, Show, choose_run};
-use crate::pod::observe::{self, Observed};
+use crate::pod::observe::{self, Observed, Which};
 use crate::pod::store::{PodDir, PodName};
 
 /// Print what a container has written
@@ -46,7 +46,6 @@ pub(super) struct Logs {
 
 /// One container's log, and how it is shown.
 struct Log {
-    container: Index,
     name: String,
     run: u32,
     prefix: String,
@@ -61,13 +60,16 @@ impl Logs {
             Time(observe::now().0.saturating_sub(nanos))
         });
         if !self.all_containers {
-            let (container, name) = observed.container(self.container.as_deref())?;
-            let log = self.log(&pod, &observed, container, name)?;
+            let (which, name) = observed.any_container(self.container.as_deref())?;
+            let log = self.log(&pod, &observed, which, name)?;
             self.show(places, &pod, &log, since, io::stdout().lock())?;
             return Ok(0);
         }
         let specs = observed.life.spec().containers.iter().enumerate();
-        let logs = specs.map(|(i, spec)| self.log(&pod, &observed, Index(i), spec.name.clone()));
+        let own = specs.map(|(i, spec)| (Which::Own(Index(i)), &spec.name));
+        let ephemeral = observed.life.ephemeral().iter();
+        let all = own.chain(ephemeral.map(|e| (Which::Ephemeral(e), &e.spec.name)));
+        let logs = all.map(|(which, name)| self.log(&pod, &observed, which, name.clone()));
         // One that has not written anything yet has no log.
         let logs: Vec<Log> = logs.filter_map(Result::ok).collect();
         if !self.follow {
@@ -94,23 +96,27 @@ impl Logs {
         &self,
         pod: &PodDir,
         observed: &Observed,
-        container: Index,
+        which: Which<'_>,
         name: String,
     ) -> Result<Log> {
         let waiting = observed.waiting(&name);
         let names = (self.name.as_str(), name.as_str());
-        let state = &observed.life.containers()[container.0];
-        let run = choose_run(&pod.logs(&name), names, state, &waiting, self.previous)?;
+        let run = match which {
+            Which::Own(index) => {
+                let state = &observed.life.containers()[index.0];
+                choose_run(&pod.logs(&name), names, state, &waiting, self.previous)?
+            }
+            Which::Ephemeral(_) if self.previous => {
+                let why = format!("ephemeral container {name:?} runs only once");
+                return Err(Error::new(why));
+            }
+            Which::Ephemeral(_) => 0,
+        };
         let prefix = match self.prefix || self.all_containers {
             true => format!("[pod/{}/{name}] ", self.name),
             false => String::new(),
         };
-        Ok(Log {
-            container,
-            name,
-            run,
-            prefix,
-        })
+        Ok(Log { name, run, prefix })
     }
 
     fn show(
@@ -133,7 +139,10 @@ impl Logs {
         }
         let over = || {
             let observed = Observed::of(pod, &places.store)?;
-            let ended = observed.life.containers()[log.container.0].state == State::Terminated;
+            let ended = match observed.any_container(Some(&log.name))?.0 {
+                Which::Own(index) => observed.life.containers()[index.0].state == State::Terminated,
+                Which::Ephemeral(container) => container.ended.is_some(),
+            };
             Ok(ended || observed.life.finished() || observed.is_abandoned())
         };
         logs::follow(&dir, log.run, show, &pod.journal(), over, out)

@@ -12,6 +12,7 @@ use rustix::termios::{
 
 use super::copy::{Copy, End};
 use crate::error::{Context, Result};
+use crate::pod::logs::LogWriter;
 
 /// More than a pseudoterminal can hold (8 KiB on their way and 4 KiB to be read: drivers/tty/pty.c, n_tty.c): what comes
 /// beyond that after the process's end is of another process, which may never stop.
@@ -28,8 +29,8 @@ pub(super) struct Attached<'a> {
 
 impl<'a> Attached<'a> {
     /// Nobody else has `console`'s open file description; those of our standard input and output are shared with others,
-    /// so that their status flags stay as they are.
-    pub(super) fn new(console: &'a OwnedFd) -> Result<Self> {
+    /// so that their status flags stay as they are. What is seen goes into `log`, too.
+    pub(super) fn new(console: &'a OwnedFd, log: Option<LogWriter>) -> Result<Self> {
         fcntl_getfl(console)
             .and_then(|flags| fcntl_setfl(console, flags | OFlags::NONBLOCK))
             .context(|| "make the terminal non-blocking")?;
@@ -37,7 +38,7 @@ impl<'a> Attached<'a> {
             console,
             _modes: RawMode::set(),
             input: Copy::new(stdin(), console.as_fd()),
-            output: Copy::new(console.as_fd(), stdout()),
+            output: Copy::new(console.as_fd(), stdout()).logged(log),
             rest: HELD,
         };
         attached.copy_size();
@@ -89,6 +90,11 @@ impl<'a> Attached<'a> {
             true => None,
             false => self.output.awaits(),
         }
+    }
+
+    /// Writes the last line into the log.
+    pub(super) fn close_log(&mut self) {
+        self.output.close_log();
     }
 
     /// Copies on what [`Self::rest`] has read.

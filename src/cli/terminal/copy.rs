@@ -8,6 +8,9 @@ use rustix::io::{Errno, Result};
 use rustix::pipe::PIPE_BUF;
 use rustix::termios::isatty;
 
+use crate::pod::logs::{LogWriter, Stream};
+use crate::pod::observe::now;
+
 /// Bytes that a terminal in raw mode takes without blocking once poll calls it writable (drivers/tty: `WAKEUP_CHARS`,
 /// `TTYB_ALIGN_MASK`). One that turns newlines into two characters may block for so much until it is read again.
 const TERMINAL_BUF: usize = 256;
@@ -23,6 +26,8 @@ pub(super) struct Copy<'a> {
     /// Bytes that one write may have.
     at_once: usize,
     has_ended: bool,
+    /// Gets what is read, too.
+    log: Option<LogWriter>,
 }
 
 /// Why a copy goes no further.
@@ -46,6 +51,20 @@ impl<'a> Copy<'a> {
                 false => PIPE_BUF,
             },
             has_ended: false,
+            log: None,
+        }
+    }
+
+    /// Has what is read written into a log, too.
+    pub(super) fn logged(mut self, log: Option<LogWriter>) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// No more will be read: what came last may have no end of its line.
+    pub(super) fn close_log(&mut self) {
+        if let Some(log) = self.log.take() {
+            log.close(now());
         }
     }
 
@@ -93,6 +112,9 @@ impl<'a> Copy<'a> {
     pub(super) fn read(&mut self) -> Result<usize> {
         let count = rustix::io::read(self.from, &mut self.buffer)?;
         self.held = 0..count;
+        if let Some(log) = &mut self.log {
+            log.take(Stream::Stdout, &self.buffer[..count], now());
+        }
         Ok(count)
     }
 

@@ -14,6 +14,7 @@ use rustix::process::pidfd_send_signal;
 use self::attached::Attached;
 use super::notify::Host;
 use crate::error::{Context, Result};
+use crate::pod::logs::LogWriter;
 use crate::sys::process::{self, Exit};
 
 /// This process while a container runs in its foreground. Made before the container, so that no signal is lost.
@@ -21,6 +22,7 @@ use crate::sys::process::{self, Exit};
 pub(super) struct Foreground {
     signals: SignalFd,
     notify: Option<(Host, OwnedFd)>,
+    log: Option<LogWriter>,
 }
 
 impl Foreground {
@@ -33,7 +35,14 @@ impl Foreground {
         Ok(Self {
             signals,
             notify: None,
+            log: None,
         })
+    }
+
+    /// Has what comes out of the container's terminal written into a log.
+    pub(super) fn logged(mut self, log: LogWriter) -> Self {
+        self.log = Some(log);
+        self
     }
 
     /// Waits until the process has ended; until then passes signals on to it, and copies its terminal if it has one.
@@ -50,7 +59,11 @@ impl Foreground {
     ) -> Result<Exit> {
         self.notify = notify;
         if let Some(console) = console {
-            self.attend(pidfd, Some(&mut Attached::new(&console)?))?;
+            let log = self.log.take();
+            let mut terminal = Attached::new(&console, log)?;
+            let attended = self.attend(pidfd, Some(&mut terminal));
+            terminal.close_log();
+            attended?;
         }
         self.attend(pidfd, None)?;
         process::wait(pidfd).context(|| "wait for the container")

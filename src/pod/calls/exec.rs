@@ -20,7 +20,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Place, take};
+use super::{Outcome, Place, keep, read};
 use crate::container::{self, ExecRequest, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::pod::lifecycle::Exit;
@@ -105,9 +105,10 @@ impl Exec {
     }
 
     fn read_output(&mut self) {
-        if let Some(output) = &self.output
-            && take(output, &mut self.said).unwrap_or(true)
-        {
+        let Some(output) = &self.output else { return };
+        let (bytes, end) = read(output).unwrap_or((Vec::new(), true));
+        keep(&mut self.said, &bytes);
+        if end {
             self.output = None;
         }
     }

@@ -1,6 +1,6 @@
 //! `httpGet`: the request, and how an answer is judged. The rules are those of the kubelet's `pkg/probe/http`.
 
-use super::{HttpGet, MOST, Outcome, Peer};
+use super::{HttpGet, MOST, Outcome, Peer, Scheme};
 
 /// A kubelet says its version here.
 pub(super) const USER_AGENT: &str = "kube-probe/1.35";
@@ -31,13 +31,18 @@ pub(super) fn request(get: &HttpGet, peer: &Peer, path: &str) -> Vec<u8> {
     (text + "\r\n").into_bytes()
 }
 
+/// What is asked for, as Go's standard library writes it.
+pub(super) fn url(get: &HttpGet, peer: &Peer) -> String {
+    format!("{}://{peer}{}", get.scheme, get.path)
+}
+
 /// What follows from an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// It is not complete.
     Wait,
-    /// It is to be asked there instead: port and path.
-    Elsewhere(u16, String),
+    /// It is to be asked there instead: how, port and path.
+    Elsewhere(Scheme, u16, String),
     /// That is all.
     Over(Outcome),
 }
@@ -45,7 +50,7 @@ pub(super) enum Judgement {
 /// Judges what has come so far; `end` says that no more will.
 pub(super) fn judge(get: &HttpGet, peer: &Peer, answer: &[u8], end: bool) -> Judgement {
     let fail = |why: &str| {
-        let url = format!("http://{peer}{}", get.path);
+        let url = url(get, peer);
         Judgement::Over(Outcome::Failure(format!("Get {url:?}: {why}")))
     };
     let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -76,10 +81,14 @@ pub(super) fn judge(get: &HttpGet, peer: &Peer, answer: &[u8], end: bool) -> Jud
     let moved = matches!(status, 301 | 302 | 303 | 307 | 308);
     match header("Location")
         .filter(|_| moved)
-        .map(|to| elsewhere(peer, to))
+        .map(|to| elsewhere(get.scheme, peer, to))
     {
-        Some(Elsewhere::Here(port, path)) => return Judgement::Elsewhere(port, path),
-        Some(Elsewhere::Tls) => return fail("redirected to https, which runp does not speak"),
+        Some(Elsewhere::Here(scheme, port, path)) => {
+            return Judgement::Elsewhere(scheme, port, path);
+        }
+        Some(Elsewhere::Unknown(scheme)) => {
+            return fail(&format!("unsupported protocol scheme {scheme:?}"));
+        }
         // The kubelet warns and is content: it does not ask anybody else.
         Some(Elsewhere::Other) | None => {}
     }
@@ -99,28 +108,37 @@ fn is_complete<'a>(body: &[u8], status: u16, header: impl Fn(&str) -> Option<&'a
 }
 
 enum Elsewhere {
-    Here(u16, String),
-    Tls,
+    Here(Scheme, u16, String),
+    Unknown(String),
     Other,
 }
 
-fn elsewhere(peer: &Peer, location: &str) -> Elsewhere {
+fn elsewhere(scheme: Scheme, peer: &Peer, location: &str) -> Elsewhere {
     if let Some(path) = location.strip_prefix('/').filter(|p| !p.starts_with('/')) {
-        return Elsewhere::Here(peer.address.port(), format!("/{path}"));
+        return Elsewhere::Here(scheme, peer.address.port(), format!("/{path}"));
     }
     let (scheme, rest) = match location.split_once("://") {
-        Some((scheme, rest)) => (scheme, rest),
-        None => ("http", location.strip_prefix("//").unwrap_or_default()),
+        Some(("http", rest)) => (Ok((Scheme::Http, 80)), rest),
+        Some(("https", rest)) => (Ok((Scheme::Https, 443)), rest),
+        Some((other, rest)) => (Err(other), rest),
+        None => {
+            let default = if scheme == Scheme::Http { 80 } else { 443 };
+            let rest = location.strip_prefix("//").unwrap_or_default();
+            (Ok((scheme, default)), rest)
+        }
     };
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        _ => (authority, Some(80)),
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map(Some)),
+        _ => (authority, Ok(None)),
     };
-    match (port.filter(|_| peer.is(host)), scheme) {
-        (Some(port), "http") => Elsewhere::Here(port, format!("/{}", path.trim_start_matches('/'))),
-        (Some(_), _) => Elsewhere::Tls,
-        (None, _) => Elsewhere::Other,
+    match (scheme, port) {
+        (Ok((scheme, default)), Ok(port)) if peer.is(host) => {
+            let path = format!("/{}", path.trim_start_matches('/'));
+            Elsewhere::Here(scheme, port.unwrap_or(default), path)
+        }
+        (Err(scheme), _) if peer.is(host) => Elsewhere::Unknown(scheme.to_owned()),
+        _ => Elsewhere::Other,
     }
 }
 
@@ -132,6 +150,7 @@ mod tests {
 
     fn get() -> HttpGet {
         HttpGet {
+            scheme: Scheme::Http,
             target: Target {
                 host: Host::Pod,
                 port: 80,
@@ -216,25 +235,33 @@ mod tests {
                 true,
             )
         };
-        assert_eq!(to("/ready"), Judgement::Elsewhere(80, "/ready".into()));
-        assert_eq!(
-            to("http://127.0.0.1:81/x?y"),
-            Judgement::Elsewhere(81, "/x?y".into())
-        );
-        assert_eq!(to("http://127.0.0.1"), Judgement::Elsewhere(80, "/".into()));
+        let there = |scheme, port, path: &str| Judgement::Elsewhere(scheme, port, path.into());
+        assert_eq!(to("/ready"), there(Scheme::Http, 80, "/ready"));
+        let other_port = there(Scheme::Http, 81, "/x?y");
+        assert_eq!(to("http://127.0.0.1:81/x?y"), other_port);
+        assert_eq!(to("http://127.0.0.1"), there(Scheme::Http, 80, "/"));
+        assert_eq!(to("https://127.0.0.1/"), there(Scheme::Https, 443, "/"));
         assert_eq!(to("http://example.com/"), Judgement::Over(Outcome::Success));
         let named = Peer {
             name: Some("web".into()),
             ..here()
         };
-        let answer = b"HTTP/1.1 302 Found\r\nLocation: http://web:81/x\r\n\r\n";
-        let followed = judge(&get(), &named, answer, true);
-        assert_eq!(followed, Judgement::Elsewhere(81, "/x".into()));
+        let over_tls = HttpGet {
+            scheme: Scheme::Https,
+            ..get()
+        };
+        for (location, followed) in [
+            ("http://web:81/x", there(Scheme::Http, 81, "/x")),
+            ("//web/x", there(Scheme::Https, 443, "/x")),
+            ("/x", there(Scheme::Https, 80, "/x")),
+        ] {
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n");
+            let judged = judge(&over_tls, &named, answer.as_bytes(), true);
+            assert_eq!(judged, followed);
+        }
         assert_eq!(to("//10.0.0.1/"), Judgement::Over(Outcome::Success));
-        assert!(matches!(
-            to("https://127.0.0.1/"),
-            Judgement::Over(Outcome::Failure(_))
-        ));
+        let no = "Get \"http://127.0.0.1:80/healthz?x=1\": unsupported protocol scheme \"ftp\"";
+        assert_eq!(to("ftp://127.0.0.1/"), failure(no));
     }
 
     proptest::proptest! {

@@ -5,6 +5,7 @@
 //! | `worker` | when a probe is run, and when its result counts: pure |
 //! | `http`, `grpc` | what is said and how the answer is judged: pure |
 //! | `names` | a host's name looked up as on the node: pure, but for reading two files |
+//! | `tls` | what HTTPS puts between that and the network: bytes in, bytes out |
 //! | `talk` | a conversation over a socket that was made inside the pod's network namespace |
 //! | `exec` | a program in the container |
 //!
@@ -15,6 +16,7 @@ mod grpc;
 mod http;
 mod names;
 mod talk;
+mod tls;
 mod worker;
 
 use std::net::{IpAddr, SocketAddr};
@@ -96,9 +98,29 @@ impl std::fmt::Display for Peer {
     }
 }
 
+/// How HTTP is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// As it is.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl std::fmt::Display for Scheme {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
 /// `httpGet`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpGet {
+    /// How.
+    pub scheme: Scheme,
     /// Where.
     pub target: Target,
     /// With its query; begins with `/`.
@@ -231,19 +253,24 @@ impl From<Error> for Outcome {
 /// What the other side says is never taken in whole: the kubelet's own limit, in bytes.
 const MOST: usize = 10 << 10;
 
-/// Takes what is there, up to [`MOST`] in all; `true` at the end of the file.
-fn take(fd: &OwnedFd, into: &mut Vec<u8>) -> rustix::io::Result<bool> {
+/// Keeps what was said, up to [`MOST`] in all.
+fn keep(said: &mut Vec<u8>, bytes: &[u8]) {
+    let room = MOST.saturating_sub(said.len()).min(bytes.len());
+    said.extend_from_slice(&bytes[..room]);
+}
+
+/// Takes what is there, and not much more than [`MOST`] at a time, however fast it comes; `true` at the end of the file.
+fn read(fd: &OwnedFd) -> rustix::io::Result<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
-    loop {
+    while bytes.len() < MOST {
         match rustix::io::read(fd, &mut chunk) {
-            Ok(0) => return Ok(true),
-            Ok(n) => {
-                let room = MOST.saturating_sub(into.len()).min(n);
-                into.extend_from_slice(&chunk[..room]);
-            }
+            Ok(0) => return Ok((bytes, true)),
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
             Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => return Ok(false),
+            Err(rustix::io::Errno::AGAIN) => break,
             Err(e) => return Err(e),
         }
     }
+    Ok((bytes, false))
 }

@@ -16,7 +16,8 @@ use rustix::thread::{move_into_link_name_space, move_into_thread_name_spaces};
 
 use super::http::{self, Judgement};
 use super::names::{self, Answer, Lookup};
-use super::{Host, HttpGet, MOST, Outcome, Peer, Place, Target, grpc, take};
+use super::tls::{Failure, Tls};
+use super::{Host, HttpGet, MOST, Outcome, Peer, Place, Scheme, Target, grpc, keep, read};
 use crate::error::{Context, Error, Result};
 
 /// More redirects than these are not followed; the kubelet is content then.
@@ -54,8 +55,9 @@ pub(super) struct Talk {
     lookup: Option<Lookup>,
     socket: OwnedFd,
     protocol: Protocol,
+    tls: Option<Tls>,
     connected: bool,
-    /// What is still to be said.
+    /// What is still to be sent.
     to_send: Vec<u8>,
     received: Vec<u8>,
 }
@@ -108,15 +110,33 @@ impl Talk {
             None => ask(&peer).map(|(socket, lookup)| (socket, Some(lookup))),
         };
         let (socket, lookup) = opened.map_err(|e| refused(&protocol, &peer, &e))?;
-        Ok(Self {
-            to_send: protocol.first_words(&peer),
+        let mut talk = Self {
             peer,
             lookup,
             socket,
             protocol,
+            tls: None,
             connected: false,
+            to_send: Vec::new(),
             received: Vec::new(),
-        })
+        };
+        let words = talk.protocol.first_words(&talk.peer);
+        talk.say_first(words)?;
+        Ok(talk)
+    }
+
+    /// Has this said on a new connection.
+    fn say_first(&mut self, words: Vec<u8>) -> Result<()> {
+        self.connected = false;
+        self.received.clear();
+        match &self.protocol {
+            Protocol::Http { get, .. } if get.scheme == Scheme::Https => {
+                let tls = self.tls.insert(Tls::new(&self.peer, &words)?);
+                self.to_send = tls.take_to_send();
+            }
+            _ => (self.tls, self.to_send) = (None, words),
+        }
+        Ok(())
     }
 
     pub(super) fn waits_for(&self) -> (BorrowedFd<'_>, PollFlags) {
@@ -149,8 +169,31 @@ impl Talk {
             self.send()?;
             return Ok(None);
         }
-        let end = take(&self.socket, &mut self.received).context(|| "read")?;
+        let (mut bytes, mut end) = read(&self.socket).context(|| "read")?;
+        if let Some(tls) = &mut self.tls {
+            match tls.hear(&bytes) {
+                Ok((words, over)) => (bytes, end) = (words, end || over),
+                Err(failure) => return self.misunderstood(&failure, place),
+            }
+            self.to_send = tls.take_to_send();
+        }
+        keep(&mut self.received, &bytes);
         self.judge(end, place)
+    }
+
+    /// A hook is content with less, and asks again without TLS: the kubelet's rule.
+    fn misunderstood(&mut self, failure: &Failure, place: Place<'_>) -> Result<Option<Outcome>> {
+        if let Protocol::Http { get, .. } = &mut self.protocol
+            && !get.judged
+            && *failure == Failure::Plain
+        {
+            get.scheme = Scheme::Http;
+            self.socket = dial(self.peer.address, place.network)?;
+            self.say_first(self.protocol.first_words(&self.peer))?;
+            return Ok(None);
+        }
+        let why = failure.to_string();
+        Ok(Some(failed(&self.protocol, &self.peer, &why)))
     }
 
     /// Takes what a name server says; once there is an address, the conversation itself begins.
@@ -170,7 +213,7 @@ impl Talk {
                 self.peer.address.set_ip(address);
                 self.lookup = None;
                 self.socket = dial(self.peer.address, place.network)?;
-                self.to_send = self.protocol.first_words(&self.peer);
+                self.say_first(self.protocol.first_words(&self.peer))?;
             }
             Answer::No => match lookup.ask() {
                 Some(question) => say(&self.socket, &question)?,
@@ -209,8 +252,9 @@ impl Talk {
                     Judgement::Elsewhere(..) if *redirects == REDIRECTS => {
                         return Ok(Some(Outcome::Success));
                     }
-                    Judgement::Elsewhere(port, path) => {
+                    Judgement::Elsewhere(scheme, port, path) => {
                         *redirects += 1;
+                        get.scheme = scheme;
                         (port, path)
                     }
                 }
@@ -218,10 +262,8 @@ impl Talk {
         };
         self.peer.address.set_port(port);
         self.socket = dial(self.peer.address, place.network)?;
-        self.connected = false;
-        self.received.clear();
         if let Protocol::Http { get, .. } = &self.protocol {
-            self.to_send = http::request(get, &self.peer, &path);
+            self.say_first(http::request(get, &self.peer, &path))?;
         }
         Ok(None)
     }
@@ -231,8 +273,8 @@ impl Talk {
         match &self.protocol {
             Protocol::Tcp => format!("dial tcp {peer}: i/o timeout"),
             Protocol::Http { get, .. } => format!(
-                "Get \"http://{peer}{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
-                get.path
+                "Get {:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+                http::url(get, peer)
             ),
             Protocol::Grpc { .. } => format!(
                 "timeout: failed to connect service {:?} within {timeout}s: context deadline exceeded",
@@ -260,7 +302,7 @@ fn refused(protocol: &Protocol, peer: &Peer, error: &Error) -> Outcome {
 fn failed(protocol: &Protocol, peer: &Peer, why: &str) -> Outcome {
     Outcome::Failure(match protocol {
         Protocol::Tcp => why.to_owned(),
-        Protocol::Http { get, .. } => format!("Get \"http://{peer}{}\": {why}", get.path),
+        Protocol::Http { get, .. } => format!("Get {:?}: {why}", http::url(get, peer)),
         Protocol::Grpc { .. } => format!("rpc error: code = Unavailable desc = {why}"),
     })
 }

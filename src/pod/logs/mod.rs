@@ -11,6 +11,7 @@
 //! `containerLogMaxFiles`) of Kubernetes.
 
 mod reader;
+mod tee;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use super::lifecycle::{Container, State, Time};
 use crate::error::{Context, Error, Result};
 
 pub use reader::{Show, follow, print};
+pub use tee::tee;
 pub use writer::LogWriter;
 
 /// Longer lines are cut, in bytes: containerd's `max_container_log_line_size`.

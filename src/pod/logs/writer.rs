@@ -119,7 +119,8 @@ impl LogWriter {
         &self.last_line
     }
 
-    fn take(&mut self, stream: Stream, raw: &[u8], now: Time) {
+    /// Writes what came out of a stream at this time.
+    pub fn take(&mut self, stream: Stream, raw: &[u8], now: Time) {
         let (full, cut) = (prefix(now, stream, false), prefix(now, stream, true));
         let lines = &mut self.lines[stream as usize];
         let mut batch = Vec::with_capacity(raw.len() + 8 * PREFIX);

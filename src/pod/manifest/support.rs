@@ -380,8 +380,8 @@ impl Support {
             restart_policy_rules: _,
             security_context,
             startup_probe,
-            stdin,
-            stdin_once,
+            stdin: _,
+            stdin_once: _,
             termination_message_path: _,
             termination_message_policy: _,
             tty,
@@ -401,8 +401,6 @@ impl Support {
                 self.probe(&format!("{path}.{field}"), probe);
             }
         }
-        self.refuse_unless(path, "stdin", *stdin != Some(true));
-        self.refuse_unless(path, "stdinOnce", *stdin_once != Some(true));
         self.refuse_unless(path, "tty", *tty != Some(true));
         self.refuse(path, "volumeDevices", volume_devices);
         if let Some(resources) = resources {
@@ -460,7 +458,6 @@ impl Support {
         }
     }
 
-    /// There is no TLS here: a client of it is larger than all the rest that a pod's supervisor does.
     fn http_get(&mut self, path: &str, get: Option<&HTTPGetAction>) {
         let Some(HTTPGetAction {
             host: _,
@@ -468,13 +465,11 @@ impl Support {
             path: _,
             port: _,
             protocol,
-            scheme,
+            scheme: _,
         }) = get
         else {
             return;
         };
-        let scheme = scheme.as_deref();
-        self.refuse_unless(path, "scheme=HTTPS", scheme != Some("HTTPS"));
         self.refuse(path, "protocol", protocol);
     }
 

@@ -209,37 +209,33 @@ pub fn attach(dir: &PodDir, pause: i32) -> Result<Attachment> {
 }
 
 fn connect(dir: &PodDir, record: &Record, pause: i32) -> Result<Attachment> {
-    if let Network::Path(path) = &record.network {
-        return Ok(Attachment {
+    match &record.network {
+        Network::None | Network::Host => Ok(Attachment::default()),
+        Network::Path(path) => Ok(Attachment {
             addresses: addresses(path)?,
             ..Attachment::default()
-        });
-    }
-    let cgroup = make_cgroup(dir)?;
-    let attachment = match &record.network {
-        Network::None | Network::Host | Network::Path(_) => Attachment::default(),
+        }),
         Network::Cni(network) => {
-            let netns = pin(dir, pause)?;
+            let (cgroup, netns) = (make_cgroup(dir)?, pin(dir, pause)?);
             let result = network.add(&cni::Pod::of(record, &netns, Some(&cgroup)))?;
-            Attachment {
+            Ok(Attachment {
                 live: true,
                 addresses: cni::addresses(&result),
                 dns: cni::dns(&result),
                 result: Some(result),
-            }
+            })
         }
         Network::Pasta { program } => {
-            let netns = pin(dir, pause)?;
+            let (cgroup, netns) = (make_cgroup(dir)?, pin(dir, pause)?);
             let ports = record.manifest.spec.as_ref().map(ports);
             pasta::start(program, &cgroup, &netns, &ports.unwrap_or_default())?;
-            Attachment {
+            Ok(Attachment {
                 live: true,
                 addresses: addresses(&netns)?,
                 ..Attachment::default()
-            }
+            })
         }
-    };
-    Ok(attachment)
+    }
 }
 
 /// Undoes what [`attach`] has done, wholly or in part; again, or nothing, is fine.

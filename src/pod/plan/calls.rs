@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{PlanOptions, beyond, containers_of};
 use crate::error;
-use crate::pod::calls::{CallPlan, Handler, Host, HttpGet, ProbePlan, Target};
+use crate::pod::calls::{CallPlan, Handler, Host, HttpGet, ProbePlan, Scheme, Target};
 use crate::pod::lifecycle::{
     ContainerSpec, PodSpec, ProbeKind, ProbeSpec, RestartPolicy, RestartRule, RuleAction,
 };
@@ -200,6 +200,10 @@ fn http_get(
     let headers = get.http_headers.iter().flatten();
     match target(container, get.host.as_deref(), own, &get.port) {
         Ok(target) => Handler::HttpGet(HttpGet {
+            scheme: match get.scheme.as_deref() {
+                Some("HTTPS") => Scheme::Https,
+                _ => Scheme::Http,
+            },
             target,
             path: match path.starts_with('/') {
                 true => path,

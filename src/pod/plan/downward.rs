@@ -22,8 +22,8 @@ impl Context<'_> {
             "metadata.annotations" => metadata.annotations.as_ref().map(lines),
             "spec.nodeName" => Some(self.options.node.hostname.clone()),
             "spec.serviceAccountName" => spec.service_account_name.clone(),
-            "status.hostIP" => joined(self.options.node.addresses.get(..1)),
-            "status.hostIPs" => joined(Some(&self.options.node.addresses)),
+            "status.hostIP" => joined(self.options.node.addresses().get(..1)),
+            "status.hostIPs" => joined(Some(self.options.node.addresses())),
             "status.podIP" | "status.podIPs" if self.is_unconnected() => Some("<pod IP>".into()),
             "status.podIP" => joined(self.addresses().get(..1)),
             "status.podIPs" => joined(Some(&self.addresses())),
@@ -113,7 +113,7 @@ impl Context<'_> {
 /// just a loopback has that.
 pub fn addresses(network: &Network, attachment: Option<&Attachment>, node: &Node) -> Vec<IpAddr> {
     match (network, attachment) {
-        (Network::Host, _) => node.addresses.clone(),
+        (Network::Host, _) => node.addresses().to_vec(),
         (_, Some(made)) if !made.addresses.is_empty() => made.addresses.clone(),
         _ => vec![Ipv4Addr::LOCALHOST.into()],
     }

@@ -39,7 +39,7 @@ pub use env::{Environment, FileKey};
 pub use mounts::SubPath;
 pub use node::Node;
 pub use planned::{
-    ContainerPlan, FsGroup, HostPathKind, IDS, PAUSE, PlanOptions, PodPlan, Propagation,
+    ContainerPlan, FsGroup, HostPathKind, IDS, Input, PAUSE, PlanOptions, PodPlan, Propagation,
     SandboxPlan, Shared, VOLUMES, VolumeMountPlan, VolumePlan, VolumeSource,
 };
 pub use render::{config, render_json, render_text};
@@ -270,6 +270,7 @@ impl Context<'_> {
             late,
             volume_mounts,
             config_error,
+            input: Input::of(container),
             calls: calls::calls(container, self.own_address()),
             termination: calls::termination(container),
             disk_limit: resources::disk_limit(container),

@@ -1,5 +1,6 @@
 //! What a pod sees of the machine, looked at once, so that the plan itself need not look.
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
@@ -17,8 +18,8 @@ pub struct Node {
     pub cpus: u64,
     /// The size of the root file system in bytes.
     pub disk: u64,
-    /// `status.hostIPs`: the addresses that face the network, or else the loopback's.
-    pub addresses: Vec<IpAddr>,
+    /// Of [`Self::addresses`]: most pods start without, and the kernel takes half a millisecond to find them.
+    pub(super) addresses: OnceCell<Vec<IpAddr>>,
     /// `/etc/hosts`.
     pub hosts: String,
     /// `/etc/resolv.conf`, or what it stands for.
@@ -46,9 +47,9 @@ impl Node {
                 .to_string_lossy()
                 .into_owned(),
             memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
-            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            cpus: rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().into()),
             disk: rustix::fs::statvfs("/").map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize)),
-            addresses: addresses(),
+            addresses: OnceCell::new(),
             hosts: read("/etc/hosts"),
             resolv_conf: resolv_conf(),
             apparmor: has_apparmor(),
@@ -57,6 +58,11 @@ impl Node {
             may_protect: effective
                 .is_ok_and(|set| set.contains(rustix::thread::CapabilitySet::SYS_RESOURCE)),
         }
+    }
+
+    /// `status.hostIPs`: the addresses that face the network, or else the loopback's.
+    pub fn addresses(&self) -> &[IpAddr] {
+        self.addresses.get_or_init(addresses)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::{Environment, Node, Qos, SubPath};
@@ -180,6 +181,28 @@ impl PodPlan {
     }
 }
 
+/// A container's standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// It is at its end from the beginning.
+    Empty,
+    /// `stdin`: what `pod attach` sends, also several times.
+    Open,
+    /// `stdinOnce`: what `pod attach` sends once, to its end.
+    Once,
+}
+
+impl Input {
+    /// As its manifest says.
+    pub fn of(container: &Container) -> Self {
+        match (container.stdin, container.stdin_once) {
+            (Some(true), Some(true)) => Self::Once,
+            (Some(true), _) => Self::Open,
+            _ => Self::Empty,
+        }
+    }
+}
+
 /// A container of the pod, ready to be started except for what only exists at run time.
 #[derive(Debug, Clone)]
 pub struct ContainerPlan {
@@ -198,6 +221,8 @@ pub struct ContainerPlan {
     pub volume_mounts: Vec<VolumeMountPlan>,
     /// Why it cannot be started (`CreateContainerConfigError`), in Kubernetes' words.
     pub config_error: Option<String>,
+    /// Where what it reads comes from.
+    pub input: Input,
     /// Its probes and hooks.
     pub calls: CallPlan,
     /// Where it leaves its last words.

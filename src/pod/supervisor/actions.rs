@@ -59,8 +59,9 @@ impl Supervisor<'_> {
         let started = apparmor::load_for(&self.plan).and_then(|()| start());
         self.next = first;
         match started {
-            Ok(pause) => {
+            Ok((pause, unready)) => {
                 let pid = pause.pid;
+                self.unready = unready;
                 match self.connect(&pause) {
                     Ok(()) => {
                         self.pause = Some(pause);
@@ -102,10 +103,17 @@ impl Supervisor<'_> {
                 let run = container::RunOf {
                     container,
                     restart,
-                    pause: pause.pid,
+                    pause,
                 };
                 let mut meanwhile = || next = self.prepare_after(container);
-                self.pod().start(plan, run, prepared, &mut meanwhile)
+                let started = self.pod().start(plan, run, prepared, &mut meanwhile);
+                started.and_then(|run| match self.unready.take().map(|it| it.wait(pause)) {
+                    None | Some(Ok(())) => Ok(run),
+                    Some(Err(e)) => {
+                        let e = crate::container::end(&run.created.pidfd, e);
+                        Err((StartFailure::CreateContainerError, e))
+                    }
+                })
             }
             None => Err((
                 StartFailure::CreateContainerError,

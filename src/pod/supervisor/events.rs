@@ -10,9 +10,11 @@ use super::{Seen, Supervisor, Watch};
 use crate::error::{Context, Error, Result};
 use crate::pod::container::{self, Output};
 use crate::pod::control::{self, Request};
+use crate::pod::kept::File;
 use crate::pod::lifecycle::{Event, Index, Time};
 use crate::pod::logs::Stream;
 use crate::pod::termination;
+use crate::sys::memory;
 use crate::sys::process::{self, End};
 
 /// How often limits on what is written to the disk are checked: as the kubelet's eviction manager.
@@ -34,7 +36,7 @@ pub(super) enum Source {
 
 impl Supervisor<'_> {
     /// Waits until something happens or a time has come; gives the files that have something to tell. Logs before
-    /// ends, so that what a container wrote is there once it is said to have ended.
+    /// ends, so that what a container wrote is there once it is said to have ended. With nothing to `rest` for any more, it rests.
     pub(super) fn wait(
         &self,
         refresh: Option<Duration>,
@@ -51,7 +53,8 @@ impl Supervisor<'_> {
             files.push(PollFd::from_borrowed_fd(fd, flags));
         }
         let timeout = self.timeout(refresh, rest);
-        match poll(&mut files, timeout.as_ref()) {
+        let wait = if rest.is_some() { poll } else { memory::rest };
+        match wait(&mut files, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(e) => return Err(Error::sys("wait for what happens to the pod", e)),
@@ -245,6 +248,12 @@ impl Supervisor<'_> {
                     return;
                 }
             },
+            Ok(Some(Request::TakeInput { container })) => {
+                self.kept
+                    .retain(|key| (key.container, key.file) != (container, File::Stdin));
+                control::answer(connection, &Ok(()));
+                return;
+            }
             Ok(Some(Request::EphemeralStarted { container, pid, id })) => {
                 Event::EphemeralStarted { container, pid, id }
             }

@@ -39,12 +39,13 @@ use super::data::Data;
 use super::journal::{self, Entry, Journal};
 use super::kept::Kept;
 use super::lifecycle::{Action, Event, Index, Pod as Life, Time};
+use super::pause::Unready;
 use super::plan::PodPlan;
 use super::store::{PodDir, PodName, Pods, Record};
 use super::{delete, sandbox};
 use crate::error::{Context, Error, Result};
 use crate::state::{Identity, Store};
-use crate::sys::process::{self, Child};
+use crate::sys::process::Child;
 
 /// When nothing has happened for so long, nothing will for some time.
 const REST: Duration = Duration::from_secs(1);
@@ -90,6 +91,8 @@ pub struct Supervisor<'a> {
     listener: Listener,
     connections: BTreeMap<u64, OwnedFd>,
     pause: Option<Child>,
+    /// What is left to wait for of pause, until a container has been started.
+    unready: Option<Unready>,
     kept: Kept,
     containers: Vec<Slot>,
     calls: Calls,
@@ -185,6 +188,7 @@ impl<'a> Supervisor<'a> {
             listener,
             connections: BTreeMap::new(),
             pause: None,
+            unready: None,
             kept,
             containers: plan.containers.iter().map(|_| Slot::default()).collect(),
             calls: Calls::default(),
@@ -224,9 +228,6 @@ impl<'a> Supervisor<'a> {
             let rest = (!is_rested).then(|| now.after(REST));
             let sources = self.wait(watcher.refresh, rest)?;
             is_rested = rest.is_some_and(|rest| self.clock.now() >= rest);
-            if is_rested {
-                process::forget_code();
-            }
             for source in sources {
                 self.look_at(source, watch)?;
             }

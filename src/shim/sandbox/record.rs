@@ -62,7 +62,10 @@ fn start_in(id: &ContainerId, plan: &Plan, cgroup: &Cgroup) -> Result<i32> {
         users: plan.users.map_or(Users::Host, |_| Users::Joined),
         sysctls: &plan.sysctls,
     };
-    let start = || pause::start(id.as_str(), holds, born_in, &[], || {});
+    let start = || {
+        let (child, unready) = pause::start(id.as_str(), holds, born_in, &[], || {})?;
+        unready.wait(&child).map(|()| child)
+    };
     let (pid, pidfd) = match plan.users {
         Some(_) => namespaces::start_within_users(plan, start)?,
         None => namespaces::within(plan, start).map(|child| (child.pid, child.pidfd))?,

@@ -55,7 +55,7 @@ impl Place {
                 memory: 1 << 30,
                 cpus: 4,
                 disk: 1 << 40,
-                addresses: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+                addresses: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()].into(),
                 ..Node::default()
             },
         }
