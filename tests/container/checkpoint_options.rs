@@ -14,6 +14,9 @@ use super::checkpoint::{Pipes, with_criu, with_pipes};
 use crate::support::requires::criu;
 use crate::support::{Bundle, Case, Need, PATIENCE, eventually};
 
+/// criu interrupts what sleeps.
+const SLEEP: &str = "while :; do sleep 1000; done";
+
 const NEEDS: [Need; 2] = [Need::Criu, Need::File("/usr/bin/perl")];
 
 /// A container with the host's Perl, which runs this.
@@ -94,7 +97,7 @@ fn a_connection_is_restored() {
     };
     // What is read is written into a file; the sender waits until somebody listens.
     let c = case.bundle("c").sh(
-        "busybox mkfifo /dev/shm/none; sleep 1000 > /dev/shm/none &
+        "busybox mkfifo /dev/shm/none; while :; do sleep 1000; done > /dev/shm/none &
         nc -l -p 5000 < /dev/shm/none | while read i; do echo $i > /dev/shm/new; busybox mv /dev/shm/new /dev/shm/count; done &
         while ! busybox netstat -lnt | busybox grep -q :5000; do sleep 0.05; done
         i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done | nc 127.0.0.1 5000",
@@ -117,7 +120,7 @@ fn a_network_of_others_is_left_empty() {
     let Some(case) = Case::new(&[Need::Criu, Need::Program("ip"), Need::Program("nsenter")]) else {
         return;
     };
-    let c = case.bundle("c").sh("sleep 1000");
+    let c = case.bundle("c").sh(SLEEP);
     let links = || {
         let links = c.exec(&[], &["ip", "link"]).ok().stdout;
         let names = links.lines().filter_map(|line| line.split(": ").nth(1));
@@ -227,7 +230,7 @@ fn a_file_that_has_lost_its_name_is_read_on() {
         .bundle("c")
         .with("/root/readonly", json!(false))
         .sh("echo text > /opt/file; ln /opt/file /opt/other; exec 5< /opt/file; rm /opt/file; touch /dev/shm/ready
-            while ! test -e /dev/shm/go; do sleep 0.05; done; cat <&5 > /dev/shm/read; sleep 1000");
+            while ! test -e /dev/shm/go; do sleep 0.05; done; cat <&5 > /dev/shm/read; while :; do sleep 1000; done");
     let _pipes = start(&case, &c);
     eventually("it has no name", || {
         let done = c.exec(&[], &["test", "-e", "/dev/shm/ready"]);
@@ -251,11 +254,12 @@ fn cgroups_are_managed_in_each_mode() {
     let Some(case) = Case::new(&[Need::Criu]) else {
         return;
     };
-    let c = case.bundle("c").sh("sleep 1000");
+    let c = case.bundle("c").sh(SLEEP);
     let _pipes = start(&case, &c);
     let cgroups = || fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
     let before = cgroups();
     let logs = case.dir().join("logs");
+    fs::create_dir(&logs).unwrap();
     for mode in ["ignore", "soft", "full"] {
         let logs = logs.join(mode);
         let options = [
