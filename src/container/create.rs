@@ -288,21 +288,26 @@ pub(super) fn raise_hard_limits(pid: i32, process: &Process) -> Result<()> {
 
 /// What others do for the container in between.
 fn serve(pid: i32, task: Task, prepared: &Prepared<'_>) -> Result<Go> {
-    let state = HookState::new(prepared.intent, Status::Creating, Some(pid));
-    let (hooks, directory) = (&prepared.plan.hooks, Some(&*prepared.intent.bundle));
     match task {
         Task::Begin | Task::Record | Task::Meanwhile | Task::TakeOver => {}
-        Task::CallHooks => {
-            hooks::run("prestart", &hooks.prestart, &state, directory)?;
-            hooks::run("createRuntime", &hooks.create_runtime, &state, directory)?;
-        }
+        Task::CallHooks => call_runtime_hooks(prepared.plan, prepared.intent, pid)?,
         Task::HandOver(fd) => {
             if let Some(listener) = prepared.filter.and_then(Filter::listener) {
+                let state = HookState::new(prepared.intent, Status::Creating, Some(pid));
                 listener::send(listener, pid, state, &fd)?;
             }
         }
     }
     Ok(Go::default())
+}
+
+/// The hooks that are called in this process's namespaces while the container, whose first process is `pid`, has its own and no
+/// code of its own runs.
+pub(super) fn call_runtime_hooks(plan: &Plan, intent: &Record, pid: i32) -> Result<()> {
+    let state = HookState::new(intent, Status::Creating, Some(pid));
+    let (hooks, directory) = (&plan.hooks, Some(&*intent.bundle));
+    hooks::run("prestart", &hooks.prestart, &state, directory)?;
+    hooks::run("createRuntime", &hooks.create_runtime, &state, directory)
 }
 
 /// Writes `process.oomScoreAdj`, proc(5).

@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use super::criu::{self, Criu, DESCRIPTORS, Kind, Notification};
 use super::remove::{self, Made};
-use super::{Created, Request, Stdio, console, create, end};
+use super::{Created, Request, Stdio, console, create, end, hooks};
 use crate::cgroup::layout::View;
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
@@ -66,9 +66,11 @@ pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Resul
             cgroup,
             intent,
         }),
-        Err(e) => Err(e
-            .and_cleanup(remove::remove(entry, &cgroup, None))
-            .step(step())),
+        Err(e) => {
+            let removed = remove::remove(entry, &cgroup, None);
+            hooks::poststop(&intent);
+            Err(e.and_cleanup(removed).step(step()))
+        }
     }
 }
 
@@ -110,7 +112,7 @@ fn make(
 ) -> Result<Created> {
     let common = &options.common;
     cgroup.restrict_devices(&plan.cgroup)?;
-    let _apart = Apart::new(plan, asked.root.as_ref())?;
+    let apart = Apart::new(plan, asked.root.as_ref())?;
     let mut request = criu::Request::new(Kind::Restore, common)?
         .empty_network(common.empty_network || !has_network(&common.images)?)
         .flag(6, true)
@@ -157,12 +159,15 @@ fn make(
         console::set_stdio(standard)?;
         cgroup.join()
     })?;
+    // It stays in there. Hooks are called here.
+    drop(apart);
     // What it was told to join is where the processes shall be.
     for (controllers, path) in memberships(criu.pid())? {
         request = request.texts(25, &controllers, path.as_bytes());
     }
     let (mut process, mut console) = (None, None);
     let served = criu.serve(&request, |notification| match &*notification.script {
+        "setup-namespaces" => create::call_runtime_hooks(plan, intent, notification.pid),
         "post-restore" => {
             process = Some(record(&notification, entry, intent)?);
             Ok(())

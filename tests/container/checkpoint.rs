@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::terminal::receive_descriptor;
 use crate::support::requires::criu;
-use crate::support::{Bundle, Case, Need, eventually, is_runp};
+use crate::support::{Bundle, Case, Need, eventually, is_runp, process};
 
 /// The other ends of standard input, output and error: files of the host that are no pipes cannot be restored.
 pub(super) struct Pipes {
@@ -130,6 +130,43 @@ fn a_container_goes_on_where_its_checkpoint_found_it() {
     assert_eq!(c.exec(&[], &["cat", "/proc/keys"]).ok().stdout, "");
     assert_eq!(cgroups(), cgroups_before);
     c.delete_force().ok();
+}
+
+/// Whoever connects a container to a network does so in a hook, and once more for the namespaces of a restored one.
+#[test]
+fn hooks_are_called_for_the_new_namespaces() {
+    let Some(case) = Case::new(&[Need::Criu]) else {
+        return;
+    };
+    let log = case.dir().join("hooks");
+    let script = |word: &str| {
+        let pid = r#"sed 's/.*"pid": *\([0-9]*\).*/\1/'"#;
+        format!(
+            "pid=$({pid}); echo {word} $(readlink /proc/$pid/ns/net) >>{}",
+            log.display()
+        )
+    };
+    let hook = |word| json!([{"path": "/bin/sh", "args": ["sh", "-c", script(word)]}]);
+    let c = counting(&case).with(
+        "/hooks",
+        json!({"prestart": hook("first"), "createRuntime": hook("second")}),
+    );
+    let (path, images) = (c.path.to_str().unwrap(), case.dir().join("images"));
+    let images = images.to_str().unwrap();
+    let network = || process::namespace(c.pid(), "net").unwrap();
+    let _pipes = with_pipes(&case, &["run", "--detach", "--bundle", path, &c.id]);
+    let mut networks = vec![network()];
+    with_pipes(&case, &["checkpoint", "--image-path", images, &c.id]);
+    let restore = ["restore", "--detach", "--image-path", images, "--bundle"];
+    let _pipes = with_pipes(&case, &[&restore[..], &[path, &c.id]].concat());
+    networks.push(network());
+    let called = std::fs::read_to_string(&log).unwrap();
+    let expected = networks
+        .iter()
+        .map(|net| format!("first {net}\nsecond {net}\n"));
+    assert_eq!(called, expected.collect::<String>());
+    c.delete_force().ok();
+    case.assert_nothing_left();
 }
 
 #[test]
