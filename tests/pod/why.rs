@@ -15,7 +15,12 @@ fn staged(spec: Value, what: &str, advice: &str) {
         let done = case.pod(["why", "-o", "json", &pod.name]);
         let said: Value = serde_json::from_str(&done.stdout).unwrap();
         let finding = said["findings"][0].clone();
-        let passing = ["everything waits", "being ended", "is not over"];
+        let passing = [
+            "everything waits",
+            "being ended",
+            "is not over",
+            "its first probe",
+        ];
         let found = finding["what"].as_str();
         let found = found.is_some_and(|what| !passing.iter().any(|word| what.contains(word)));
         found.then_some(finding)
