@@ -53,7 +53,6 @@ fn set_up(
     gate: Option<&Gate>,
 ) -> Result<Program> {
     let plan = prepared.plan;
-    // Otherwise its death would not end the conversation.
     parent.close_in_child();
     if plan.waits_to_begin() {
         begin(channel)?;

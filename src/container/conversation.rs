@@ -14,7 +14,7 @@ use crate::sys::process::{self, Child, Exit};
 /// What the parent does for the process before that goes on.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// It was made, and did nothing yet: give it what it cannot begin without.
+    /// It was made: give it what it cannot give itself. It does nothing before that if the plan says so, or if it is an exec's.
     Begin,
     /// It sets itself up. Meanwhile, record it, and restrict it: no code of others runs in it before that.
     Record,

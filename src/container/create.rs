@@ -253,7 +253,7 @@ fn make(
     Ok(created)
 }
 
-/// What the first process cannot do for itself, or must not begin without.
+/// What the first process cannot do for itself, and what must be known of it before its program runs.
 fn begin(process: &Child, prepared: &Prepared<'_>) -> Result<(Identity, Go)> {
     let (pid, plan) = (process.pid, prepared.plan);
     prepared.cgroup.adopt(&plan.cgroup, pid)?;
@@ -268,7 +268,7 @@ fn begin(process: &Child, prepared: &Prepared<'_>) -> Result<(Identity, Go)> {
     Ok((identity, Go { ignored }))
 }
 
-/// Before the process begins: once its program runs, it may end at any time.
+/// Before its program runs: from then on it may end at any time.
 fn announce(process: &Child, request: &Request<'_>) -> Result<()> {
     let Some((socket, message)) = &request.options.announce else {
         return Ok(());

@@ -197,7 +197,6 @@ fn set_up(
     parent: &ParentEnd,
     channel: &ChildEnd,
 ) -> Result<Program> {
-    // Otherwise its death would not end the conversation.
     parent.close_in_child();
     begin(channel)?;
     Dumpable::end_for_user()?;

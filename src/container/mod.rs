@@ -84,7 +84,7 @@ pub struct Options {
     pub env: Vec<CString>,
     /// systemd makes its cgroup.
     pub systemd_cgroup: bool,
-    /// A socket that its first process's pidfd is sent to before it begins, and what is sent with it: for who wants to know
+    /// A socket that its first process's pidfd is sent to before its program runs, and what is sent with it: for who wants to know
     /// how it ends even if its maker does not live to see that.
     pub announce: Option<(OwnedFd, Vec<u8>)>,
     /// It gets the directory in which `start` listens for `READY=1`, sd_notify(3).

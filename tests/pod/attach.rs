@@ -81,13 +81,7 @@ fn nothing_can_be_typed_into_a_container_that_reads_nothing() {
     let Some(case) = Case::new(&[Need::Runp]) else {
         return;
     };
-    let pod = Pod::new(
-        &case,
-        "p",
-        json!({"terminationGracePeriodSeconds": 0, "containers": [sh("app", "exec sleep 1000")]}),
-    );
-    pod.run_detached();
-    pod.until_running("app");
+    let pod = Pod::sleeping(&case);
     let error = attach(&case, &pod, "app", "x\n").end().fails();
     assert!(
         error.contains("its manifest has no `stdin: true`"),

@@ -74,13 +74,7 @@ fn an_ephemeral_container_ends_with_its_pod_and_leaves_nothing_if_its_caller_is_
     let Some(case) = Case::new(&[Need::Runp]) else {
         return;
     };
-    let pod = Pod::new(
-        &case,
-        "p",
-        json!({"terminationGracePeriodSeconds": 0, "containers": [sh("app", "exec sleep 1000")]}),
-    );
-    pod.run_detached();
-    pod.until_running("app");
+    let pod = Pod::sleeping(&case);
     let mut commands = Vec::new();
     for name in ["one", "two"] {
         let mut command = case.pod_runtime();
@@ -114,13 +108,7 @@ fn an_ephemeral_container_has_logs_and_can_be_entered_also_when_its_caller_is_ki
     let Some(case) = Case::new(&[Need::Runp]) else {
         return;
     };
-    let pod = Pod::new(
-        &case,
-        "p",
-        json!({"terminationGracePeriodSeconds": 0, "containers": [sh("app", "exec sleep 1000")]}),
-    );
-    pod.run_detached();
-    pod.until_running("app");
+    let pod = Pod::sleeping(&case);
     let script = "cat; echo one; echo why >&2; until [ -e /go ]; do sleep 0.02; done; echo two; until [ -e /end ]; do sleep 0.02; done; printf end; exit 3";
     let begin = |name: &str| {
         let mut command = case.pod_runtime();
@@ -172,13 +160,7 @@ fn an_ephemeral_container_with_a_terminal_has_logs() {
     let Some(case) = Case::new(&[Need::Runp]) else {
         return;
     };
-    let pod = Pod::new(
-        &case,
-        "p",
-        json!({"terminationGracePeriodSeconds": 0, "containers": [sh("app", "exec sleep 1000")]}),
-    );
-    pod.run_detached();
-    pod.until_running("app");
+    let pod = Pod::sleeping(&case);
     let runtime = case.pod_runtime();
     let arguments = ["debug", &pod.name, "--image", "busybox", "-c", "look", "--"];
     let words = std::iter::once(runtime.get_program()).chain(runtime.get_args());

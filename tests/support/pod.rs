@@ -41,6 +41,19 @@ impl<'a> Pod<'a> {
         )
     }
 
+    /// A pod whose only container, `app`, runs and does nothing.
+    pub(crate) fn sleeping(case: &'a Case) -> Self {
+        let app = sh("app", "exec sleep 1000");
+        let pod = Self::new(
+            case,
+            "p",
+            json!({"terminationGracePeriodSeconds": 0, "containers": [app]}),
+        );
+        pod.run_detached();
+        pod.until_running("app");
+        pod
+    }
+
     /// A pod from the text of a manifest; `name` is its full name.
     pub(crate) fn from_text(case: &'a Case, name: &str, text: &str) -> Self {
         let dir = case.dir().join("manifests").join(name);

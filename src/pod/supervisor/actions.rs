@@ -107,11 +107,12 @@ impl Supervisor<'_> {
                 };
                 let mut meanwhile = || next = self.prepare_after(container);
                 let started = self.pod().start(plan, run, prepared, &mut meanwhile);
-                started.and_then(|run| match self.unready.take().map(|it| it.wait(pause)) {
-                    None | Some(Ok(())) => Ok(run),
-                    Some(Err(e)) => {
-                        let e = crate::container::end(&run.created.pidfd, e);
-                        Err((StartFailure::CreateContainerError, e))
+                started.and_then(|run| {
+                    let unready = self.unready.take();
+                    let ready = unready.map_or(Ok(()), |unready| unready.wait(pause));
+                    match ready.map_err(|e| crate::container::end(&run.created.pidfd, e)) {
+                        Ok(()) => Ok(run),
+                        Err(e) => Err((StartFailure::CreateContainerError, e)),
                     }
                 })
             }
