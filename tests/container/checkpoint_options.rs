@@ -3,6 +3,7 @@
 //! The container's program is often Perl, the host's: busybox has no words for locks and sockets.
 
 use std::fs;
+use std::io::{Read, pipe};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,8 @@ const SLEEP: &str = "while :; do sleep 1000; done";
 const NEEDS: [Need; 2] = [Need::Criu, Need::File("/usr/bin/perl")];
 
 /// A container with the host's Perl, which runs this.
-fn perl<'a>(case: &'a Case, program: &str) -> Bundle<'a> {
-    let c = case.bundle("c").push(
+fn perl<'a>(c: Bundle<'a>, program: &str) -> Bundle<'a> {
+    let c = c.push(
         "/mounts",
         json!({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}),
     );
@@ -156,7 +157,7 @@ fn a_lock_is_restored() {
     };
     let lock = "use Fcntl ':flock'; open F, '>', '/dev/shm/lock' or die $!;";
     let c = perl(
-        &case,
+        case.bundle("c"),
         &format!("{lock} flock F, LOCK_EX; open G, '>', '/dev/shm/locked'; sleep 1 while 1"),
     );
     let is_locked = || {
@@ -188,7 +189,7 @@ fn a_socket_of_the_host_is_connected_again() {
     let daemon = UnixDatagram::bind(&path).unwrap();
     daemon.set_read_timeout(Some(PATIENCE)).unwrap();
     let c = perl(
-        &case,
+        case.bundle("c"),
         &format!(
             "use Socket; socket S, AF_UNIX, SOCK_DGRAM, 0; connect S, pack_sockaddr_un('{}') or die $!;
             for (;;) {{ send S, ++$i, MSG_DONTWAIT; select undef, undef, undef, .05 }}",
@@ -289,9 +290,9 @@ fn cgroups_are_managed_in_each_mode() {
 }
 
 /// A container with 8 MiB that it has written to, and a count that it keeps there.
-fn with_memory(case: &Case) -> Bundle<'_> {
+fn with_memory<'a>(case: &'a Case, name: &str) -> Bundle<'a> {
     perl(
-        case,
+        case.bundle(name),
         "$memory = 'x' x (8 << 20); open F, '>', '/dev/shm/count';
         for (;;) { substr($memory, 4 << 20, 8) = sprintf '%8d', ++$i; sysseek F, 0, 0;
             syswrite F, 0 + substr $memory, 4 << 20, 8; select undef, undef, undef, .05 }",
@@ -314,7 +315,7 @@ fn memory_is_saved_in_steps() {
     let Some(case) = Case::new(&needs) else {
         return;
     };
-    let c = with_memory(&case);
+    let c = with_memory(&case, "c");
     let _pipes = start(&case, &c);
     let before = counts(&c, "/dev/shm/count");
     let all = case.dir().join("all");
@@ -373,7 +374,7 @@ fn memory_goes_to_a_page_server() {
     let Some(case) = Case::new(&NEEDS) else {
         return;
     };
-    let c = with_memory(&case);
+    let c = with_memory(&case, "c");
     let _pipes = start(&case, &c);
     let before = counts(&c, "/dev/shm/count");
     fs::create_dir(images(&case)).unwrap();
@@ -398,4 +399,47 @@ fn memory_goes_to_a_page_server() {
     let _pipes = restore(&case, &c, &images(&case), &[]);
     assert!(counts(&c, "/dev/shm/count") > before);
     c.delete_force().ok();
+}
+
+/// It goes on before its memory is there, in a new container; the old one is gone once all of it is.
+#[test]
+fn memory_comes_when_it_is_needed() {
+    // criu fills pipes that are larger than others may make them.
+    let needs = [Need::CriuFeature("uffd-noncoop"), Need::SysResource];
+    let Some(case) = Case::new(&[&NEEDS[..], &needs].concat()) else {
+        return;
+    };
+    let (old, new) = (with_memory(&case, "old"), with_memory(&case, "new"));
+    let _pipes = start(&case, &old);
+    let before = counts(&old, "/dev/shm/count");
+    let port = free_port();
+    let (number, address) = (port.to_string(), format!("127.0.0.1:{port}"));
+    // The cgroup of the old container is not that of the new one.
+    let options = ["--lazy-pages", "--manage-cgroups-mode", "ignore"];
+    let (mut ready, status) = pipe().unwrap();
+    let mut command = with_criu(&case);
+    command.arg("checkpoint").args(options);
+    command.args(["--page-server", &address, "--status-fd", "0"]);
+    command.arg("--image-path").arg(images(&case)).arg(&old.id);
+    command.stdin(status);
+    let checkpoint = case.begin(command);
+    let mut byte = [1];
+    ready.read_exact(&mut byte).unwrap();
+    assert_eq!(byte, [0]);
+    let saved = pages(&images(&case));
+    assert!(saved < 4 << 20, "{saved}");
+
+    let args = ["--page-server", "--address", "127.0.0.1", "--port", &number];
+    let args = [&["lazy-pages"][..], &args].concat();
+    let _daemon = Daemon::start(&case, &images(&case), &args);
+    eventually("the daemon listens", || {
+        let socket = images(&case).join("lazy-pages.socket");
+        socket.exists().then_some(())
+    });
+    let _pipes = restore(&case, &new, &images(&case), &options);
+    assert!(counts(&new, "/dev/shm/count") > before);
+    checkpoint.end().ok();
+    case.run(["state", &old.id]).fails();
+    assert_eq!(new.status(), "running");
+    new.delete_force().ok();
 }

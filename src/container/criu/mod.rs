@@ -266,7 +266,8 @@ impl Criu {
             let (message, file) = self.receive()?;
             let response = Response::parse(&message)?;
             if !response.success {
-                return Err(response.error());
+                let log = std::fs::read_to_string(&request.log).unwrap_or_default();
+                return Err(response.error(&log));
             }
             if response.kind != NOTIFY {
                 return Ok(());
@@ -370,16 +371,29 @@ impl Response {
         Ok(response)
     }
 
-    fn error(&self) -> Error {
-        let what = match &*self.message {
+    /// criu's message is the first error of its log, and often not the one that it gave up for. A log that does not have it
+    /// is not that of this request.
+    fn error(&self, log: &str) -> Error {
+        let errors = errors(log);
+        let what = match self.message.trim_end() {
             "" => "criu gave up".to_owned(),
-            message => format!("criu: {}", message.trim_end()),
+            message if log.contains(message) && !errors.is_empty() => {
+                return Error::new(format!("criu: {}", errors.join("; ")));
+            }
+            message => format!("criu: {message}"),
         };
         match self.errno {
             0 => Error::new(what),
             errno => Error::sys(what, rustix::io::Errno::from_raw_os_error(errno)),
         }
     }
+}
+
+/// What a log of criu calls errors, without the places in its source.
+fn errors(log: &str) -> Vec<&str> {
+    let lines = log.lines().filter_map(|line| line.split_once("Error ("));
+    let texts = lines.filter_map(|(_, place_and_text)| place_and_text.split_once("): "));
+    texts.map(|(_, text)| text.trim()).collect()
 }
 
 /// A file of the host's that is a standard file of a container's process.
@@ -409,5 +423,29 @@ mod tests {
         assert_eq!(config_file(&with("/x")), Some("/x".into()));
         assert_eq!(config_file(&with("")), None);
         assert!(config_file(&HashMap::new()).is_some());
+    }
+
+    #[test]
+    fn the_error_that_it_gave_up_for_is_told() {
+        let log = "(00.01) Found task size of 7ffffffff000\n\
+            (00.02) Error (criu/tun.c:85): tun: Unable to create tun: Operation not permitted\n\
+            (00.25) Error (criu/uffd.c:1306): uffd: Failed: Broken pipe\n\
+            The Network was unlocked\n";
+        let response = Response {
+            message: "Error (criu/tun.c:85): tun: Unable to create tun: Operation not permitted\n"
+                .into(),
+            errno: 1,
+            ..Response::default()
+        };
+        assert_eq!(
+            response.error(log),
+            Error::new(
+                "criu: tun: Unable to create tun: Operation not permitted; uffd: Failed: Broken pipe"
+            )
+        );
+        let of_another = response.error("(00.01) Error (criu/a.c:1): another\n");
+        let what =
+            "criu: Error (criu/tun.c:85): tun: Unable to create tun: Operation not permitted";
+        assert_eq!(of_another, Error::sys(what, rustix::io::Errno::PERM));
     }
 }
