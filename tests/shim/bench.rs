@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::kubelet::{Cri, Kind, Network, named, pod_config, processes};
+use super::cri::{Cri, Kind, Network, named, pod_config, processes};
 use super::shims;
 use crate::support::alone::alone;
 use crate::support::{Case, Need, process};

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::client::{Client, FAILED_PRECONDITION, Fifos, Shim, create, world};
-use super::kubelet::{IMAGE, image};
+use super::cri::{IMAGE, image};
 use super::wire::{field, number, number_of};
 use super::{Containerd, RUNTIME, shims};
 use crate::support::alone::alone;

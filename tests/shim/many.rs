@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::kubelet::{Cri, Kind, Network, named, pod_config, processes, test};
+use super::cri::{Cri, Kind, Network, named, pod_config, processes, test};
 use super::shims;
 use crate::support::{Case, eventually};
 

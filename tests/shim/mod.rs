@@ -6,6 +6,7 @@
 mod bench;
 mod checkpoint;
 mod client;
+mod cri;
 mod kubelet;
 mod many;
 mod protocol;

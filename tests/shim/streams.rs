@@ -12,7 +12,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-use super::kubelet::{Cri, Fields, string};
+use super::cri::{Cri, Fields, string};
 use super::wire::{field, number};
 use crate::support::{Case, PATIENCE, eventually};
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use super::kubelet::{IMAGE, image};
+use super::cri::{IMAGE, image};
 use super::{Containerd, Events, RUNTIME, shims};
 use crate::callers::under_a_terminal;
 use crate::support::alone::alone;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::kubelet::{Cri, Kind, Network, pod_config, processes, test};
+use super::cri::{Cri, Kind, Network, pod_config, processes, test};
 use super::wire::{field, number};
 use crate::support::requires::requires;
 use crate::support::{Case, Need};
