@@ -8,7 +8,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::{Deserialize, Serialize};
 
@@ -96,11 +95,13 @@ impl Kept {
 
     /// Puts a file in. That it does not fit is no error: it is only not kept.
     pub fn keep(&self, key: Key, file: BorrowedFd<'_>) {
-        let sent = message(key)
-            .and_then(|message| socket::send(&self.send, &message, Some(file)).context(|| "send"));
-        if let Err(e) = sent {
+        if let Err(e) = self.put(key, file) {
             log::debug!("keep {key:?}: {e}");
         }
+    }
+
+    fn put(&self, key: Key, file: BorrowedFd<'_>) -> Result<()> {
+        socket::send(&self.send, &message(key)?, Some(file)).context(|| "send")
     }
 
     /// For somebody else who puts a file in: the socket, and what to send with the file.
@@ -112,33 +113,37 @@ impl Kept {
         Ok((socket, message(key)?))
     }
 
-    /// Takes all out, oldest first.
+    /// All of them, oldest first. They stay in: whoever is killed here takes nothing along.
     ///
     /// # Errors
     /// As recvmsg(2).
-    pub fn take(&self) -> Result<Vec<(Key, OwnedFd)>> {
-        let mut all = Vec::new();
-        loop {
-            match socket::receive(&self.receive) {
-                Ok(Some((message, Some(file)))) => {
-                    let key = serde_json::from_slice(&message);
-                    all.extend(key.ok().map(|key| (key, file)));
-                }
-                Ok(Some((_, None))) => {}
-                Ok(None) | Err(Errno::AGAIN) => return Ok(all),
-                Err(e) => return Err(Error::sys("receive what was kept", e)),
-            }
-        }
+    pub fn all(&self) -> Result<Vec<(Key, OwnedFd)>> {
+        let all = socket::peek_all(&self.receive).context(|| "look at what is kept")?;
+        Ok(all.into_iter().filter_map(parse).collect())
     }
 
-    /// Takes those out that are of no use any more.
-    pub fn retain(&self, is_of_use: impl Fn(Key) -> bool) {
-        for (key, file) in self.take().unwrap_or_default() {
-            if is_of_use(key) {
+    /// Takes those out that are of no use any more. Each of the others goes to the end before it is taken from the beginning,
+    /// if there is room for both, so that it is rather in twice than lost.
+    ///
+    /// # Errors
+    /// As recvmsg(2).
+    pub fn retain(&self, is_of_use: impl Fn(Key) -> bool) -> Result<()> {
+        let step = || "sort out what is kept";
+        for message in socket::peek_all(&self.receive).context(step)? {
+            let useful = parse(message).filter(|(key, _)| is_of_use(*key));
+            let is_in = |(key, file): &(Key, OwnedFd)| self.put(*key, file.as_fd()).is_ok();
+            let homeless = useful.filter(|entry| !is_in(entry));
+            socket::receive(&self.receive).context(step)?;
+            if let Some((key, file)) = homeless {
                 self.keep(key, file.as_fd());
             }
         }
+        Ok(())
     }
+}
+
+fn parse((message, file): socket::Message) -> Option<(Key, OwnedFd)> {
+    Some((serde_json::from_slice(&message).ok()?, file?))
 }
 
 fn message(key: Key) -> Result<Vec<u8>> {
@@ -163,20 +168,22 @@ mod tests {
         kept.keep(key(0), reader.as_fd());
         kept.keep(key(1), writer.as_fd());
         kept.keep(key(2), reader.as_fd());
-        kept.retain(|key| key.container != 2);
+        kept.retain(|key| key.container != 2).unwrap();
+        assert_eq!(kept.all().unwrap().len(), 2);
         writer.write_all(b"x").unwrap();
         drop(writer);
-        let mut all = kept.take().unwrap();
+        let mut all = kept.all().unwrap();
         assert_eq!(
             all.iter().map(|(k, _)| *k).collect::<Vec<_>>(),
             [key(0), key(1)]
         );
         let (_, kept_writer) = all.pop().unwrap();
+        kept.retain(|_| false).unwrap();
         std::fs::File::from(kept_writer).write_all(b"y").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "xy");
-        assert!(kept.take().unwrap().is_empty());
+        assert!(kept.all().unwrap().is_empty());
     }
 
     #[test]
@@ -191,6 +198,9 @@ mod tests {
             };
             kept.keep(key, reader.as_fd());
         }
-        assert!(kept.take().unwrap().len() > 100);
+        let all = kept.all().unwrap().len();
+        assert!(all > 100);
+        kept.retain(|_| true).unwrap();
+        assert_eq!(kept.all().unwrap().len(), all);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, Result};
 use rustix::net::{
@@ -12,6 +12,9 @@ use rustix::net::{
 
 /// The longest message: what does not fit is a bug of the sender and is refused on arrival.
 pub const MAX_MESSAGE: usize = 16 * 1024;
+
+/// What one carries: bytes, and at most one descriptor.
+pub type Message = (Vec<u8>, Option<OwnedFd>);
 
 /// Two connected close-on-exec sockets, unix(7) `SOCK_SEQPACKET`.
 ///
@@ -46,7 +49,49 @@ pub fn send(socket: impl AsFd, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Re
 ///
 /// # Errors
 /// As recvmsg(2); `EMSGSIZE` for a message longer than [`MAX_MESSAGE`].
-pub fn receive(socket: impl AsFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+pub fn receive(socket: impl AsFd) -> Result<Option<Message>> {
+    receive_with(&socket, RecvFlags::empty())
+}
+
+/// Copies of all messages that have arrived, oldest first: they stay where they are. Nobody else may look meanwhile.
+///
+/// # Errors
+/// As recvmsg(2) and setsockopt(2); `EMSGSIZE` for a message longer than [`MAX_MESSAGE`].
+pub fn peek_all(socket: impl AsFd) -> Result<Vec<Message>> {
+    // Whoever looked last may have been killed in between.
+    set_peek_offset(&socket, 0)?;
+    let mut all = Vec::new();
+    let looked = loop {
+        match receive_with(&socket, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok(Some(message)) => all.push(message),
+            Ok(None) | Err(Errno::AGAIN) => break Ok(all),
+            Err(e) => break Err(e),
+        }
+    };
+    set_peek_offset(&socket, -1)?;
+    looked
+}
+
+/// Where the next look begins, in bytes after the begin of the oldest message; with -1 each begins there. socket(7)
+/// `SO_PEEK_OFF`; unix(7) sockets of messages have it since Linux 3.4.
+fn set_peek_offset(socket: impl AsFd, offset: libc::c_int) -> Result<()> {
+    // SAFETY: the option's value is an int, read from a variable of this size that lives during the call.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEEK_OFF,
+            (&raw const offset).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(super::last_errno()),
+    }
+}
+
+fn receive_with(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Message>> {
     let mut data = [0; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -56,7 +101,7 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> 
             &socket,
             &mut buffers,
             &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
+            RecvFlags::CMSG_CLOEXEC | flags,
         )
     })?;
     if received.flags.contains(rustix::net::ReturnFlags::TRUNC) {

@@ -443,3 +443,43 @@ fn memory_comes_when_it_is_needed() {
     assert_eq!(new.status(), "running");
     new.delete_force().ok();
 }
+
+/// Under another profile than the one that it was saved with.
+#[test]
+fn an_apparmor_profile_can_be_another_afterwards() {
+    let Some(case) = Case::new(&[Need::Criu, Need::AppArmor]) else {
+        return;
+    };
+    let profiles = ["before", "after"].map(|name| format!("{}-{name}", case.token));
+    let file = case.dir().join("profiles");
+    let rules = "file,\n capability,\n signal,\n ptrace,\n network,\n mount,\n umount,\n";
+    let source = profiles.iter().map(|profile| {
+        format!("profile {profile} flags=(attach_disconnected,mediate_deleted) {{\n {rules}}}\n")
+    });
+    fs::write(&file, source.collect::<String>()).unwrap();
+    let parser = |option: &str| {
+        let mut command = Command::new("apparmor_parser");
+        command.args([option, "--skip-cache"]).arg(&file);
+        case.finish(command).ok();
+    };
+    parser("--add");
+    let c = case
+        .bundle("c")
+        .with("/process/apparmorProfile", json!(profiles[0]))
+        .sh(SLEEP);
+    let profile = || {
+        let current = fs::read_to_string(format!("/proc/{}/attr/current", c.pid())).unwrap();
+        current.split(' ').next().unwrap().trim_end().to_owned()
+    };
+    let _pipes = start(&case, &c);
+    assert_eq!(profile(), profiles[0]);
+    let _pipes = there_and_back(&case, &c, &[]);
+    assert_eq!(profile(), profiles[0]);
+    fs::remove_dir_all(images(&case)).unwrap();
+    checkpoint(&case, &c, &images(&case), &[]);
+    let other = format!("apparmor:{}", profiles[1]);
+    let _pipes = restore(&case, &c, &images(&case), &["--lsm-profile", &other]);
+    assert_eq!(profile(), profiles[1]);
+    c.delete_force().ok();
+    parser("--remove");
+}

@@ -3,6 +3,7 @@
 //!
 //! strace(1) counts the calls of the runtime's own process, once, and then kills a fresh run at each of them.
 
+use std::cell::Cell;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use serde_json::json;
 
 use super::strace::{Point, points, points_of, read, strace};
 use super::world::{Running, World};
-use crate::support::{Need, PATIENCE, Pod, eventually};
+use crate::support::pod::terminated;
+use crate::support::{Need, PATIENCE, Pod, Shared, eventually, process};
 
 /// How often a point is tried. A run that had to wait once less or more than the one that was counted is over before it
 /// gets there.
@@ -85,7 +87,7 @@ fn create() {
     };
     let c = world.case.bundle("c").args(&["/bin/sleep", "1000"]);
     let create = world.command_on("create", &c);
-    let dirty = std::cell::Cell::new(0);
+    let dirty = Cell::new(0);
     sweep(
         &world,
         &create,
@@ -267,6 +269,69 @@ fn ends_or(child: &mut Child, done: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "neither killed nor done");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whoever takes a pod over may be killed at each of its calls: the next one finds all that the first one has left. The
+/// container runs on, says and does the rest, and has its exit code.
+#[test]
+fn pod_attach_supervise() {
+    let test = "faults::kills::pod_attach_supervise";
+    let Some(world) = World::of(test, &[Need::Runp]) else {
+        return;
+    };
+    let shared = Shared::new(&world.case);
+    let script = "echo begun | tee -a /shared/log; while [ ! -e /shared/go ]; do sleep 0.05; done; echo said; exit 7";
+    let spec = json!({
+        "restartPolicy": "Never",
+        "volumes": [shared.volume()],
+        "containers": [shared.container("app", script)],
+    });
+    let pod = Pod::new(&world.case, "p", spec);
+    let mut run = world.case.pod_runtime();
+    run.args(["run", "--quiet", pod.dir.to_str().unwrap()]);
+    let mut run = run.spawn().unwrap();
+    eventually("it speaks", || {
+        (shared.lines("log") == ["begun"]).then_some(())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+
+    let mut attach = world.case.pod_runtime();
+    attach.args(["attach", "--supervise", "--quiet", &pod.name]);
+    // Who is not killed before it waits for something to happen is killed then.
+    let attempt = |options: &[&str]| {
+        let mut strace = strace(options, &attach).spawn().unwrap();
+        let pid = strace.id().cast_signed();
+        let tracee = || process::all().find(|it| process::parent(*it) == Some(pid));
+        let looks = Cell::new(0);
+        let waits = || looks.get() == 20;
+        ends_or(&mut strace, || {
+            let sleeps = tracee().is_some_and(process::sleeps);
+            looks.set(if sleeps { looks.get() + 1 } else { 0 });
+            waits()
+        });
+        tracee()
+            .filter(|_| waits())
+            .into_iter()
+            .for_each(process::kill);
+        strace.wait().unwrap();
+        !waits()
+    };
+    let trace = world.case.dir().join("trace");
+    assert!(!attempt(&["-o", trace.to_str().unwrap()]));
+    kill_at(&points(&read(&trace)), |point| {
+        let inject = point.inject("signal=SIGKILL");
+        attempt(&["-o", "/dev/null", "-e", &inject])
+    });
+
+    std::fs::write(shared.path.join("go"), "").unwrap();
+    let attached = world.case.finish(attach).code(7);
+    let status = pod.status();
+    assert_eq!(terminated(&status, "app")["exitCode"], 7, "{attached:?}");
+    assert_eq!(pod.log("app"), "begun\nsaid\n");
+    assert_eq!(shared.lines("log"), ["begun"]);
+    pod.delete().ok();
+    world.nothing_left("the last one");
 }
 
 #[test]

@@ -53,6 +53,11 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     stat(pid).is_some_and(|stat| stat[0] == "T")
 }
 
+/// Whether it waits for something, and for no tracer.
+pub(crate) fn sleeps(pid: i32) -> bool {
+    stat(pid).is_some_and(|stat| stat[0] == "S")
+}
+
 /// Its parent; `None` if it is gone.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
     stat(pid)?[1].parse().ok()

@@ -94,7 +94,9 @@ impl Supervisor<'_> {
         }
         if restart > 0 {
             // Of a container only the files of its last run are kept.
-            self.kept.retain(|key| key.container != container.0);
+            if let Err(e) = self.kept.retain(|key| key.container != container.0) {
+                log::error!("{e}");
+            }
         }
         let prepared = self.next.take_if(|next| next.container == container);
         let mut next = None;

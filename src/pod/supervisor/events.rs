@@ -249,9 +249,9 @@ impl Supervisor<'_> {
                 }
             },
             Ok(Some(Request::TakeInput { container })) => {
-                self.kept
-                    .retain(|key| (key.container, key.file) != (container, File::Stdin));
-                control::answer(connection, &Ok(()));
+                let taken = (container, File::Stdin);
+                let done = self.kept.retain(|key| (key.container, key.file) != taken);
+                control::answer(connection, &done);
                 return;
             }
             Ok(Some(Request::EphemeralStarted { container, pid, id })) => {

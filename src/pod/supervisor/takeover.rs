@@ -5,7 +5,7 @@
 //!
 //! [`kept`]: crate::pod::kept
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -146,10 +146,7 @@ impl<'a> Supervisor<'a> {
         if let Err(e) = self.refresh_files() {
             log::error!("{e}");
         }
-        let mut kept = self.kept.take()?;
-        for (key, file) in &kept {
-            self.kept.keep(*key, file.as_fd());
-        }
+        let mut kept = self.kept.all()?;
         let mut news = Vec::new();
         for i in 0..self.plan.containers.len() {
             news.extend(self.find_container(Index(i), &mut kept)?);
