@@ -1,7 +1,7 @@
 //! The container's first process, from the clone to execve. It runs on a copy of its parent's memory and never returns.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use super::console;
@@ -77,7 +77,9 @@ fn set_up(
         net::loopback_up().context(|| "bring up the loopback interface")?;
     }
     enter_root(prepared, channel)?;
-    set_stdio(&prepared.request.stdio, &plan.process, channel, true)?;
+    let stdio = &prepared.request.stdio;
+    let announce = prepared.request.options.announce_terminal.as_ref();
+    set_stdio(stdio, &plan.process, channel, announce, true)?;
     scheduling::set_scheduler(None, &plan.process)?;
     become_user(&future, channel, gate)
 }
@@ -181,12 +183,13 @@ pub(super) fn set_stdio(
     stdio: &Stdio,
     process: &Process,
     channel: &ChildEnd,
+    announce: Option<&(OwnedFd, Vec<u8>)>,
     first: bool,
 ) -> Result<()> {
     match stdio {
         Stdio::Inherit => {}
         Stdio::Files(files) => console::set_stdio(files.each_ref().map(AsFd::as_fd))?,
-        Stdio::Terminal => console::open(channel, process.console_size, first)?,
+        Stdio::Terminal => console::open(channel, announce, process.console_size, first)?,
     }
     console::give_stdio(process.uid)
 }

@@ -9,13 +9,19 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::Winsize;
 
-use super::protocol::ChildEnd;
+use super::protocol::{self, ChildEnd};
 use crate::error::{Context, Error, Result};
 use crate::sys::path::{self, Make};
 
 /// Opens a new terminal, sends its master end to the parent, and makes the other end standard input, output and error.
-/// `first` is the container's first process, whose terminal is `/dev/console`.
-pub(super) fn open(parent: &ChildEnd, size: Option<(u16, u16)>, first: bool) -> Result<()> {
+/// `first` is the container's first process, whose terminal is `/dev/console`. `announce`: who else gets the master end, and
+/// what is sent with it.
+pub(super) fn open(
+    parent: &ChildEnd,
+    announce: Option<&(OwnedFd, Vec<u8>)>,
+    size: Option<(u16, u16)>,
+    first: bool,
+) -> Result<()> {
     let root = root()?;
     let master = open_master(&root)?;
     // By descriptor: a name in /dev/pts could be something else by now (CVE-2025-52565).
@@ -32,6 +38,10 @@ pub(super) fn open(parent: &ChildEnd, size: Option<(u16, u16)>, first: bool) -> 
     }
     if first {
         bind_console(&root, &slave).context(|| "bind the terminal to /dev/console")?;
+    }
+    if let Some((socket, message)) = announce {
+        // From here and not by the parent, which may be killed before it could.
+        protocol::announce(socket, message, master.as_fd()).context(|| "announce the terminal")?;
     }
     parent.console(master.as_fd())?;
     set_stdio([slave.as_fd(); 3])

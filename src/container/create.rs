@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use jiff::Timestamp;
-use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::conversation::{Conversation, Task, end};
@@ -23,8 +22,8 @@ use crate::security::seccomp::Filter;
 use crate::spec::plan::{Namespace, Plan, Process};
 use crate::spec::{recorded_hooks, validate};
 use crate::state::{Entry, Identity, Record, Status, Store, boot_id};
+use crate::sys::ns;
 use crate::sys::process::Child;
-use crate::sys::{ns, socket};
 
 /// When a container's program is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,11 +272,8 @@ fn announce(process: &Child, request: &Request<'_>) -> Result<()> {
     let Some((socket, message)) = &request.options.announce else {
         return Ok(());
     };
-    match socket::send(socket, message, Some(process.pidfd.as_fd())) {
-        // A socket that is full takes no more: then nobody else knows of it.
-        Ok(()) | Err(Errno::AGAIN) => Ok(()),
-        Err(e) => Err(Error::sys(format!("announce process {}", process.pid), e)),
-    }
+    protocol::announce(socket, message, process.pidfd.as_fd())
+        .context(|| format!("announce process {}", process.pid))
 }
 
 /// In the user namespace it could not.

@@ -218,6 +218,6 @@ fn set_up(
     if container.has_user_namespace {
         credentials::become_root()?;
     }
-    set_stdio(&request.stdio, request.process, channel, false)?;
+    set_stdio(&request.stdio, request.process, channel, None, false)?;
     become_user(&future, channel, None)
 }

@@ -87,6 +87,9 @@ pub struct Options {
     /// A socket that its first process's pidfd is sent to before its program runs, and what is sent with it: for who wants to know
     /// how it ends even if its maker does not live to see that.
     pub announce: Option<(OwnedFd, Vec<u8>)>,
+    /// With [`Stdio::Terminal`]: a socket that the terminal's master end is sent to as well, likewise. A terminal whose last master
+    /// end is closed hangs up, and the program with it.
+    pub announce_terminal: Option<(OwnedFd, Vec<u8>)>,
     /// It gets the directory in which `start` listens for `READY=1`, sd_notify(3).
     pub notify: bool,
     /// A process that lives on: namespaces of its that config.json names by its pid (`/proc/PID/ns/net`) are joined all at once.

@@ -162,6 +162,18 @@ impl ChildEnd {
     }
 }
 
+/// Sends a file to whoever wants to have it, too. A socket that is full takes no more: then nobody else knows of it.
+pub(super) fn announce(
+    socket: impl AsFd,
+    message: &[u8],
+    file: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    match socket::send(socket, message, Some(file)) {
+        Err(Errno::AGAIN) => Ok(()),
+        sent => sent,
+    }
+}
+
 /// Sends an error to whoever waits at the other end of `socket`; if nobody does, nobody can be told.
 pub(super) fn fail(socket: impl AsFd, error: &Error) {
     let mut message = vec![FAILED];

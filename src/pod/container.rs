@@ -7,15 +7,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::data::Data;
 use super::env_file;
 use super::kept::{File, Kept, Key};
-use super::lifecycle::{Index, StartFailure, Time};
-use super::logs::{LogWriter, Stream};
+use super::lifecycle::{Index, StartFailure};
+use super::logs::Stream;
+use super::output::Output;
 use super::plan::{ContainerPlan, FileKey, IDS, Input, PAUSE, PodPlan, VolumeMountPlan};
 use super::store::PodDir;
 use super::volumes::Volumes;
@@ -146,15 +146,48 @@ impl Pod<'_> {
             let index = termination::bind(path, &self.directory(plan), &mut spec);
             sources.insert(index, file);
         }
-        let (output, pipes) = Output::open(&self.dir.logs(&plan.name), run.restart)?;
-        for (stream, pipe) in output.pipes() {
+        let mut output = Output::new(&self.dir.logs(&plan.name), run.restart)?;
+        let (stdio, announce_terminal) = match plan.has_terminal() {
+            true => {
+                let announce = self.kept.announce(run.key(File::Terminal))?;
+                (Stdio::Terminal, Some(announce))
+            }
+            false => (self.pipes(plan, run, &mut output)?, None),
+        };
+        let request = Request {
+            id: &id,
+            bundle: plan.bundle.clone(),
+            spec: &spec,
+            root: Some(prepared.root),
+            sources,
+            stdio,
+            options: container::Options {
+                announce_terminal,
+                announce: Some(self.kept.announce(run.key(File::Process))?),
+                holder: Some(run.pause.try_clone().context(|| "dup pause's pidfd")?),
+                ..container::Options::default()
+            },
+        };
+        let made = container::create_meanwhile(self.store, &request, Launch::Now, meanwhile)?;
+        let mut created = made.process;
+        if let Some(terminal) = created.console.take() {
+            output = output
+                .of_terminal(terminal)
+                .map_err(|e| container::end(&created.pidfd, e))?;
+        }
+        Ok(Run { created, output })
+    }
+
+    /// What a container without a terminal reads and writes.
+    fn pipes(&self, plan: &ContainerPlan, run: RunOf<'_>, output: &mut Output) -> Result<Stdio> {
+        let [stdout, stderr] = output.open_pipes()?;
+        for (stream, pipe) in output.files() {
             let file = match stream {
                 Stream::Stdout => File::Stdout,
                 Stream::Stderr => File::Stderr,
             };
             self.kept.keep(run.key(file), pipe.as_fd());
         }
-        let [stdout, stderr] = pipes;
         let stdin = match plan.input {
             Input::Empty => open("/dev/null".as_ref(), OFlags::RDONLY)?,
             Input::Open | Input::Once => {
@@ -163,24 +196,7 @@ impl Pod<'_> {
                 read
             }
         };
-        let request = Request {
-            id: &id,
-            bundle: plan.bundle.clone(),
-            spec: &spec,
-            root: Some(prepared.root),
-            sources,
-            stdio: Stdio::Files([stdin, stdout, stderr]),
-            options: container::Options {
-                announce: Some(self.kept.announce(run.key(File::Process))?),
-                holder: Some(run.pause.try_clone().context(|| "dup pause's pidfd")?),
-                ..container::Options::default()
-            },
-        };
-        let made = container::create_meanwhile(self.store, &request, Launch::Now, meanwhile)?;
-        Ok(Run {
-            created: made.process,
-            output,
-        })
+        Ok(Stdio::Files([stdin, stdout, stderr]))
     }
 
     /// A program in the place of a container that has ended: its root as it left it, its volumes, namespaces, user and
@@ -502,91 +518,4 @@ fn with_pause(spec: &Spec, pause: i32) -> Spec {
         }
     }
     spec
-}
-
-/// What a run writes: its pipes, and the log that they go to.
-#[derive(Debug)]
-pub struct Output {
-    log: LogWriter,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-}
-
-impl Output {
-    /// The log, and the ends of the pipes that the container gets.
-    fn open(logs: &Path, restart: u32) -> Result<(Self, [OwnedFd; 2])> {
-        let log = LogWriter::open(logs, restart)?;
-        let pipe = || -> Result<_> {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC).context(|| "pipe")?;
-            // Ours only: what the container writes to stays as it expects it.
-            fcntl_getfl(&read)
-                .and_then(|flags| fcntl_setfl(&read, flags | OFlags::NONBLOCK))
-                .context(|| "make a pipe non-blocking")?;
-            Ok((read, write))
-        };
-        let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
-        let output = Self {
-            log,
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-        };
-        Ok((output, [out, err]))
-    }
-
-    /// The pipes that another supervisor made.
-    ///
-    /// # Errors
-    /// When the log cannot be continued.
-    pub fn adopt(
-        logs: &Path,
-        restart: u32,
-        [stdout, stderr]: [Option<OwnedFd>; 2],
-    ) -> Result<Self> {
-        let log = LogWriter::open(logs, restart)?;
-        Ok(Self {
-            log,
-            stdout,
-            stderr,
-        })
-    }
-
-    /// The pipes that are still open.
-    pub fn pipes(&self) -> impl Iterator<Item = (Stream, &OwnedFd)> {
-        let stdout = self.stdout.iter().map(|pipe| (Stream::Stdout, pipe));
-        stdout.chain(self.stderr.iter().map(|pipe| (Stream::Stderr, pipe)))
-    }
-
-    /// Takes what is in one pipe.
-    pub fn drain(&mut self, stream: Stream, now: Time) {
-        let pipe = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        };
-        let Some(open) = pipe else { return };
-        match self.log.drain(stream, open.as_fd(), now) {
-            Ok(false) => {}
-            Ok(true) => *pipe = None,
-            Err(e) => {
-                log::error!("{e}");
-                *pipe = None;
-            }
-        }
-    }
-
-    /// Takes what is in both: the process has ended.
-    pub fn drain_all(&mut self, now: Time) {
-        self.drain(Stream::Stdout, now);
-        self.drain(Stream::Stderr, now);
-    }
-
-    /// Writes what is left, and lets go of pipes that somebody outside of the container still holds.
-    pub fn close(mut self, now: Time) {
-        self.drain_all(now);
-        self.log.close(now);
-    }
-
-    /// The beginning of the last line that was written.
-    pub fn last_line(&self) -> &[u8] {
-        self.log.last_line()
-    }
 }

@@ -70,6 +70,12 @@ pub enum Request {
         /// Which.
         container: usize,
     },
+    /// The master end of this container's terminal, and that all that comes out of it is in the log at once, as long as who
+    /// asks listens: `pod attach`.
+    Terminal {
+        /// Which.
+        container: usize,
+    },
     /// An ephemeral container runs: `pod debug --image`.
     EphemeralStarted {
         /// What it is.
@@ -166,10 +172,19 @@ pub fn receive(connection: &OwnedFd) -> Result<Option<Request>> {
 
 /// Answers a request. Whoever did not wait for the answer does not need it.
 pub fn answer(connection: &OwnedFd, answer: &Answer) {
+    answer_with(connection, answer, None);
+}
+
+/// Answers [`Request::Terminal`].
+pub fn hand_over(connection: &OwnedFd, terminal: BorrowedFd<'_>) {
+    answer_with(connection, &Ok(()), Some(terminal));
+}
+
+fn answer_with(connection: &OwnedFd, answer: &Answer, file: Option<BorrowedFd<'_>>) {
     let sent = serde_json::to_vec(answer)
         .map_err(|e| Error::new(e.to_string()))
         .and_then(|message| {
-            socket::send(connection, &message, None).context(|| "answer a request")
+            socket::send(connection, &message, file).context(|| "answer a request")
         });
     if let Err(e) = sent {
         log::debug!("{e}");
@@ -178,7 +193,10 @@ pub fn answer(connection: &OwnedFd, answer: &Answer) {
 
 /// A supervisor that has answered.
 #[derive(Debug)]
-pub struct Supervisor(OwnedFd);
+pub struct Supervisor {
+    connection: OwnedFd,
+    file: Option<OwnedFd>,
+}
 
 impl Supervisor {
     /// Waits until it has gone.
@@ -186,12 +204,19 @@ impl Supervisor {
     /// # Errors
     /// As recvmsg(2).
     pub fn wait(self) -> Result<()> {
-        set_socket_timeout(&self.0, Timeout::Recv, None).context(|| "wait for the supervisor")?;
-        while socket::receive(&self.0)
+        let connection = self.connection;
+        set_socket_timeout(&connection, Timeout::Recv, None)
+            .context(|| "wait for the supervisor")?;
+        while socket::receive(&connection)
             .context(|| "wait for the supervisor")?
             .is_some()
         {}
         Ok(())
+    }
+
+    /// What it has handed over, and the connection, for as long as it is to know that somebody is there.
+    pub fn take(self) -> Option<(OwnedFd, OwnedFd)> {
+        Some((self.file?, self.connection))
     }
 }
 
@@ -222,9 +247,9 @@ pub fn ask(
         Err(e) => return Err(Error::sys(step(), e)),
     }
     match socket::receive(&connection) {
-        Ok(Some((answer, _))) => serde_json::from_slice::<Answer>(&answer)
+        Ok(Some((answer, file))) => serde_json::from_slice::<Answer>(&answer)
             .map_err(|e| Error::new(format!("{}: {e}", step())))?
-            .map(|()| Some(Supervisor(connection))),
+            .map(|()| Some(Supervisor { connection, file })),
         // It died, or was over, before it could answer.
         Ok(None) | Err(Errno::CONNRESET) => Ok(None),
         Err(Errno::AGAIN) => Err(Error::new(step())

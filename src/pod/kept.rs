@@ -1,4 +1,4 @@
-//! What outlives a supervisor: the pidfds of the pod's containers and the pipes that they write to.
+//! What outlives a supervisor: the pidfds of the pod's containers and the pipes and terminals that they write to.
 //!
 //! Files on their way through a Unix socket are open as long as the socket is. So the supervisor sends them into a socket
 //! whose two ends pause holds as well, and reads them only to sort them out. If it is killed, pause still has them, and
@@ -37,6 +37,8 @@ pub enum File {
     Stdout,
     /// Our end of its standard error.
     Stderr,
+    /// The master end of its terminal, which is all three.
+    Terminal,
     /// Our end of its standard input: as long as it is open, that has no end.
     Stdin,
 }

@@ -22,6 +22,7 @@ pub mod logs;
 pub mod manifest;
 pub mod network;
 pub mod observe;
+pub mod output;
 pub mod pause;
 pub mod plan;
 pub mod progress;

@@ -133,6 +133,7 @@ impl Logs {
             since,
             timestamps: self.timestamps,
             tail: self.tail,
+            unfinished: false,
         };
         if !self.follow {
             return logs::print(&dir, log.run, show, out);

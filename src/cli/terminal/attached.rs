@@ -47,9 +47,7 @@ impl<'a> Attached<'a> {
 
     /// Gives it the size that ours has.
     pub(super) fn copy_size(&self) {
-        if let Ok(size) = tcgetwinsize(stdin()) {
-            let _ = tcsetwinsize(self.console, size);
-        }
+        copy_size(self.console);
     }
 
     /// What must be ready for the next [`Self::step`].
@@ -73,7 +71,7 @@ impl<'a> Attached<'a> {
             && ready.next() == Some(true)
             && self.input.step() == Some(End::Source)
         {
-            self.input.append(&self.end_of_input());
+            self.input.append(&end_of_input(self.console));
         }
         Some(())
     }
@@ -103,29 +101,36 @@ impl<'a> Attached<'a> {
             self.rest = 0;
         }
     }
+}
 
-    /// What a person would type: termios(3), VEOF. Twice, because the first only ends a line that has no end; at the
-    /// beginning of a line the second says it to the next reader too, as a file or pipe does.
-    fn end_of_input(&self) -> Vec<u8> {
-        match tcgetattr(self.console) {
-            Ok(modes) => {
-                let end = modes.special_codes[SpecialCodeIndex::VEOF];
-                let is_cooked = modes.local_modes.contains(LocalModes::ICANON);
-                vec![end; if is_cooked { 2 } else { 1 }]
-            }
-            Err(_) => Vec::new(),
+/// Gives a terminal the size that ours has.
+pub(super) fn copy_size(console: &OwnedFd) {
+    if let Ok(size) = tcgetwinsize(stdin()) {
+        let _ = tcsetwinsize(console, size);
+    }
+}
+
+/// What a person would type: termios(3), VEOF. Twice, because the first only ends a line that has no end; at the
+/// beginning of a line the second says it to the next reader too, as a file or pipe does.
+pub(super) fn end_of_input(console: &OwnedFd) -> Vec<u8> {
+    match tcgetattr(console) {
+        Ok(modes) => {
+            let end = modes.special_codes[SpecialCodeIndex::VEOF];
+            let is_cooked = modes.local_modes.contains(LocalModes::ICANON);
+            vec![end; if is_cooked { 2 } else { 1 }]
         }
+        Err(_) => Vec::new(),
     }
 }
 
 /// Standard input's terminal in raw mode; dropped, it is as before.
-struct RawMode {
+pub(super) struct RawMode {
     before: Termios,
 }
 
 impl RawMode {
     /// `None` when standard input is no terminal.
-    fn set() -> Option<Self> {
+    pub(super) fn set() -> Option<Self> {
         let before = tcgetattr(stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();

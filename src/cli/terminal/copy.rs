@@ -20,7 +20,8 @@ const TERMINAL_BUF: usize = 256;
 pub(super) struct Copy<'a> {
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
-    buffer: [u8; PIPE_BUF],
+    /// One more than is read at a time, see [`Self::put_first`].
+    buffer: [u8; PIPE_BUF + 1],
     /// What is read and not yet written.
     held: Range<usize>,
     /// Bytes that one write may have.
@@ -28,6 +29,14 @@ pub(super) struct Copy<'a> {
     has_ended: bool,
     /// Gets what is read, too.
     log: Option<LogWriter>,
+}
+
+/// So many bytes a file takes at once that poll calls writable, whether it is set to non-blocking or not.
+pub(super) fn at_once(to: BorrowedFd<'_>) -> usize {
+    match isatty(to) {
+        true => TERMINAL_BUF,
+        false => PIPE_BUF,
+    }
 }
 
 /// Why a copy goes no further.
@@ -44,12 +53,9 @@ impl<'a> Copy<'a> {
         Self {
             from,
             to,
-            buffer: [0; PIPE_BUF],
+            buffer: [0; PIPE_BUF + 1],
             held: 0..0,
-            at_once: match isatty(to) {
-                true => TERMINAL_BUF,
-                false => PIPE_BUF,
-            },
+            at_once: at_once(to),
             has_ended: false,
             log: None,
         }
@@ -82,6 +88,24 @@ impl<'a> Copy<'a> {
         self.held.is_empty()
     }
 
+    /// What is read and not yet written.
+    pub(super) fn held(&self) -> &[u8] {
+        &self.buffer[self.held.clone()]
+    }
+
+    /// Takes back the last byte that was read.
+    pub(super) fn take_last(&mut self) {
+        self.held.end = self.held.end.saturating_sub(1).max(self.held.start);
+    }
+
+    /// Puts a byte that was taken back before what was read just now.
+    pub(super) fn put_first(&mut self, byte: u8) {
+        let Range { start, end } = self.held;
+        self.buffer.copy_within(start..end, start + 1);
+        self.buffer[start] = byte;
+        self.held.end += 1;
+    }
+
     /// One read or one write. Says when that was the last.
     pub(super) fn step(&mut self) -> Option<End> {
         let (done, end) = match self.is_empty() {
@@ -110,7 +134,7 @@ impl<'a> Copy<'a> {
     /// # Errors
     /// As read(2).
     pub(super) fn read(&mut self) -> Result<usize> {
-        let count = rustix::io::read(self.from, &mut self.buffer)?;
+        let count = rustix::io::read(self.from, &mut self.buffer[..PIPE_BUF])?;
         self.held = 0..count;
         if let Some(log) = &mut self.log {
             log.take(Stream::Stdout, &self.buffer[..count], now());
@@ -180,6 +204,30 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc!");
+    }
+
+    #[test]
+    fn a_byte_can_be_taken_back_and_put_before_the_next_ones() {
+        let (from, mut writer) = pipe().unwrap();
+        let (reader, to) = pipe().unwrap();
+        let mut copy = Copy::new(from.as_fd(), to.as_fd());
+        writer.write_all(b"abP").unwrap();
+        assert_eq!(copy.step(), None);
+        copy.take_last();
+        assert_eq!(
+            (copy.step(), read_available(&reader, 10)),
+            (None, b"ab".to_vec())
+        );
+        let most = [b'c'; PIPE_BUF];
+        writer.write_all(&most).unwrap();
+        assert_eq!(copy.step(), None);
+        copy.put_first(b'P');
+        assert_eq!(copy.held(), [b"P", &most[..]].concat());
+        assert_eq!(pump(&mut copy), None);
+        assert_eq!(
+            read_available(&reader, 2 * PIPE_BUF),
+            [b"P", &most[..]].concat()
+        );
     }
 
     /// `pump` would hang if a step blocked.

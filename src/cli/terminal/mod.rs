@@ -2,6 +2,7 @@
 
 mod attached;
 mod copy;
+mod visit;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::pidfd_send_signal;
 
 use self::attached::Attached;
+pub(super) use self::visit::{Visit, Visitor, Woken};
 use super::notify::Host;
 use crate::error::{Context, Result};
 use crate::pod::logs::LogWriter;

@@ -10,6 +10,7 @@
 //! Source: `design-proposals-archive/node/kubelet-cri-logging.md` and `kubelet-config.v1beta1` (`containerLogMaxSize`,
 //! `containerLogMaxFiles`) of Kubernetes.
 
+mod printer;
 mod reader;
 mod tee;
 mod writer;
@@ -21,7 +22,8 @@ use jiff::Timestamp;
 use super::lifecycle::{Container, State, Time};
 use crate::error::{Context, Error, Result};
 
-pub use reader::{Show, follow, print};
+pub use printer::Show;
+pub use reader::{Follower, follow, print};
 pub use tee::tee;
 pub use writer::LogWriter;
 

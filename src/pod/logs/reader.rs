@@ -1,32 +1,18 @@
 //! From a container's log files to the text that it wrote.
 
-use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::{Entry, LogFile, files, timestamp};
+use super::printer::Printer;
+use super::{LogFile, Show, files};
 use crate::error::{Context, Error, Result};
-use crate::pod::lifecycle::Time;
-
-/// How a log is shown.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Show<'a> {
-    /// Each line begins with this, before anything else.
-    pub prefix: &'a str,
-    /// Only lines that were written then or later.
-    pub since: Option<Time>,
-    /// Each line begins with the time at which it was read from the container.
-    pub timestamps: bool,
-    /// Only the last lines of what is there at first.
-    pub tail: Option<usize>,
-}
 
 /// Writes the text of one run, `restart`, from the container's log directory.
 ///
@@ -55,21 +41,67 @@ pub fn follow(
     mut over: impl FnMut() -> Result<bool>,
     out: impl Write,
 ) -> Result<()> {
-    let mut printer = Printer::new(show, out);
-    // Watched before anything is read: what changes after that wakes us up.
-    let changes = watch(dir, journal)?;
-    let mut log = Log::open(dir, restart)?;
+    let mut follower = Follower::new(dir, restart, show, journal, out)?;
     loop {
         let over = over()?;
-        log.read_on(&mut printer, None)?;
-        if over {
-            log.give_up_line(&mut printer)?;
-        }
-        printer.flush()?;
+        follower.step(over)?;
         if over {
             return Ok(());
         }
-        wait(&changes)?;
+        follower.wait()?;
+    }
+}
+
+/// A log that is shown as it comes, for who waits for something else, too.
+#[derive(Debug)]
+pub struct Follower<W: Write> {
+    printer: Printer<W>,
+    changes: OwnedFd,
+    log: Log,
+}
+
+impl<W: Write> Follower<W> {
+    /// At the beginning; see [`follow`].
+    ///
+    /// # Errors
+    /// When there is no such log, or it cannot be watched.
+    pub fn new(dir: &Path, restart: u32, show: Show<'_>, journal: &Path, out: W) -> Result<Self> {
+        Ok(Self {
+            printer: Printer::new(show, out),
+            // Watched before anything is read: what changes after that wakes us up.
+            changes: watch(dir, journal)?,
+            log: Log::open(dir, restart)?,
+        })
+    }
+
+    /// Shows all there is; if the log is `over`, also a line that nobody will finish.
+    ///
+    /// # Errors
+    /// As for [`print()`].
+    pub fn step(&mut self, over: bool) -> Result<()> {
+        self.log.read_on(&mut self.printer, None)?;
+        if over {
+            self.log.give_up_line(&mut self.printer)?;
+        }
+        self.printer.flush()
+    }
+
+    /// Where it is shown.
+    pub fn out(&mut self) -> &mut W {
+        self.printer.out()
+    }
+
+    /// What is readable when something has changed, and the file that is read.
+    pub fn files(&self) -> [BorrowedFd<'_>; 2] {
+        [self.changes.as_fd(), self.log.file.get_ref().as_fd()]
+    }
+
+    /// Waits until something has changed, if nothing has yet.
+    ///
+    /// # Errors
+    /// As read(2).
+    pub fn wait(&self) -> Result<()> {
+        wait(&self.changes)
     }
 }
 
@@ -192,99 +224,6 @@ impl Log {
             self.line.clear();
         }
         Ok(())
-    }
-}
-
-/// Writes the text of log entries.
-struct Printer<W: Write> {
-    out: BufWriter<W>,
-    prefix: String,
-    /// As entries have it: they can be compared as text.
-    since: Option<String>,
-    /// The line so far is older.
-    skips: bool,
-    timestamps: bool,
-    /// The last lines, as long as only they are wanted.
-    tail: Option<(usize, VecDeque<Vec<u8>>)>,
-    /// The line so far has no newline yet.
-    in_line: bool,
-}
-
-impl<W: Write> Printer<W> {
-    fn new(show: Show<'_>, out: W) -> Self {
-        Self {
-            out: BufWriter::new(out),
-            prefix: show.prefix.to_owned(),
-            since: show.since.map(timestamp),
-            skips: false,
-            timestamps: show.timestamps,
-            tail: show.tail.map(|n| (n, VecDeque::new())),
-            in_line: false,
-        }
-    }
-
-    /// Shows a line of a log file; one that is not in the CRI format, as it is.
-    fn show(&mut self, line: &[u8]) -> Result<()> {
-        let (time, text, partial) = match Entry::parse(line) {
-            Some(entry) => (entry.time, entry.text, entry.partial),
-            None => (&b""[..], line, false),
-        };
-        if !self.in_line {
-            let since = self.since.as_ref();
-            self.skips = since.is_some_and(|since| !time.is_empty() && time < since.as_bytes());
-        }
-        if self.skips {
-            self.in_line = partial;
-            return Ok(());
-        }
-        if !self.in_line {
-            self.begin_line();
-            let prefix = self.prefix.clone();
-            self.put(prefix.as_bytes())?;
-            if self.timestamps && !time.is_empty() {
-                self.put(time)?;
-                self.put(b" ")?;
-            }
-        }
-        self.in_line = true;
-        self.put(text)?;
-        if partial { Ok(()) } else { self.end_line() }
-    }
-
-    fn begin_line(&mut self) {
-        if let Some((wanted, lines)) = &mut self.tail {
-            lines.push_back(Vec::new());
-            if lines.len() > *wanted {
-                lines.pop_front();
-            }
-        }
-    }
-
-    fn end_line(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.in_line) {
-            self.put(b"\n")?;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.tail {
-            Some((_, lines)) => {
-                if let Some(line) = lines.back_mut() {
-                    line.extend_from_slice(bytes);
-                }
-                Ok(())
-            }
-            None => self.out.write_all(bytes).context(|| "write the log"),
-        }
-    }
-
-    /// Everything that is there has been read: from here on every line is shown.
-    fn flush(&mut self) -> Result<()> {
-        for line in self.tail.take().into_iter().flat_map(|(_, lines)| lines) {
-            self.put(&line)?;
-        }
-        self.out.flush().context(|| "write the log")
     }
 }
 

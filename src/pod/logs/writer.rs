@@ -84,9 +84,9 @@ impl LogWriter {
         })
     }
 
-    /// Takes what is in the pipe, without waiting, and writes it; true at the end of file.
+    /// Takes what is in the pipe or terminal, without waiting, and writes it; true at the end of file.
     ///
-    /// The pipe's read end must be non-blocking. At most 1 MiB is taken, so the caller polls level-triggered. Entries get
+    /// The pipe's read end, or the terminal's master end, must be non-blocking. At most 1 MiB is taken, so the caller polls level-triggered. Entries get
     /// the time `now`.
     ///
     /// # Errors
@@ -95,7 +95,8 @@ impl LogWriter {
         for _ in 0..BATCHES {
             let mut raw = Vec::with_capacity(BATCH);
             match rustix::io::read(&pipe, rustix::buffer::spare_capacity(&mut raw)) {
-                Ok(0) => {
+                // A terminal that nobody has open any more says EIO.
+                Ok(0) | Err(Errno::IO) => {
                     self.end(stream, now);
                     return Ok(true);
                 }
@@ -110,6 +111,11 @@ impl LogWriter {
 
     /// Writes what is left of both streams: for a pipe that a process outside of the container still holds.
     pub fn close(mut self, now: Time) {
+        self.flush(now);
+    }
+
+    /// Writes what there is of lines that have no end yet: for who waits for it.
+    pub fn flush(&mut self, now: Time) {
         self.end(Stream::Stdout, now);
         self.end(Stream::Stderr, now);
     }
@@ -139,7 +145,7 @@ impl LogWriter {
         self.append(&batch, now);
     }
 
-    /// What came after the last newline is an entry of its own.
+    /// What came after the last newline is an entry of its own, if anything did.
     fn end(&mut self, stream: Stream, now: Time) {
         let held = std::mem::take(&mut self.lines[stream as usize].held);
         let mut batch = Vec::new();

@@ -384,7 +384,7 @@ impl Support {
             stdin_once: _,
             termination_message_path: _,
             termination_message_policy: _,
-            tty,
+            tty: _,
             volume_devices,
             volume_mounts: _,
         } = container;
@@ -401,7 +401,6 @@ impl Support {
                 self.probe(&format!("{path}.{field}"), probe);
             }
         }
-        self.refuse_unless(path, "tty", *tty != Some(true));
         self.refuse(path, "volumeDevices", volume_devices);
         if let Some(resources) = resources {
             self.resources(&format!("{path}.resources"), resources);

@@ -216,12 +216,12 @@ fn depth_is_bounded() {
 fn what_is_not_done_yet_is_refused_in_one_error() {
     let text = pod(
         "  subdomain: x\n  securityContext: {fsGroup: 1, sysctls: [{name: a, value: b}]}\n  volumes:\n  - {name: v, nfs: {server: s, path: /}}\n  - {name: w, projected: {sources: [{serviceAccountToken: {path: t}}]}}",
-        "    livenessProbe: {httpGet: {port: 1, scheme: HTTPS, host: a.b}}\n    tty: true\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
+        "    livenessProbe: {httpGet: {port: 1, scheme: HTTPS, host: a.b}}\n    volumeDevices: [{name: v, devicePath: /dev/x}]\n    stdin: false\n    envFrom: []\n    ports: [{containerPort: 80, hostPort: 80}]\n    resources: {limits: {example.com/gpu: 1}}",
     );
     let not_yet = concat!("not supported yet by runp ", env!("CARGO_PKG_VERSION"));
     let port = "no port of the host leads into a network that is just a loopback: choose one with --network cni:NAME or --network pasta";
     let lines = [
-        "pod.yaml:9:5: spec.containers[0].tty",
+        "pod.yaml:9:5: spec.containers[0].volumeDevices",
         "pod.yaml:12:33: spec.containers[0].ports[0].hostPort",
         "pod.yaml:13:5: spec.containers[0].resources.requests[example.com/gpu]",
         "pod.yaml:13:26: spec.containers[0].resources.limits[example.com/gpu]",

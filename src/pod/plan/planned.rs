@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Container;
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 use super::{Environment, Node, Qos, SubPath};
 use crate::pod::calls::CallPlan;
@@ -229,6 +229,14 @@ pub struct ContainerPlan {
     pub termination: TerminationPlan,
     /// `resources.limits[ephemeral-storage]`: how many bytes it may write to its root and its logs.
     pub disk_limit: Option<u64>,
+}
+
+impl ContainerPlan {
+    /// Whether it has a terminal for its standard input, output and error: `tty`.
+    pub fn has_terminal(&self) -> bool {
+        let process = self.spec.process().as_ref();
+        process.and_then(Process::terminal).unwrap_or_default()
+    }
 }
 
 /// Stands for the pid of the pause process in the namespace paths of a planned configuration.

@@ -43,7 +43,12 @@ impl Context<'_> {
         };
         let entrypoint = process.args().as_deref().unwrap_or_default();
         let args = argv(path, container, entrypoint, image.from_bundle)?;
-        let env = process.env().clone().unwrap_or_default();
+        let mut env = process.env().clone().unwrap_or_default();
+        let terminal = container.tty == Some(true);
+        // As containerd: weaker than what the image and the manifest say.
+        if terminal && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+            env.push("TERM=xterm".to_owned());
+        }
         // What stays if the variables are not to be had: the container is not started then.
         process.set_args(Some(args.clone()));
         let environment = self.environment(container, env, args);
@@ -55,7 +60,7 @@ impl Context<'_> {
             }
             process.set_cwd(directory.into());
         }
-        process.set_terminal(Some(false)).set_console_size(None);
+        process.set_terminal(Some(terminal)).set_console_size(None);
         process.set_oom_score_adj(resources::oom_score_adj(
             self.spec,
             container,

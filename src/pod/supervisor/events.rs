@@ -1,6 +1,6 @@
 //! What happens, waited for and told to the lifecycle.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -8,11 +8,12 @@ use rustix::io::Errno;
 
 use super::{Seen, Supervisor, Watch};
 use crate::error::{Context, Error, Result};
-use crate::pod::container::{self, Output};
+use crate::pod::container;
 use crate::pod::control::{self, Request};
 use crate::pod::kept::File;
 use crate::pod::lifecycle::{Event, Index, Time};
 use crate::pod::logs::Stream;
+use crate::pod::output::Output;
 use crate::pod::termination;
 use crate::sys::memory;
 use crate::sys::process::{self, End};
@@ -67,14 +68,13 @@ impl Supervisor<'_> {
     }
 
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>)> {
-        use std::os::fd::AsFd;
         let containers = || {
             let slots = self.containers.iter().enumerate();
             slots.map(|(i, slot)| (Index(i), slot))
         };
         let logs = containers().flat_map(|(i, slot)| {
-            let pipes = slot.output.iter().flat_map(Output::pipes);
-            pipes.map(move |(stream, pipe)| (Source::Log(i, stream), pipe.as_fd()))
+            let files = slot.output.iter().flat_map(Output::files);
+            files.map(move |(stream, file)| (Source::Log(i, stream), file.as_fd()))
         });
         let exits = containers().filter_map(|(i, slot)| {
             let process = slot.process.as_ref()?;
@@ -125,6 +125,9 @@ impl Supervisor<'_> {
                 let now = self.clock.now();
                 if let Some(output) = &mut self.containers[container.0].output {
                     output.drain(stream, now);
+                    if self.viewers.values().any(|viewed| *viewed == container) {
+                        output.flush(now);
+                    }
                     watch(Seen::Log(container, output.last_line(), now));
                 }
             }
@@ -260,13 +263,17 @@ impl Supervisor<'_> {
             Ok(Some(Request::EphemeralEnded { name, exit })) => {
                 Event::EphemeralEnded { name, exit }
             }
+            Ok(Some(Request::Terminal { container })) => {
+                self.show_terminal(id, Index(container));
+                return;
+            }
             Ok(None) => {
-                self.connections.remove(&id);
+                self.hang_up(id);
                 return;
             }
             Err(e) => {
                 control::answer(connection, &Err(e));
-                self.connections.remove(&id);
+                self.hang_up(id);
                 return;
             }
         };
@@ -278,10 +285,45 @@ impl Supervisor<'_> {
     }
 }
 
+impl Supervisor<'_> {
+    /// Gives a container's terminal to who wants to type and to see. It is not done for him: who types or reads slowly holds
+    /// nobody up.
+    fn show_terminal(&mut self, id: u64, container: Index) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let now = self.clock.now();
+        let mut slots = self.containers.get_mut(container.0).into_iter();
+        let output = slots.find_map(|slot| slot.output.as_mut());
+        let master = output.as_ref().and_then(|output| output.terminal());
+        match master {
+            Some(master) => control::hand_over(connection, master.as_fd()),
+            None => {
+                let none = Error::new("no process of the container has a terminal");
+                control::answer(connection, &Err(none));
+                return;
+            }
+        }
+        // He sees what comes from now on, and what it is a part of: a prompt.
+        if let Some(output) = output {
+            output.flush(now);
+        }
+        self.viewers.insert(id, container);
+    }
+
+    fn hang_up(&mut self, id: u64) {
+        self.connections.remove(&id);
+        self.viewers.remove(&id);
+    }
+}
+
 /// What can be asked for of a pod that comes to its end.
 fn is_for_the_end(request: &Request) -> bool {
     matches!(
         request,
-        Request::Start | Request::Stop { .. } | Request::EphemeralEnded { .. }
+        Request::Start
+            | Request::Stop { .. }
+            | Request::Terminal { .. }
+            | Request::EphemeralEnded { .. }
     )
 }

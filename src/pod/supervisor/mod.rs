@@ -33,12 +33,13 @@ pub use self::takeover::{plan_of, with_manifest};
 
 use self::calls::Calls;
 use self::clock::Clock;
-use super::container::{Output, Prepared};
+use super::container::Prepared;
 use super::control::Listener;
 use super::data::Data;
 use super::journal::{self, Entry, Journal};
 use super::kept::Kept;
 use super::lifecycle::{Action, Event, Index, Pod as Life, Time};
+use super::output::Output;
 use super::pause::Unready;
 use super::plan::PodPlan;
 use super::store::{PodDir, PodName, Pods, Record};
@@ -90,6 +91,8 @@ pub struct Supervisor<'a> {
     signals: SignalFd,
     listener: Listener,
     connections: BTreeMap<u64, OwnedFd>,
+    /// Whose terminal somebody looks at, by connection.
+    viewers: BTreeMap<u64, Index>,
     pause: Option<Child>,
     /// What is left to wait for of pause, until a container has been started.
     unready: Option<Unready>,
@@ -107,7 +110,7 @@ pub struct Supervisor<'a> {
 #[derive(Debug, Default)]
 struct Slot {
     process: Option<Child>,
-    /// May outlive the process: another one may hold the pipes.
+    /// May outlive the process: another one may hold the pipes or the terminal.
     output: Option<Output>,
 }
 
@@ -187,6 +190,7 @@ impl<'a> Supervisor<'a> {
             signals,
             listener,
             connections: BTreeMap::new(),
+            viewers: BTreeMap::new(),
             pause: None,
             unready: None,
             kept,

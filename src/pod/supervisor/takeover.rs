@@ -15,13 +15,14 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{Clock, Seen, Slot, Supervisor, Watch, Watcher, announce_supervisor, signals};
 use crate::error::{Context, Error, Result};
-use crate::pod::container::{Output, container_id};
+use crate::pod::container::container_id;
 use crate::pod::control::Listener;
 use crate::pod::data::Data;
 use crate::pod::journal::{self, Journal};
 use crate::pod::kept::{File, Kept, Key};
 use crate::pod::lifecycle::{Action, Event, Index, Pod as Life, PodSpec, Sandbox, State, Volumes};
 use crate::pod::manifest::Manifest;
+use crate::pod::output::Output;
 use crate::pod::plan::{self, Node, PlanOptions, PodPlan};
 use crate::pod::store::{PodDir, Pods, Record};
 use crate::pod::{delete, sandbox};
@@ -218,6 +219,7 @@ impl<'a> Supervisor<'a> {
             Some(kept.swap_remove(at).1)
         };
         let pipes = [take(File::Stdout), take(File::Stderr)];
+        let terminal = take(File::Terminal);
         let pidfd = take(File::Process);
         let id = container_id(&self.plan.name, self.name(container))?;
         let pid = delete::first_pid(self.store, &id);
@@ -241,10 +243,13 @@ impl<'a> Supervisor<'a> {
         if !running && !was_executed(&child)? {
             return Ok(Vec::new());
         }
-        let logs = self.dir.logs(self.name(container));
+        let output = Output::new(&self.dir.logs(self.name(container)), restart)?;
         self.containers[container.0] = Slot {
             process: Some(child),
-            output: Some(Output::adopt(&logs, restart, pipes)?),
+            output: Some(match terminal {
+                Some(master) => output.of_terminal(master)?,
+                None => output.of_pipes(pipes),
+            }),
         };
         let id = id.to_string();
         let started = Event::Started { container, pid, id };
