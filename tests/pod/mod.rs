@@ -30,6 +30,7 @@ mod stop;
 mod survival;
 mod timeline;
 mod tools;
+mod tty;
 mod users;
 mod volumes;
 mod why;

@@ -156,16 +156,20 @@ impl<'a> Visitor<'a> {
         let reads = input.is_empty();
         match input.step() {
             None if reads && !input.is_empty() && self.modes.is_some() => {
-                match keys(self.has_said, input.held()) {
-                    Keys::Leave => return true,
-                    Keys::Type { but_the_last } => {
-                        if self.has_said {
-                            input.put_first(LEAVE[0]);
-                        }
-                        if but_the_last {
-                            input.take_last();
-                        }
-                        self.has_said = but_the_last;
+                let said = std::mem::take(&mut self.has_said);
+                if said {
+                    input.put_first(LEAVE[0]);
+                }
+                match keys(input.held()) {
+                    Keys::Leave { after } => {
+                        // If nobody reads, nobody waits for that.
+                        let _ = rustix::io::write(self.console, &input.held()[..after]);
+                        return true;
+                    }
+                    Keys::All => {}
+                    Keys::ButTheLast => {
+                        input.take_last();
+                        self.has_said = true;
                     }
                 }
             }
@@ -193,21 +197,23 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// What is to be done with keys.
+/// Which keys are typed.
 #[derive(Debug, PartialEq, Eq)]
 enum Keys {
-    Leave,
-    Type { but_the_last: bool },
+    All,
+    /// It depends on the next one.
+    ButTheLast,
+    /// So many; then he leaves.
+    Leave {
+        after: usize,
+    },
 }
 
-/// `has_said`: before these the first key of [`LEAVE`] was pressed.
-fn keys(has_said: bool, keys: &[u8]) -> Keys {
-    let leaves = has_said && keys.first() == Some(&LEAVE[1]);
-    match leaves || keys.windows(2).any(|pair| pair == LEAVE) {
-        true => Keys::Leave,
-        false => Keys::Type {
-            but_the_last: keys.last() == Some(&LEAVE[0]),
-        },
+fn keys(pressed: &[u8]) -> Keys {
+    match pressed.windows(2).position(|pair| pair == LEAVE) {
+        Some(after) => Keys::Leave { after },
+        None if pressed.last() == Some(&LEAVE[0]) => Keys::ButTheLast,
+        None => Keys::All,
     }
 }
 
@@ -216,28 +222,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_keys_one_after_the_other_leave_however_they_come() {
-        for (has_said, pressed, expected) in [
-            (false, &b"a\x10\x11b"[..], Keys::Leave),
-            (true, b"\x11", Keys::Leave),
-            (false, b"\x11\x10", Keys::Type { but_the_last: true }),
-            (true, b"\x10", Keys::Type { but_the_last: true }),
-            (
-                true,
-                b"a\x11",
-                Keys::Type {
-                    but_the_last: false,
-                },
-            ),
-            (
-                false,
-                b"\x11",
-                Keys::Type {
-                    but_the_last: false,
-                },
-            ),
+    fn two_keys_one_after_the_other_leave() {
+        for (pressed, expected) in [
+            (&b"ab"[..], Keys::All),
+            (b"\x11", Keys::All),
+            (b"\x10a\x11", Keys::All),
+            (b"\x11\x10", Keys::ButTheLast),
+            (b"\x10\x10", Keys::ButTheLast),
+            (b"\x10\x11", Keys::Leave { after: 0 }),
+            (b"\x10\x10\x11\x10", Keys::Leave { after: 1 }),
+            (b"ab\x10\x11c", Keys::Leave { after: 2 }),
         ] {
-            assert_eq!(keys(has_said, pressed), expected, "{has_said} {pressed:?}");
+            assert_eq!(keys(pressed), expected, "{pressed:?}");
         }
     }
 }

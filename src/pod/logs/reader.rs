@@ -238,6 +238,7 @@ mod tests {
     use super::super::tests::NOON;
     use super::super::{LogWriter, MAX_LINE, Stream};
     use super::*;
+    use crate::pod::lifecycle::Time;
 
     /// Feeds bytes through a pipe, as a container does.
     fn write(writer: &mut LogWriter, stream: Stream, bytes: &[u8]) {
@@ -277,6 +278,9 @@ mod tests {
                 let (now, later) = rest.split_at(rest.len().min(*piece));
                 write(&mut writer, Stream::Stdout, now);
                 rest = later;
+                if piece % 2 == 0 {
+                    writer.flush(NOON);
+                }
                 if rest.is_empty() {
                     break;
                 }
@@ -284,6 +288,45 @@ mod tests {
             writer.close(NOON);
             prop_assert_eq!(text(dir.path(), 0, Show::default()), bytes);
         }
+    }
+
+    #[test]
+    fn a_line_that_was_begun_before_is_shown_from_its_beginning_if_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |second: u32, tag: char, text: &str| {
+            format!("2026-01-02T03:04:{second:02}.000000000Z stdout {tag} {text}\n")
+        };
+        let write = |lines: &[String]| {
+            let mut options = File::options();
+            let path = dir.path().join("0.log");
+            let mut file = options.create(true).append(true).open(path).unwrap();
+            file.write_all(lines.concat().as_bytes()).unwrap();
+        };
+        let old = [line(1, 'P', "a "), line(1, 'F', "b"), line(1, 'P', "# ")];
+        write(&old);
+        let journal = dir.path().join("journal");
+        File::create(&journal).unwrap();
+        for (unfinished, first, then) in [(true, "# ", "# l\n# "), (false, "", "# ")] {
+            let show = Show {
+                since: Some(Time(1_767_323_042_000_000_000)),
+                unfinished,
+                ..Show::default()
+            };
+            std::fs::write(dir.path().join("0.log"), old.concat()).unwrap();
+            let mut log = Follower::new(dir.path(), 0, show, &journal, Vec::new()).unwrap();
+            log.step(false).unwrap();
+            assert_eq!(std::str::from_utf8(log.out()).unwrap(), first);
+            write(&[line(2, 'P', "l"), line(3, 'F', ""), line(3, 'P', "# ")]);
+            log.step(false).unwrap();
+            assert_eq!(std::str::from_utf8(log.out()).unwrap(), then);
+        }
+        // It has gone on before anybody looked.
+        let show = Show {
+            since: Some(Time(1_767_323_042_000_000_000)),
+            unfinished: true,
+            ..Show::default()
+        };
+        assert_eq!(text(dir.path(), 0, show), b"# l\n# ");
     }
 
     #[test]

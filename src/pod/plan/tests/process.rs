@@ -31,6 +31,28 @@ fn the_environment_is_expanded_in_order() {
 }
 
 #[test]
+fn who_has_a_terminal_is_told_of_which_kind() {
+    for (container, has_one, term) in [
+        ("", false, None),
+        ("    tty: false", false, None),
+        ("    tty: true", true, Some("TERM=xterm")),
+        (
+            "    tty: true\n    env: [{name: TERM, value: dumb}]",
+            true,
+            Some("TERM=dumb"),
+        ),
+    ] {
+        let plan = planned("", container);
+        assert_eq!(plan.containers[0].has_terminal(), has_one, "{container}");
+        let told = config(&plan, "/process/terminal");
+        assert_eq!(told, json(&has_one.to_string()), "{container}");
+        let env = config(&plan, "/process/env");
+        let mut env = env.as_array().unwrap().iter().filter_map(|v| v.as_str());
+        assert_eq!(env.find(|v| v.starts_with("TERM=")), term, "{container}");
+    }
+}
+
+#[test]
 fn who_it_runs_as_is_the_containers_word_then_the_pods() {
     let plan = planned(
         "  securityContext: {runAsUser: 1, runAsGroup: 2, supplementalGroups: [3, 4, 3]}",
