@@ -231,28 +231,28 @@ fn who_attaches_has_the_terminal() {
     drop(its);
     first.types("stty size\r");
     first.shows("44 122\r\n");
-    let until_busy = || {
-        eventually("the terminal is another program's", || {
+    let until_busy = |busy: bool| {
+        eventually("the terminal is another program's, or the shell's", || {
             let stat = fs::read_to_string(format!("/proc/{app}/stat")).unwrap();
             // proc(5), 8: tpgid.
             let after_name = stat.rsplit_once(") ").unwrap().1;
             let foreground: i32 = after_name.split(' ').nth(5).unwrap().parse().unwrap();
-            (foreground != app).then_some(())
+            ((foreground != app) == busy).then_some(())
         });
     };
     // Also what is typed to the process that reads.
     first.types("sleep 1000; echo inter\"\"rupted\r");
     first.shows("sleep 1000; echo");
-    until_busy();
+    until_busy(true);
     first.types("\x03");
-    first.shows("ready> ");
+    until_busy(false);
     // The first of the keys that leave is a key like others before any other.
     first.types("cat -v\r");
-    until_busy();
+    until_busy(true);
     first.types("a\x10b\r");
     first.shows("a^Pb\r\na^Pb\r\n");
     first.types("\x04");
-    first.shows("ready> ");
+    until_busy(false);
     first.types("echo left\r\x10");
     first.shows("left\r\n");
     first.types("\x11");
@@ -328,8 +328,13 @@ fn a_terminal_outlives_the_supervisor() {
     assert_eq!(pod.until_running("app"), pid);
     // The next run has another one.
     process::kill(pid);
-    let window_ends = window.ends();
-    assert_eq!(window_ends.code(), Some(0));
+    assert_eq!(window.ends().code(), Some(0));
+    pod.until("it runs again", |pod| {
+        is_running(pod, "app") && container_status(pod, "app")["restartCount"] == 1
+    });
+    let mut window = Window::open(&case, &pod, &["-it"], 24, 80);
+    window.types("another\r");
+    window.shows("got another\r\n");
     pod.delete_force().ok();
     case.assert_nothing_left();
 }
@@ -422,6 +427,11 @@ fn a_terminal_is_only_for_who_has_one_and_types_only_where_somebody_reads() {
     );
     window.types("\x03");
     assert_eq!(window.ends().code(), Some(128 + libc::SIGINT));
+    // A window of the same size is drawn again.
+    let mut window = Window::open(&case, &pod, &["-c", "mute", "-t"], 31, 91);
+    window.shows("31 91\r");
+    window.types("\x03");
+    window.ends();
 
     // What is no terminal has an end.
     let (stdin, mut keyboard) = std::io::pipe().unwrap();

@@ -299,7 +299,7 @@ impl Supervisor<'_> {
         match master {
             Some(master) => control::hand_over(connection, master.as_fd()),
             None => {
-                let none = Error::new("no process of the container has a terminal");
+                let none = Error::new("nothing in the container has its terminal open any more");
                 control::answer(connection, &Err(none));
                 return;
             }
