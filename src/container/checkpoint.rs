@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::criu::{self, Criu, DESCRIPTORS, Kind, Request};
+use oci_spec::runtime::LinuxNamespaceType;
+
+use super::criu::{self, Criu, DESCRIPTORS, Kind, Request, namespaces};
 use super::lifecycle::is_frozen;
 use super::remove;
 use super::status::status;
@@ -59,9 +61,12 @@ pub fn checkpoint(store: &Store, id: &ContainerId, options: &Checkpoint) -> Resu
         true => Kind::PreDump,
         false => Kind::Dump,
     };
+    let has_own_network = !record.joined.contains(&LinuxNamespaceType::Network);
+    let is_left_empty = has_own_network && is_networked(init.pid).context(step)?;
     let mut request = Request::new(kind, common)
+        .and_then(|request| namespaces::leave_out(request, &record.joined, init.pid))
         .context(step)?
-        .empty_network(common.empty_network || is_networked(init.pid).context(step)?)
+        .empty_network(common.empty_network || is_left_empty)
         .int(2, init.pid)
         .flag(3, options.leave_running)
         .bytes(13, record.rootfs.as_os_str().as_bytes())

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use jiff::Timestamp;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use rustix::process::Pid;
 
 use super::conversation::{Conversation, Task, end};
@@ -193,10 +194,23 @@ pub(super) fn intent(request: &Request<'_>, plan: &Plan) -> Result<Record> {
             .as_ref()
             .and_then(|linux| linux.resources().clone()),
         annotations: spec.annotations().clone().unwrap_or_default(),
+        joined: joined(spec),
         seccomp: plan.seccomp.is_some(),
         execution: plan.execution.clone(),
         hooks: recorded_hooks(spec.hooks().as_ref()),
     })
+}
+
+fn joined(spec: &Spec) -> Vec<LinuxNamespaceType> {
+    let namespaces = spec
+        .linux()
+        .as_ref()
+        .and_then(|it| it.namespaces().as_ref());
+    let joined = namespaces
+        .into_iter()
+        .flatten()
+        .filter(|it| it.path().is_some());
+    joined.map(LinuxNamespace::typ).collect()
 }
 
 /// `root`, or the number of a user: names would have to be looked up.

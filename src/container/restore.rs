@@ -12,13 +12,14 @@ use rustix::mount::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use super::criu::namespaces::Joined;
 use super::criu::{self, Criu, DESCRIPTORS, Kind, Notification};
 use super::remove::{self, Made};
 use super::{Created, Request, Stdio, console, create, end, hooks};
 use crate::cgroup::layout::View;
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{Context, Error, Result};
-use crate::spec::plan::{BindSource, Mount, MountKind, Namespace, Namespaces, Plan};
+use crate::spec::plan::{BindSource, Mount, MountKind, Namespace, Plan};
 use crate::spec::validate;
 use crate::state::{Entry, Identity, Record, Store};
 use crate::sys::ns;
@@ -42,7 +43,7 @@ pub struct Restore {
 pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Result<Made> {
     let step = || format!("restore container {:?}", request.id.as_str());
     let mut plan = validate::plan(request)?;
-    check_namespaces(&plan.namespaces).context(step)?;
+    let joined = Joined::open(&plan.namespaces).context(step)?;
     plan.cgroup.resolve().context(step)?;
     let layout = Layout::detect().context(step)?;
     let intent = create::intent(request, &plan)?;
@@ -51,13 +52,17 @@ pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Resul
         Ok(cgroup) => cgroup,
         Err(e) => return Err(e.and_cleanup(entry.remove()).step(step())),
     };
-    let made =
-        make(&plan, request, &layout, &cgroup, &entry, &intent, options).and_then(|process| {
-            match entry.unlock() {
-                Ok(()) => Ok(process),
-                Err(e) => Err(end(&process.pidfd, e)),
-            }
-        });
+    let prepared = Prepared {
+        plan: &plan,
+        joined: &joined,
+        layout: &layout,
+        cgroup: &cgroup,
+        intent: &intent,
+    };
+    let made = make(&prepared, request, &entry, options).and_then(|process| match entry.unlock() {
+        Ok(()) => Ok(process),
+        Err(e) => Err(end(&process.pidfd, e)),
+    });
     match made {
         Ok(process) => Ok(Made {
             process,
@@ -74,47 +79,36 @@ pub fn restore(store: &Store, request: &Request<'_>, options: &Restore) -> Resul
     }
 }
 
-/// criu makes the namespaces that a checkpoint has once more: whoever wanted others would get those.
-fn check_namespaces(namespaces: &Namespaces) -> Result<()> {
-    let joined = [
-        ("mount", &namespaces.mount),
-        ("pid", &namespaces.pid),
-        ("network", &namespaces.network),
-        ("ipc", &namespaces.ipc),
-        ("uts", &namespaces.uts),
-        ("user", &namespaces.user),
-        ("time", &namespaces.time),
-    ];
-    let mut joined = joined
-        .into_iter()
-        .filter_map(|(name, namespace)| match namespace {
-            Namespace::Join(path) => Some((name, path)),
-            Namespace::Inherit | Namespace::New => None,
-        });
-    match joined.next() {
-        None => Ok(()),
-        Some((name, path)) => Err(Error::new(format!(
-            "linux.namespaces: join the {name} namespace {}",
-            path.display()
-        ))
-        .hint("a checkpoint can only be restored into namespaces of its own")),
-    }
+/// What is ready before criu is started.
+struct Prepared<'a> {
+    plan: &'a Plan,
+    joined: &'a Joined<'a>,
+    layout: &'a Layout,
+    cgroup: &'a Cgroup,
+    intent: &'a Record,
 }
 
 fn make(
-    plan: &Plan,
+    prepared: &Prepared<'_>,
     asked: &Request<'_>,
-    layout: &Layout,
-    cgroup: &Cgroup,
     entry: &Entry,
-    intent: &Record,
     options: &Restore,
 ) -> Result<Created> {
+    let Prepared {
+        plan,
+        joined,
+        layout,
+        cgroup,
+        intent,
+    } = *prepared;
     let common = &options.common;
     cgroup.restrict_devices(&plan.cgroup)?;
     let apart = Apart::new(plan, asked.root.as_ref())?;
-    let mut request = criu::Request::new(Kind::Restore, common)?
-        .empty_network(common.empty_network || !has_network(&common.images)?)
+    let has_own_network = !matches!(plan.namespaces.network, Namespace::Join(_));
+    let is_left_empty = has_own_network && !has_network(&common.images)?;
+    let mut request = joined
+        .ask(criu::Request::new(Kind::Restore, common)?)
+        .empty_network(common.empty_network || is_left_empty)
         .flag(6, true)
         .bytes(13, plan.root.path.as_os_str().as_bytes())
         .flag(26, true);
@@ -157,6 +151,7 @@ fn make(
     }
     let criu = Criu::start(&common.program, Some(cgroup), || {
         console::set_stdio(standard)?;
+        joined.keep_open()?;
         cgroup.join()
     })?;
     // It stays in there. Hooks are called here.

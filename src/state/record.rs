@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Hooks, LinuxResources, Process};
+use oci_spec::runtime::{Hooks, LinuxNamespaceType, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Identity};
@@ -47,6 +47,9 @@ pub struct Record {
     /// `annotations` of config.json.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
+    /// The kinds of the namespaces that it has joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<LinuxNamespaceType>,
     /// Whether its system calls are filtered: the compiled filter lies beside this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub seccomp: bool,

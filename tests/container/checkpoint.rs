@@ -1,5 +1,6 @@
 //! checkpoint and restore.
 
+use std::collections::HashMap;
 use std::env::{join_paths, split_paths};
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::os::unix::net::UnixListener;
@@ -57,13 +58,13 @@ pub(super) fn with_pipes(case: &Case, args: &[&str]) -> Pipes {
 }
 
 /// A container that counts, in a tmpfs of its own, which is part of a checkpoint.
-fn counting<'a>(case: &'a Case) -> Bundle<'a> {
+fn counting<'a>(case: &'a Case, name: &str) -> Bundle<'a> {
     let volume = case.dir().join("volume");
-    std::fs::create_dir(&volume).unwrap();
+    std::fs::create_dir_all(&volume).unwrap();
     std::fs::write(volume.join("file"), "of the host\n").unwrap();
     let bind =
         json!({"destination": "/opt", "type": "bind", "source": volume, "options": ["bind"]});
-    case.bundle("c")
+    case.bundle(name)
         .push("/mounts", bind)
         .with("/linux/maskedPaths", json!(["/proc/keys", "/proc/acpi"]))
         .sh("i=0; while :; do i=$((i+1)); echo $i >/dev/shm/new; mv /dev/shm/new /dev/shm/count; sleep 0.05; done")
@@ -85,7 +86,7 @@ fn a_container_goes_on_where_its_checkpoint_found_it() {
     let Some(case) = Case::new(&[Need::Criu]) else {
         return;
     };
-    let c = counting(&case);
+    let c = counting(&case, "c");
     let (path, images) = (c.path.to_str().unwrap(), case.dir().join("images"));
     let images = images.to_str().unwrap();
     let _pipes = with_pipes(&case, &["run", "--detach", "--bundle", path, &c.id]);
@@ -147,7 +148,7 @@ fn hooks_are_called_for_the_new_namespaces() {
         )
     };
     let hook = |word| json!([{"path": "/bin/sh", "args": ["sh", "-c", script(word)]}]);
-    let c = counting(&case).with(
+    let c = counting(&case, "c").with(
         "/hooks",
         json!({"prestart": hook("first"), "createRuntime": hook("second")}),
     );
@@ -247,5 +248,64 @@ fn what_cannot_be_is_told_and_the_container_goes_on() {
         &c.id,
     ];
     case.run(restore).fails();
+    case.assert_nothing_left();
+}
+
+/// As a container of a pod, which has its network, host name and IPC, and perhaps its processes, of another one.
+#[test]
+fn namespaces_of_others_are_joined_again() {
+    let Some(case) = Case::new(&[Need::Criu, Need::Program("ip")]) else {
+        return;
+    };
+    // Its shell waits for what is left of others in its pid namespace: until then their numbers are taken.
+    let holder = case.bundle("holder").sh("while :; do sleep 1000; done");
+    holder.run_detached().ok();
+    let file = |kind: &str| format!("/proc/{}/ns/{kind}", holder.pid());
+    // criu could neither save nor make it.
+    let mut ip = Command::new("ip");
+    let veth = format!("v{}", holder.pid());
+    ip.args(["link", "add", &veth, "type", "veth", "peer", "name", "eth0"]);
+    ip.args(["netns", &holder.pid().to_string()]);
+    case.finish(ip).ok();
+    let names = HashMap::from([
+        ("net", "network"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("pid", "pid"),
+    ]);
+    for kinds in [&["net", "ipc", "uts"][..], &["net", "pid"]] {
+        let c = kinds
+            .iter()
+            .fold(counting(&case, kinds.last().unwrap()), |c, kind| {
+                c.namespace(names[kind], Some(&file(kind)))
+            });
+        let c = c.without("/hostname");
+        let are_joined = || {
+            for kind in kinds {
+                let theirs = process::namespace(holder.pid(), kind);
+                assert_eq!(process::namespace(c.pid(), kind), theirs, "{kind}");
+            }
+        };
+        let (path, images) = (c.path.to_str().unwrap(), case.dir().join(&c.id));
+        let images = images.to_str().unwrap();
+        let _pipes = with_pipes(&case, &["run", "--detach", "--bundle", path, &c.id]);
+        are_joined();
+        eventually("it has counted a little", || (count(&c) > 5).then_some(()));
+        let pid = c.pid();
+        with_pipes(&case, &["checkpoint", "--image-path", images, &c.id]);
+        eventually("nothing is left of it", || {
+            let there = process::all()
+                .filter(|it| *it == pid || process::parent(*it) == Some(holder.pid()));
+            (there.count() == 1).then_some(())
+        });
+        let restore = ["restore", "--detach", "--image-path", images, "--bundle"];
+        let _pipes = with_pipes(&case, &[&restore[..], &[path, &c.id]].concat());
+        are_joined();
+        assert!(count(&c) > 5);
+        let links = c.exec(&[], &["ip", "link"]).ok().stdout;
+        assert!(links.contains("eth0"), "{links}");
+        c.delete_force().ok();
+    }
+    holder.delete_force().ok();
     case.assert_nothing_left();
 }

@@ -2,6 +2,7 @@
 //! wants it: over a socket, by requests, notifications and responses.
 
 mod message;
+pub(super) mod namespaces;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
