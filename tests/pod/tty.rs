@@ -246,6 +246,14 @@ fn who_attaches_has_the_terminal() {
     until_busy(true);
     first.types("\x03");
     until_busy(false);
+    // Somebody else only looks on.
+    let mut other = Window::open(&case, &pod, &["-c", "app"], 10, 20);
+    other.shows("ready> ");
+    first.types("echo both $x\r");
+    first.shows("both 42\r\n");
+    other.shows("both 42");
+    other.types("\x03");
+    assert_eq!(other.ends().code(), Some(128 + libc::SIGINT));
     // The first of the keys that leave is a key like others before any other.
     first.types("cat -v\r");
     until_busy(true);

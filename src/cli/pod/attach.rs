@@ -37,7 +37,7 @@ use crate::sys::process;
 pub(super) struct Attach {
     /// The pod's name
     name: PodName,
-    /// Which container; with --stdin else the one that the annotation kubectl.kubernetes.io/default-container names, or the first app
+    /// Which container; with --stdin or --tty else the one that the annotation kubectl.kubernetes.io/default-container names, or the first app
     #[arg(short, long, value_name = "NAME", conflicts_with_all = ["supervise", "quiet"])]
     container: Option<String>,
     /// Send it standard input; its manifest says `stdin: true`
