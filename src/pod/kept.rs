@@ -66,7 +66,7 @@ impl Kept {
         Ok(Self { receive, send })
     }
 
-    /// The one that this pause holds; `None` if it holds none.
+    /// The one that this pause holds; `None` if it holds none, or has ended.
     ///
     /// # Errors
     /// As pidfd_getfd(2).
@@ -84,10 +84,13 @@ impl Kept {
             pidfd_getfd(&pause.pidfd, number, PidfdGetfdFlags::empty())
                 .context(|| "take what the supervisor before has left with pause")
         };
-        Ok(Some(Self {
-            receive: get(receive)?,
-            send: get(send)?,
-        }))
+        let both = get(receive).and_then(|receive| Ok((receive, get(send)?)));
+        match both {
+            Ok((receive, send)) => Ok(Some(Self { receive, send })),
+            // It has just been killed, too.
+            Err(e) if e.errno() == Some(libc::ESRCH) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// What pause is to hold, in the order of their numbers.
