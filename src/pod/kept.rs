@@ -72,7 +72,11 @@ impl Kept {
     /// As pidfd_getfd(2).
     pub fn of(pause: &Child) -> Result<Option<Self>> {
         let path = format!("/proc/{}/fd", pause.pid);
-        let entries = std::fs::read_dir(&path).context(|| format!("read {path}"))?;
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).context(|| format!("read {path}")),
+        };
         let mut numbers: Vec<i32> = entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .collect();
