@@ -192,10 +192,10 @@ fn go_on(test: &str, terminal: bool) {
     case.assert_nothing_left();
 }
 
-/// Into a namespace that is there: nobody gets another one instead.
+/// Into a namespace that is there, and that criu cannot join: nobody gets another one instead.
 fn joining_is_refused(case: &Case, client: &mut Client, id: &str, images: &Path, terminal: bool) {
-    let ipc = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
-    let namespaces = json!([{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, ipc]);
+    let time = json!({"type": "time", "path": "/proc/1/ns/time"});
+    let namespaces = json!([{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, time]);
     let joins = case.bundle("joins").sh(LINES);
     let joins = joins
         .with("/process/terminal", json!(terminal))
@@ -210,6 +210,6 @@ fn joining_is_refused(case: &Case, client: &mut Client, id: &str, images: &Path,
     ];
     client.ok("Create", &message.concat());
     let (_, why) = client.call("Start", &field(1, id)).unwrap_err();
-    assert!(why.contains("ipc"), "{why}");
+    assert!(why.contains("join the time namespace"), "{why}");
     client.ok("Delete", &field(1, id));
 }
