@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::pod::{container_status, is_running};
+use crate::support::pod::{container_status, is_running, terminated};
 use crate::support::{Begun, Case, Need, Pod, eventually, process, sh};
 
 const SCRIPT: &str = "while read -r line; do echo \"got $line\"; done; echo over";
@@ -50,7 +50,9 @@ fn what_is_typed_comes_to_the_container() {
     for name in ["open", "once"] {
         pod.until_running(name);
     }
-    pod.until("one has nothing to read", |pod| !is_running(pod, "none"));
+    pod.until("one has nothing to read", |pod| {
+        terminated(pod, "none").is_object()
+    });
     assert_eq!(pod.log("none"), "over\n");
     case.pod(["attach", &pod.name, "-c", "none"])
         .fails_saying(&["does not run: Completed"]);
