@@ -12,7 +12,9 @@ use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcgetwinsize, tcs
 use serde_json::{Value, json};
 
 use crate::support::pod::{container_status, is_running, terminated};
-use crate::support::{Case, Need, Pod, Shared, eventually, eventually_or, process, sh};
+use crate::support::{
+    Case, Need, Pod, Shared, eventually, eventually_or, kernel_at_least, process, sh,
+};
 
 /// A container with a terminal, and these other fields.
 fn on_a_terminal(name: &str, script: &str, fields: &[&str]) -> Value {
@@ -126,6 +128,11 @@ impl Window {
             self.read();
             self.child.try_wait().unwrap()
         });
+        // Shown if the test fails: its error is the last thing.
+        let from = self
+            .seen
+            .floor_char_boundary(self.seen.len().saturating_sub(300));
+        eprintln!("attach: {status}: {}", &self.seen[from..]);
         assert_eq!(self.modes(), self.modes.local_modes, "{}", self.seen);
         status
     }
@@ -288,7 +295,10 @@ fn who_attaches_has_the_terminal() {
     third.types("exit 7\r");
     assert_eq!(third.ends().code(), Some(0));
     let ended = pod.until_phase("Failed");
-    assert_eq!(terminated(&ended, "app")["exitCode"], 7);
+    // Before, nobody may have seen how one ended whose supervisor had been killed.
+    if kernel_at_least(6, 15) {
+        assert_eq!(terminated(&ended, "app")["exitCode"], 7);
+    }
     let log = joined(&entries(&pod, "app"));
     for line in ["33 111\r\n", "it is 42\r\n", "still 42\r\n"] {
         assert_eq!(log.matches(line).count(), 1, "{line:?} in {log:?}");
@@ -384,9 +394,10 @@ fn nobody_waits_for_who_does_not_read() {
     let viewer = window.child.id().cast_signed();
     eventually("it is attached", || {
         let files = process::descriptors(viewer);
+        // The last that it opens. For a moment it has files of ours, too: vfork(2) returns before execve(2) closes them.
         files
             .values()
-            .any(|file| file.contains("ptmx"))
+            .any(|file| file.contains("[signalfd]"))
             .then_some(())
     });
     process::signal(viewer, rustix::process::Signal::STOP);
