@@ -129,10 +129,8 @@ impl Window {
             self.child.try_wait().unwrap()
         });
         // Shown if the test fails: its error is the last thing.
-        let from = self
-            .seen
-            .floor_char_boundary(self.seen.len().saturating_sub(300));
-        eprintln!("attach: {status}: {}", &self.seen[from..]);
+        let last = &self.seen.as_bytes()[self.seen.len().saturating_sub(300)..];
+        eprintln!("attach: {status}: {}", String::from_utf8_lossy(last));
         assert_eq!(self.modes(), self.modes.local_modes, "{}", self.seen);
         status
     }
