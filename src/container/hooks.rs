@@ -118,6 +118,7 @@ fn run_one(hook: &Hook, state: &HookState<'_>, directory: Option<&Path>) -> Resu
         timeout: hook.timeout,
         ends_with_us: false,
         cgroup: None,
+        first: None,
     };
     let exit = program
         .run([input.as_fd(), output.as_fd(), output.as_fd()])

@@ -25,6 +25,9 @@ const TAIL: u64 = 1024;
 /// Bit n - 1 is signal n: runp ignores SIGPIPE, programs do not expect that.
 const SIGPIPE: u32 = 1 << (libc::SIGPIPE - 1);
 
+/// Something that is done for a file.
+pub(crate) type ForFile = fn(&Path) -> Result<()>;
+
 /// What to execute, and how.
 #[derive(Debug)]
 pub(crate) struct HostProgram<'a> {
@@ -42,6 +45,8 @@ pub(crate) struct HostProgram<'a> {
     pub(crate) ends_with_us: bool,
     /// Where it is, and what it starts; else in the caller's.
     pub(crate) cgroup: Option<&'a Cgroup>,
+    /// What is done in its process before it is executed, for this file.
+    pub(crate) first: Option<(ForFile, &'a Path)>,
 }
 
 impl HostProgram<'_> {
@@ -82,6 +87,9 @@ impl HostProgram<'_> {
             // That of a container's first process is not the caller's.
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
             process::close_on_exec_from(3).context(|| "close_range")?;
+            if let Some((first, file)) = self.first {
+                first(file)?;
+            }
             if let Some(directory) = self.directory {
                 rustix::process::chdir(directory)
                     .context(|| format!("enter {}", directory.display()))?;

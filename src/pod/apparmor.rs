@@ -68,6 +68,7 @@ fn load() -> Result<()> {
         timeout: Some(PATIENCE),
         ends_with_us: false,
         cgroup: None,
+        first: None,
     }
     .run([input.as_fd(), output.as_fd(), output.as_fd()])
     .context(step)?;

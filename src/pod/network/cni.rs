@@ -263,6 +263,7 @@ impl Network {
             timeout: Some(PATIENCE),
             ends_with_us: true,
             cgroup: pod.cgroup,
+            first: None,
         }
         .run([input.as_fd(), output.as_fd(), errors.as_fd()])
         .context(step)?;

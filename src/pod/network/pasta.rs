@@ -6,15 +6,30 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount,
+    open_tree,
+};
+use rustix::thread::UnshareFlags;
+
 use super::Port;
 use crate::cgroup::Cgroup;
 use crate::container::host_program::{self, HostProgram};
 use crate::error::{Context, Error, Result};
+use crate::security::labels::has_apparmor;
+use crate::sys::ns;
 use crate::sys::process::Exit;
 
 /// In a pod's network this address stands for the host's first nameserver, which may be on the host's loopback, where no
 /// pod reaches it. Podman takes the same.
 pub const RESOLVER: &str = "169.254.1.1";
+
+/// Debian's AppArmor profile of pasta lets it open the network namespaces that Podman names, which are all below this.
+const PODMANS: &str = "/run/user";
+
+/// Such a name.
+const NAME: &str = "/run/user/0/netns/runp";
 
 /// It goes into the background once it is ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +55,12 @@ pub(super) fn start(program: &Path, cgroup: &Cgroup, netns: &Path, ports: &[Port
     let c_string = |text: &OsStr| {
         CString::new(text.as_bytes()).map_err(|e| Error::new(format!("{}: {e}", text.display())))
     };
-    let args = arguments(netns, ports);
+    let is_confined = has_apparmor() && Path::new(PODMANS).is_dir();
+    let name = match is_confined {
+        true => Path::new(NAME),
+        false => netns,
+    };
+    let args = arguments(name, ports);
     let args: Vec<CString> = args
         .iter()
         .map(|arg| c_string(arg.as_ref()))
@@ -55,6 +75,7 @@ pub(super) fn start(program: &Path, cgroup: &Cgroup, netns: &Path, ports: &[Port
         timeout: Some(PATIENCE),
         ends_with_us: true,
         cgroup: Some(cgroup),
+        first: is_confined.then_some((name_as_podman, netns)),
     };
     let exit = program.run([input.as_fd(), output.as_fd(), output.as_fd()])?;
     let what = match exit {
@@ -66,6 +87,25 @@ pub(super) fn start(program: &Path, cgroup: &Cgroup, netns: &Path, ports: &[Port
         "" => Error::new(what),
         said => Error::new(what).hint(format!("it said: {said}")),
     })
+}
+
+/// Gives a network namespace [`NAME`] in a mount namespace of this process's own: nobody else sees it.
+fn name_as_podman(netns: &Path) -> Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(CWD, netns, flags).context(|| format!("open {}", netns.display()))?;
+    let step = || format!("name the network namespace {NAME}");
+    ns::unshare(UnshareFlags::NEWNS).context(step)?;
+    let private = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", private).context(step)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("tmpfs", PODMANS, "tmpfs", flags, None).context(step)?;
+    let name = Path::new(NAME);
+    if let Some(dir) = name.parent() {
+        std::fs::create_dir_all(dir).context(step)?;
+    }
+    std::fs::File::create(name).context(step)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&mount, "", CWD, name, flags).context(step)
 }
 
 fn arguments(netns: &Path, ports: &[Port]) -> Vec<String> {
