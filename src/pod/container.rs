@@ -280,7 +280,7 @@ impl Pod<'_> {
         fs::create_dir(&work).context(|| format!("make directory {}", work.display()))?;
         let users = self.users(Some(pause))?;
         let users = users.as_ref().map(|(_, file)| file.as_fd());
-        rootfs::overlay(&root(plan), &upper, &work, users)
+        rootfs::overlay(&root(plan), &upper, &work, users, plan.mount_label())
     }
 
     /// A variable in a file that another container has written to a volume of the pod.
@@ -358,7 +358,7 @@ impl Pod<'_> {
             container,
             root,
             volumes,
-            termination: termination::make(&plan.termination, &self.directory(plan))?,
+            termination: termination::make(plan, &self.directory(plan))?,
         })
     }
 
@@ -407,7 +407,7 @@ impl Pod<'_> {
             fs::set_permissions(&upper, mode).context(step)?;
         }
         let users = users.as_ref().map(|(_, file)| file.as_fd());
-        rootfs::overlay(&image, &upper, &work, users)
+        rootfs::overlay(&image, &upper, &work, users, plan.mount_label())
     }
 
     /// Removes what a container has written.

@@ -12,6 +12,8 @@ use oci_spec::runtime::{Mount, Spec};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::logs;
+use super::plan::ContainerPlan;
+use super::volumes::labels;
 use crate::error::{Context, Result};
 
 /// The kubelet's limits, in bytes: of one message, and of all messages of a pod.
@@ -39,8 +41,8 @@ fn file(dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the file cannot be made.
-pub fn make(plan: &TerminationPlan, dir: &Path) -> Result<Option<OwnedFd>> {
-    if plan.path.is_none() {
+pub fn make(container: &ContainerPlan, dir: &Path) -> Result<Option<OwnedFd>> {
+    if container.termination.path.is_none() {
         return Ok(None);
     }
     let source = file(dir);
@@ -55,6 +57,9 @@ pub fn make(plan: &TerminationPlan, dir: &Path) -> Result<Option<OwnedFd>> {
     // Whoever the container runs as may write to it.
     made.set_permissions(Permissions::from_mode(0o666))
         .context(step)?;
+    if let Some(label) = container.mount_label() {
+        labels::set(&made, label).context(step)?;
+    }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;

@@ -17,15 +17,17 @@ use crate::sys::mount::map_ids;
 /// and on the same file system as `upper`. Nothing of the layer is synced to disk: it is of no use after a crash, and
 /// unmounting would wait for the whole disk.
 ///
-/// # Errors
-/// With the `users` of another user namespace the files in `lower` are theirs: Linux 5.19.
+/// With the `users` of another user namespace the files in `lower` are theirs: Linux 5.19. With a `label` all files have that
+/// SELinux context.
 ///
+/// # Errors
 /// When a directory cannot be opened, or the file system of `upper` cannot serve as one.
 pub fn overlay(
     lower: &Path,
     upper: &Path,
     work: &Path,
     users: Option<BorrowedFd<'_>>,
+    label: Option<&str>,
 ) -> Result<OwnedFd> {
     let step = || format!("mount an overlay over {}", lower.display());
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(step)?;
@@ -50,6 +52,12 @@ pub fn overlay(
         open.push(dir);
     }
     fsconfig_set_flag(&context, "volatile").context(step)?;
+    if let Some(label) = label {
+        set("context", label).map_err(|e| match e.errno() {
+            Some(libc::EINVAL) => e.hint(format!("the SELinux policy does not know {label}")),
+            _ => e,
+        })?;
+    }
     fsconfig_create(&context)
         .map_err(|e| explain(context.as_fd(), "create the overlay", e))
         .context(step)?;

@@ -23,6 +23,7 @@ mod pause;
 mod policies;
 mod probes;
 mod rows;
+mod selinux;
 mod semantics;
 mod sidecars;
 mod status;

@@ -334,7 +334,8 @@ fn table() -> String {
     let head = "# Every field of a pod's `spec`\n\n\
         Made from Kubernetes' types by a test (`fields.rs`), which holds it to what the code does. What is \"done\" works as in\n\
         Kubernetes, as far as one machine can; what is refused is named in an error, with its line. `initContainers` have the\n\
-        fields of `containers`. `seLinuxOptions` have no effect where SELinux is off, and are refused where it is on. A field that is not here is none of Kubernetes' and refused.\n\n\
+        fields of `containers`. `seLinuxOptions` have no effect where SELinux is off. A field that is not here is none of\n\
+        Kubernetes' and refused.\n\n\
         | field | |\n| --- | --- |\n";
     head.to_owned() + &rows.collect::<String>()
 }

@@ -14,6 +14,7 @@ mod render;
 mod resources;
 mod sandbox;
 mod seccomp;
+mod selinux;
 mod users;
 mod volumes;
 
@@ -78,7 +79,7 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         volumes: &[],
         texts: users::Texts::default(),
     };
-    let (volumes, mut errors) = context.volumes();
+    let (mut volumes, mut errors) = context.volumes();
     let context = Context {
         volumes: &volumes,
         ..context
@@ -91,13 +92,6 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
         }
     }
     errors.extend(images::unused(spec, &options.rootfs));
-    if options.node.selinux {
-        let refused = selinux(spec).into_iter();
-        errors
-            .extend(refused.map(|field| {
-                Error::new(format!("{field}: not supported yet where SELinux is on"))
-            }));
-    }
     let lifecycle = calls::lifecycle(pod, options);
     let lifecycle = lifecycle.unwrap_or_else(|e| {
         errors.push(e);
@@ -106,12 +100,21 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
     Error::all(format!("plan pod {name:?}"), errors)?;
 
     let mut warnings = manifest.warnings.clone();
-    let selinux = selinux(spec);
-    if !selinux.is_empty() && !options.node.selinux {
-        let fields = selinux.join(", ");
+    let fields = selinux::fields(spec);
+    if !fields.is_empty() && options.node.selinux.is_none() {
         warnings.push(format!(
-            "SELinux is off on this machine, no effect: {fields}"
+            "SELinux is off on this machine, or its policy has nothing for containers: no effect: {}",
+            fields.join(", ")
         ));
+    }
+    for (index, volume) in volumes.iter_mut().enumerate() {
+        let mut containers = containers.iter();
+        let label = containers.find_map(|container| {
+            let mut mounts = container.volume_mounts.iter();
+            let mounts_it = mounts.any(|mount| mount.volume == index);
+            container.mount_label().filter(|_| mounts_it)
+        });
+        volume.label = label.map(str::to_owned);
     }
     warnings.extend(volumes.iter().filter_map(|volume| match &volume.source {
         VolumeSource::Missing(why) => Some(format!("the pod will wait in vain: {why}")),
@@ -171,25 +174,6 @@ pub fn ephemeral(
         }
     }
     Ok(planned)
-}
-
-/// The fields that are about SELinux.
-fn selinux(spec: &k8s::PodSpec) -> Vec<String> {
-    let pod = spec.security_context.as_ref();
-    let mut fields = Vec::new();
-    if pod.is_some_and(|c| c.se_linux_options.is_some()) {
-        fields.push("spec.securityContext.seLinuxOptions".to_owned());
-    }
-    if pod.is_some_and(|c| c.se_linux_change_policy.is_some()) {
-        fields.push("spec.securityContext.seLinuxChangePolicy".to_owned());
-    }
-    for (path, _, container) in containers_of(spec) {
-        let context = container.security_context.as_ref();
-        if context.is_some_and(|c| c.se_linux_options.is_some()) {
-            fields.push(format!("{path}.securityContext.seLinuxOptions"));
-        }
-    }
-    fields
 }
 
 /// Init containers, then apps, each with its path in the manifest.
@@ -259,6 +243,7 @@ impl Context<'_> {
             Vec::new()
         });
         self.linux(&mut spec, path, container, privileged)?;
+        self.selinux(&mut spec, path, container, privileged)?;
         // The sandbox has set it, in the namespace that the container joins.
         spec.set_hostname(None).set_domainname(None);
         self.check(&spec, &bundle, container).context(|| path)?;
@@ -275,6 +260,30 @@ impl Context<'_> {
             termination: calls::termination(container),
             disk_limit: resources::disk_limit(container),
         })
+    }
+
+    /// `seLinuxOptions`. The privileged are not confined.
+    fn selinux(
+        &self,
+        spec: &mut Spec,
+        path: &str,
+        container: &k8s::Container,
+        privileged: bool,
+    ) -> Result<()> {
+        let Some(policy) = &self.options.node.selinux else {
+            return Ok(());
+        };
+        let contexts = selinux::contexts(policy, &self.options.uid, self.spec, path, container)?;
+        let Some(contexts) = contexts else {
+            return Ok(());
+        };
+        if let Some(process) = spec.process_mut() {
+            process.set_selinux_label((!privileged).then_some(contexts.process));
+        }
+        if let Some(linux) = spec.linux_mut() {
+            linux.set_mount_label(Some(contexts.file));
+        }
+        Ok(())
     }
 
     /// What the container floor will say to the configuration, it says now: a bundle may ask for what is not done.

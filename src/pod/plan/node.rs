@@ -2,10 +2,10 @@
 
 use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::Path;
 
+use super::selinux::Policy;
 use crate::pod::apparmor;
-use crate::security::labels::has_apparmor;
+use crate::security::labels::{has_apparmor, has_selinux};
 
 /// The machine.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +28,8 @@ pub struct Node {
     pub apparmor: bool,
     /// Whether there is an apparmor_parser(8) to load profiles with.
     pub apparmor_parser: bool,
-    /// Whether SELinux is on.
-    pub selinux: bool,
+    /// If SELinux is on: what its policy has for containers.
+    pub selinux: Option<Policy>,
     /// Whether processes may be protected from being killed for memory: CAP_SYS_RESOURCE.
     pub may_protect: bool,
 }
@@ -54,7 +54,7 @@ impl Node {
             resolv_conf: resolv_conf(),
             apparmor: has_apparmor(),
             apparmor_parser: has_apparmor() && apparmor::parser().is_some(),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            selinux: has_selinux().then(Policy::of_this_machine).flatten(),
             may_protect: effective
                 .is_ok_and(|set| set.contains(rustix::thread::CapabilitySet::SYS_RESOURCE)),
         }

@@ -86,6 +86,8 @@ pub struct VolumePlan {
     pub read_only: bool,
     /// Whose group it is made.
     pub fs_group: Option<FsGroup>,
+    /// The SELinux context of its files, if a container that mounts it has one.
+    pub label: Option<String>,
 }
 
 /// `securityContext.fsGroup`, as it concerns one volume.
@@ -232,6 +234,11 @@ pub struct ContainerPlan {
 }
 
 impl ContainerPlan {
+    /// The SELinux context of its files.
+    pub fn mount_label(&self) -> Option<&str> {
+        self.spec.linux().as_ref()?.mount_label().as_deref()
+    }
+
     /// Whether it has a terminal for its standard input, output and error: `tty`.
     pub fn has_terminal(&self) -> bool {
         let process = self.spec.process().as_ref();

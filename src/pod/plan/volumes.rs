@@ -34,6 +34,7 @@ impl Context<'_> {
                     name: volume.name.clone(),
                     fs_group: self.fs_group(&source),
                     read_only: is_read_only(volume),
+                    label: None,
                     source,
                 }),
                 Err(error) => errors.push(error),
@@ -49,6 +50,7 @@ impl Context<'_> {
                 },
                 read_only: false,
                 fs_group: None,
+                label: None,
             });
         }
         let files = [
@@ -72,6 +74,7 @@ impl Context<'_> {
             source: VolumeSource::Etc(files.into()),
             read_only: false,
             fs_group: None,
+            label: None,
         });
         (volumes, errors)
     }

@@ -1,9 +1,10 @@
 //! Volumes: made before the sandbox, removed with the pod.
 //!
-//! [`host_path`] has what belongs to the host, [`payload`] files that come from the manifest, [`ownership`] who may read
-//! and write.
+//! [`host_path`] has what belongs to the host, [`payload`] files that come from the manifest, [`ownership`] and [`labels`] who
+//! may read and write.
 
 mod host_path;
+pub(super) mod labels;
 mod ownership;
 pub mod payload;
 
@@ -22,7 +23,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use super::plan::{FsGroup, HostPathKind, Propagation, VolumePlan, VolumeSource};
+use super::plan::{HostPathKind, Propagation, VolumePlan, VolumeSource};
 use super::tree;
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
@@ -90,10 +91,7 @@ impl Volumes {
                     false => self.make_directory(name, OPEN)?,
                 };
                 let volume = self.open_volume(plan, OFlags::RDONLY | OFlags::DIRECTORY)?;
-                payload::write(&volume, payload, |files| match plan.fs_group {
-                    Some(group) => ownership::apply(files, group),
-                    None => Ok(()),
-                })?
+                payload::write(&volume, payload, |files| settle(plan, files))?
             }
             VolumeSource::Claim { path, ours } => {
                 if *ours {
@@ -111,19 +109,15 @@ impl Volumes {
                 for (name, text) in files {
                     write_file(&volume, name, text).context(|| format!("write {name}"))?;
                 }
-                false
+                true
             }
             VolumeSource::Missing(why) => return Err(Error::new(why.clone())),
         };
-        match plan.fs_group {
-            Some(group) if is_new => self.give_to(plan, group),
-            _ => Ok(()),
+        if !is_new || (plan.fs_group, &plan.label) == (None, &None) {
+            return Ok(());
         }
-    }
-
-    fn give_to(&self, plan: &VolumePlan, group: FsGroup) -> Result<()> {
         let volume = self.open_volume(plan, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        ownership::apply(&volume, group).context(|| format!("give to group {}", group.gid))
+        settle(plan, &volume).context(|| "give its files their group and SELinux context")
     }
 
     /// The volume itself.
@@ -327,6 +321,17 @@ impl Volumes {
     }
 }
 
+/// Says who may do what with the files of a volume.
+fn settle(plan: &VolumePlan, files: &OwnedFd) -> rustix::io::Result<()> {
+    if let Some(label) = &plan.label {
+        labels::apply(files, label)?;
+    }
+    match plan.fs_group {
+        Some(group) => ownership::apply(files, group),
+        None => Ok(()),
+    }
+}
+
 /// A mount that is private has nobody to tell of mounts below it, or to hear from.
 fn check_propagation(source: &OwnedFd, propagation: Propagation) -> Result<()> {
     let wanted: &[&str] = match propagation {
@@ -456,6 +461,7 @@ mod tests {
             name: name.into(),
             read_only: false,
             fs_group: None,
+            label: None,
             source: VolumeSource::EmptyDir {
                 memory: false,
                 size_limit,

@@ -81,7 +81,7 @@ pub fn write(
             payload
                 .iter()
                 .try_for_each(|(path, file)| write_file(&dir, path, file))?;
-            settle(&dir).context(|| "give them to their group")
+            settle(&dir).context(|| "give them their group and SELinux context")
         })
         .map_err(|e| {
             let removed = tree::remove(volume, OsStr::new(&name));

@@ -264,7 +264,7 @@ fn what_the_machine_does_not_have_is_told() {
     assert_eq!(
         selinux.warnings,
         [
-            "SELinux is off on this machine, no effect: spec.containers[0].securityContext.seLinuxOptions"
+            "SELinux is off on this machine, or its policy has nothing for containers: no effect: spec.containers[0].securityContext.seLinuxOptions"
         ]
     );
 }
@@ -369,6 +369,76 @@ fn a_default_apparmor_profile_is_loaded_where_it_can_be() {
         error.contains(
             "securityContext.appArmorProfile: RuntimeDefault: apparmor_parser is not there"
         ),
+        "{error}"
+    );
+}
+
+#[test]
+fn selinux_contexts_are_those_of_the_container_or_else_of_the_pod() {
+    let on = |spec: &str, container: &str| {
+        let place = Place::new(&pod(spec, container));
+        let manifest = load(&Source::Path(place.path().into()), None).unwrap();
+        let policy = selinux::Policy {
+            process: "system_u:system_r:container_t:s0".into(),
+            file: "system_u:object_r:container_file_t:s0".into(),
+        };
+        let node = Node {
+            selinux: Some(policy),
+            ..Node::default()
+        };
+        let options = PlanOptions {
+            node,
+            ..place.options()
+        };
+        plan(&manifest, &options)
+    };
+    let labels = |plan: &PodPlan| {
+        let pointers = ["/process/selinuxLabel", "/linux/mountLabel"];
+        pointers.map(|pointer| config(plan, pointer).as_str().map(str::to_owned))
+    };
+    let both = |process: &str, files: &str| [Some(process.to_owned()), Some(files.to_owned())];
+    let volume = "  volumes: [{name: v, emptyDir: {}}, {name: other, emptyDir: {}}]\n";
+    let mount = "    volumeMounts: [{name: v, mountPath: /v}]\n";
+    let of_pod = volume.to_owned() + "  securityContext: {seLinuxOptions: {level: 's0:c1,c2'}}";
+
+    let none = on(volume, mount).unwrap();
+    assert_eq!(labels(&none), [None, None]);
+    assert!(none.volumes.iter().all(|volume| volume.label.is_none()));
+
+    let plan = on(&of_pod, mount).unwrap();
+    let files = "system_u:object_r:container_file_t:s0:c1,c2";
+    assert_eq!(
+        labels(&plan),
+        both("system_u:system_r:container_t:s0:c1,c2", files)
+    );
+    let volumes = plan.volumes.iter();
+    let volumes = volumes.map(|volume| (volume.name.as_str(), volume.label.as_deref()));
+    assert_eq!(
+        volumes.collect::<Vec<_>>(),
+        [
+            ("v", Some(files)),
+            ("other", None),
+            ("dev-shm", Some(files)),
+            ("etc", Some(files))
+        ]
+    );
+    assert_eq!(plan.warnings, none.warnings);
+
+    let own = mount.to_owned()
+        + "    securityContext: {seLinuxOptions: {user: u, type: spc_t, level: s0}}";
+    let plan = on(&of_pod, &own).unwrap();
+    assert_eq!(
+        labels(&plan),
+        both("u:system_r:spc_t:s0", "u:object_r:container_file_t:s0")
+    );
+    let privileged = mount.to_owned() + "    securityContext: {privileged: true}";
+    let [process, of_files] = labels(&on(&of_pod, &privileged).unwrap());
+    assert_eq!((process, of_files.as_deref()), (None, Some(files)));
+
+    let wrong = "  securityContext: {seLinuxOptions: {level: c1}}";
+    let error = on(wrong, "").unwrap_err().to_string();
+    assert!(
+        error.contains("spec.securityContext.seLinuxOptions.level: Invalid value: \"c1\""),
         "{error}"
     );
 }
