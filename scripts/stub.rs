@@ -121,7 +121,10 @@ fn answer(state: &State, method: &str, request: &[(u64, Value)]) -> Vec<u8> {
         }
         "Connect" => [number(1, pid()), number(2, pid())].concat(),
         "Pids" => field(1, number(1, pid())),
-        "StartSandbox" => [number(1, pid()), field(2, now())].concat(),
+        "StartSandbox" => {
+            state.begin(SANDBOX, ["", ""]);
+            [number(1, pid()), field(2, now())].concat()
+        }
         "Platform" => field(1, [field(1, "linux"), field(2, "amd64")].concat()),
         "SandboxStatus" => {
             let ready = if state.has_ended(SANDBOX) {
@@ -175,7 +178,8 @@ fn serve(state: &Arc<State>, mut socket: UnixStream) {
             frame.extend([2, 0]);
             frame.extend(response);
             let _ = answers.lock().unwrap().write_all(&frame);
-            if method == "ShutdownSandbox" {
+            let is_idle = method == "Shutdown" && state.outputs.lock().unwrap().is_empty();
+            if method == "ShutdownSandbox" || is_idle {
                 // A client that finds the end together with the answer sees the end only.
                 std::thread::sleep(Duration::from_millis(200));
                 std::process::exit(0);
@@ -205,7 +209,8 @@ fn main() {
                 .nth(1)
                 .unwrap();
             std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
-            let pod = pod();
+            // That of a pause image is in its own pod.
+            let pod = pod().filter(|pod| pod != id);
             let path = format!("/run/containerd/stub-{}.sock", pod.as_ref().unwrap_or(id));
             if pod.is_none() {
                 let listener = UnixListener::bind(&path).unwrap();

@@ -121,6 +121,8 @@ impl Kind {
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.stub]
     runtime_type = "io.containerd.stub.v2"
     sandboxer = "shim"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.stub-pause]
+    runtime_type = "io.containerd.stub.v2"
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{cni}"

@@ -1,8 +1,8 @@
 //! Container logs in the CRI format, one line per entry: `2026-01-02T03:04:05.123456789Z stdout F text`.
 //!
 //! `P` instead of `F` marks an entry that is not the end of its line: lines are cut at [`MAX_LINE`], and what a
-//! container wrote after its last newline is a `P` too, as with containerd; also while somebody looks at its terminal. So the bytes that were written can be told
-//! exactly from the entries; they need not be UTF-8.
+//! container wrote after its last newline is a `P` too, as with containerd; also while somebody looks at its terminal. So the
+//! bytes that were written can be told exactly from the entries; they need not be UTF-8.
 //!
 //! A container's directory is `<pod dir>/logs/<container>`. Each run has the file `<restart>.log`; when that is full it
 //! becomes `<restart>.log.1`, the next one `<restart>.log.2`, and so on: the higher the newer.
