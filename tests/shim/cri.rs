@@ -107,6 +107,8 @@ impl Kind {
                 };
                 format!(
                     r#"version = 3
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true # its socket would be that of all containerds
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{IMAGE}"
 [plugins."io.containerd.cri.v1.runtime"]
