@@ -15,6 +15,7 @@ use crate::support::alone::alone;
 use crate::support::{Bundle, Case, Need, PATIENCE};
 
 /// `google.rpc.Code`.
+pub(super) const UNKNOWN: u64 = 2;
 pub(super) const INVALID_ARGUMENT: u64 = 3;
 pub(super) const NOT_FOUND: u64 = 5;
 pub(super) const ALREADY_EXISTS: u64 = 6;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::*;
 use super::shims;
 use super::wire::{field, number, number_of};
-use crate::support::{eventually, process};
+use crate::support::{eventually, kernel_at_least, process};
 
 #[test]
 fn every_call_about_nothing_is_refused() {
@@ -391,4 +391,53 @@ fn an_idle_shim_sleeps_and_is_small() {
     client.ok("Delete", &field(1, id));
     client.ok("Shutdown", &[]);
     eventually("it ends", || shims().is_empty().then_some(()));
+}
+
+#[test]
+fn a_rootfs_of_several_mounts() {
+    let Some(case) = world("protocol::a_rootfs_of_several_mounts") else {
+        return;
+    };
+    let script = "while read -r line; do grep -c \" $line tmpfs \" /proc/mounts; ls $line; done";
+    let bundle = case.bundle("b").sh(script);
+    let root = bundle.rootfs();
+    std::fs::create_dir(root.join("inner")).unwrap();
+    let id = &*case.id("c");
+    let about = field(1, id);
+    let shim = Shim::new(&case, &bundle);
+    let client = &mut shim.client();
+    let mount = |kind: &str, source: &str, target: &str, options: &[&str]| {
+        let options = options.iter().flat_map(|option| field(4, *option));
+        let place = [field(1, kind), field(2, source), field(3, target)].concat();
+        field(3, place.into_iter().chain(options).collect::<Vec<_>>())
+    };
+    let image = mount("bind", root.to_str().unwrap(), "", &["rbind", "ro"]);
+    let inner = |target: &str| mount("tmpfs", "tmpfs", target, &["size=64k"]);
+    let source = case.dir().join("source");
+    std::fs::create_dir_all(source.join("seen")).unwrap();
+    let innermost = mount("bind", source.to_str().unwrap(), "/inner", &["bind", "ro"]);
+
+    let nowhere = [create(id, &bundle), image.clone(), inner("/nosuch")].concat();
+    client.refuses("Create", &nowhere, UNKNOWN);
+    if !kernel_at_least(6, 15) {
+        let nested = [create(id, &bundle), image, inner("/inner")].concat();
+        client.refuses("Create", &nested, UNKNOWN);
+        return;
+    }
+    let mut fifos = Fifos::new(&case, "c");
+    let mounts = [image, inner("/inner"), innermost].concat();
+    client.ok(
+        "Create",
+        &[create(id, &bundle), mounts, fifos.fields()].concat(),
+    );
+    client.ok("Start", &about);
+    fifos.write("/inner");
+    fifos.expect("1");
+    fifos.expect("seen");
+    client.ok("Kill", &[field(1, id), number(3, 9)].concat());
+    assert_eq!(number_of(&client.ok("Wait", &about), 1), 137);
+    client.ok("Delete", &about);
+    client.ok("Shutdown", &about);
+    eventually("it ends", || shims().is_empty().then_some(()));
+    case.assert_nothing_left();
 }
