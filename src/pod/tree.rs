@@ -17,6 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::sys::path::open_beneath;
 
 /// Removes what `name` is in `dir`, with everything below it. What is gone already is no error.
 ///
@@ -136,6 +137,24 @@ pub fn walk(
         }
     }
     Ok(())
+}
+
+/// As [`walk`], with a handle (`O_PATH`) to each: to a link itself, if it is one.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_handles(
+    root: impl AsFd,
+    mut visit: impl FnMut(&OwnedFd) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    walk(root, |dir, name, _| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        match open_beneath(dir, Path::new(OsStr::from_bytes(name.to_bytes())), flags) {
+            Ok(file) => visit(&file),
+            Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e),
+        }
+    })
 }
 
 fn open_dir(dir: impl AsFd, name: impl rustix::path::Arg + Copy) -> rustix::io::Result<OwnedFd> {

@@ -95,8 +95,8 @@ fn name_as_podman(netns: &Path) -> Result<()> {
     let mount = open_tree(CWD, netns, flags).context(|| format!("open {}", netns.display()))?;
     let step = || format!("name the network namespace {NAME}");
     ns::unshare(UnshareFlags::NEWNS).context(step)?;
-    let private = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", private).context(step)?;
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", slave).context(step)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("tmpfs", PODMANS, "tmpfs", flags, None).context(step)?;
     let name = Path::new(NAME);

@@ -1,27 +1,15 @@
 //! SELinux's contexts of files.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
-use rustix::fs::{OFlags, XattrFlags, setxattr};
+use rustix::fs::{XattrFlags, setxattr};
 use rustix::io::Errno;
 
 use crate::pod::tree;
-use crate::sys::path::open_beneath;
 
 /// Gives everything in the directory this context, and the directory itself last.
 pub(super) fn apply(directory: impl AsFd, label: &str) -> rustix::io::Result<()> {
-    tree::walk(&directory, |dir, name, _| {
-        // A link's own handle, if it is one.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        match open_beneath(dir, Path::new(OsStr::from_bytes(name.to_bytes())), flags) {
-            Ok(file) => set(&file, label),
-            Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(e),
-        }
-    })?;
+    tree::walk_handles(&directory, |file| set(file, label))?;
     set(directory, label)
 }
 

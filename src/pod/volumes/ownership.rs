@@ -2,17 +2,12 @@
 //!
 //! Source: `pkg/volume/volume_linux.go` of Kubernetes.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, chmod, chownat, fstat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, chmod, chownat, fstat};
 
 use crate::pod::plan::FsGroup;
 use crate::pod::tree;
-use crate::sys::path::open_beneath;
 
 /// New files in such a directory belong to its group.
 const SET_GID: u32 = 0o2000;
@@ -23,15 +18,7 @@ pub(super) fn apply(volume: &OwnedFd, group: FsGroup) -> rustix::io::Result<()> 
     if group.on_root_mismatch && is_given(&root, group) {
         return Ok(());
     }
-    tree::walk(volume, |dir, name, _| {
-        // A link's own handle, if it is one.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        match open_beneath(dir, Path::new(OsStr::from_bytes(name.to_bytes())), flags) {
-            Ok(file) => give(&file, &fstat(&file)?, group),
-            Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(e),
-        }
-    })?;
+    tree::walk_handles(volume, |file| give(file, &fstat(file)?, group))?;
     give(volume, &root, group)
 }
 
