@@ -51,14 +51,6 @@ pub fn export(pod: &PodPlan, dir: &Path) -> Result<()> {
         .try_for_each(|c| bundle(pod, c, &dir).context(|| format!("container {:?}", c.name)))
 }
 
-/// Where it is made for the bundles.
-fn is_ours(volume: &VolumePlan) -> bool {
-    matches!(
-        volume.source,
-        VolumeSource::EmptyDir { .. } | VolumeSource::Files { .. } | VolumeSource::Etc(_)
-    )
-}
-
 fn make_volumes(pod: &PodPlan, dir: &Path) -> Result<()> {
     fs::create_dir(dir).context(|| format!("make directory {}", dir.display()))?;
     let missing = pod
@@ -69,7 +61,10 @@ fn make_volumes(pod: &PodPlan, dir: &Path) -> Result<()> {
             _ => None,
         });
     Error::all("the pod's volumes", missing.collect())?;
-    let ours = pod.volumes.iter().filter(|volume| is_ours(volume));
+    let ours = pod
+        .volumes
+        .iter()
+        .filter(|volume| volume.source.is_the_pods());
     let ours: Vec<VolumePlan> = ours.cloned().map(on_disk).collect();
     Volumes::open(dir.to_owned())?.make(&ours)
 }
@@ -161,7 +156,7 @@ fn mounts(pod: &PodPlan, container: &ContainerPlan, spec: &mut Spec, volumes: &P
             Some(path) => whole.join(path.resolve(&variables).map_err(Error::new)?),
             None => whole,
         };
-        if is_ours(volume) && !source.exists() {
+        if volume.source.is_the_pods() && !source.exists() {
             fs::create_dir_all(&source)
                 .context(|| format!("make directory {}", source.display()))?;
         }

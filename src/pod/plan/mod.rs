@@ -107,7 +107,8 @@ pub fn plan(manifest: &Manifest, options: &PlanOptions) -> Result<PodPlan> {
             fields.join(", ")
         ));
     }
-    for (index, volume) in volumes.iter_mut().enumerate() {
+    let made_here = volumes.iter_mut().enumerate();
+    for (index, volume) in made_here.filter(|(_, volume)| volume.source.is_made_here()) {
         let mut containers = containers.iter();
         let label = containers.find_map(|container| {
             let mut mounts = container.volume_mounts.iter();

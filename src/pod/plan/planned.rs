@@ -86,7 +86,7 @@ pub struct VolumePlan {
     pub read_only: bool,
     /// Whose group it is made.
     pub fs_group: Option<FsGroup>,
-    /// The SELinux context of its files, if a container that mounts it has one.
+    /// The SELinux context of its files, if runp makes them and a container that mounts it has one.
     pub label: Option<String>,
 }
 
@@ -143,6 +143,21 @@ pub enum VolumeSource {
     Etc(BTreeMap<&'static str, String>),
     /// It refers to what the manifest does not have: why, in the kubelet's words.
     Missing(String),
+}
+
+impl VolumeSource {
+    /// Whether it is made with the pod, and goes with it.
+    pub fn is_the_pods(&self) -> bool {
+        matches!(
+            self,
+            Self::EmptyDir { .. } | Self::Files { .. } | Self::Etc(_)
+        )
+    }
+
+    /// Whether runp has made it. What else is mounted is the host's, which may need it as it is.
+    pub fn is_made_here(&self) -> bool {
+        self.is_the_pods() || matches!(self, Self::Claim { ours: true, .. })
+    }
 }
 
 /// `hostPath.type`.

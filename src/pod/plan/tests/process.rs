@@ -397,8 +397,8 @@ fn selinux_contexts_are_those_of_the_container_or_else_of_the_pod() {
         pointers.map(|pointer| config(plan, pointer).as_str().map(str::to_owned))
     };
     let both = |process: &str, files: &str| [Some(process.to_owned()), Some(files.to_owned())];
-    let volume = "  volumes: [{name: v, emptyDir: {}}, {name: other, emptyDir: {}}]\n";
-    let mount = "    volumeMounts: [{name: v, mountPath: /v}]\n";
+    let volume = "  volumes: [{name: v, emptyDir: {}}, {name: other, emptyDir: {}}, {name: host, hostPath: {path: /srv}}]\n";
+    let mount = "    volumeMounts: [{name: v, mountPath: /v}, {name: host, mountPath: /host}]\n";
     let of_pod = volume.to_owned() + "  securityContext: {seLinuxOptions: {level: 's0:c1,c2'}}";
 
     let none = on(volume, mount).unwrap();
@@ -418,6 +418,7 @@ fn selinux_contexts_are_those_of_the_container_or_else_of_the_pod() {
         [
             ("v", Some(files)),
             ("other", None),
+            ("host", None),
             ("dev-shm", Some(files)),
             ("etc", Some(files))
         ]
