@@ -16,12 +16,13 @@ mod terminal;
 mod update;
 mod verb;
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
-use self::verb::{Verb, verb};
+use self::verb::{Verb, Wanted, verb};
 use crate::container::self_exe;
 use crate::error::{Context, Error, Result};
 use crate::spec;
@@ -245,7 +246,11 @@ const VERBS: &[Verb<Global>] = &[
 
 /// The command line's definition, of which its documentation is made.
 pub fn command() -> clap::Command {
-    verb::define(Arguments::command(), VERBS)
+    command_with(Wanted::All)
+}
+
+fn command_with(wanted: Wanted<'_>) -> clap::Command {
+    verb::define(Arguments::command(), VERBS, wanted)
 }
 
 /// Verbs that make processes in containers.
@@ -259,7 +264,8 @@ pub extern "C" fn before_main(stack: Stack) {
 
 /// Runs the program's arguments and returns its exit status.
 pub fn main() -> i32 {
-    let sealed = match std::env::args_os().any(|arg| SEALED.contains(&arg.as_bytes())) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let sealed = match arguments.iter().any(|arg| SEALED.contains(&arg.as_bytes())) {
         true => self_exe::seal(),
         false => Ok(()),
     };
@@ -268,11 +274,7 @@ pub fn main() -> i32 {
         eprintln!("runp: {e}");
         return 1;
     }
-    let parsed = command().try_get_matches().and_then(|matches| {
-        let global = Arguments::from_arg_matches(&matches)?.global;
-        Ok((matches, global))
-    });
-    let (matches, global) = match parsed {
+    let (matches, global) = match parse(&arguments) {
         Ok(parsed) => parsed,
         Err(e) => {
             let _ = e.print();
@@ -284,6 +286,17 @@ pub fn main() -> i32 {
         logging::report(&global, &e);
         failure(&matches)
     })
+}
+
+/// # Errors
+/// What is wrong with the arguments, or the help or version that they ask for, which only a command with all verbs can tell.
+fn parse(arguments: &[OsString]) -> clap::error::Result<(ArgMatches, Global)> {
+    let meant = command_with(Wanted::Among(arguments));
+    let matches = meant
+        .try_get_matches_from(arguments)
+        .or_else(|_| command().try_get_matches_from(arguments))?;
+    let global = Arguments::from_arg_matches(&matches)?.global;
+    Ok((matches, global))
 }
 
 /// As runc: a program that `exec` runs may well exit with 1 itself.

@@ -1,6 +1,9 @@
 //! The verbs of a command line, as a table: how each is called, what it takes, and what it does.
 //!
-//! The arguments of a verb are defined only when that one is meant: to define them all takes longer than to read a config.json.
+//! For a command line that is right only the verbs that it may mean are defined: to define them all takes longer than to read a
+//! config.json.
+
+use std::ffi::OsString;
 
 use clap::{ArgMatches, Command};
 
@@ -15,8 +18,8 @@ pub(super) struct Verb<C: 'static> {
     pub(super) about: &'static str,
     /// A short name for it, too.
     pub(super) alias: Option<&'static str>,
-    /// Adds its arguments.
-    pub(super) define: fn(Command) -> Command,
+    /// Adds its arguments, and of its own verbs these.
+    pub(super) define: fn(Command, Wanted<'_>) -> Command,
     /// Carries it out, and gives back the program's exit status.
     pub(super) run: fn(&ArgMatches, &C) -> Result<i32>,
 }
@@ -28,7 +31,7 @@ macro_rules! verb {
             name: $name,
             about: $about,
             alias: None,
-            define: <$arguments as clap::Args>::augment_args,
+            define: |command, _| <$arguments as clap::Args>::augment_args(command),
             run: |matches, context| {
                 let run: fn($arguments, &_) -> $crate::error::Result<i32> = $run;
                 run($crate::cli::verb::arguments(matches)?, context)
@@ -46,14 +49,35 @@ pub(super) fn arguments<A: clap::Args>(matches: &ArgMatches) -> Result<A> {
     A::from_arg_matches(matches).map_err(|e| Error::new(e.to_string()))
 }
 
+/// Which verbs of a table are defined.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// All, as help, messages and the documentation need them.
+    All,
+    /// Those that are among these arguments: one of them is meant, or none.
+    Among(&'a [OsString]),
+}
+
+impl Wanted<'_> {
+    fn includes<C>(self, verb: &Verb<C>) -> bool {
+        let is_name =
+            |word: &OsString| *word == *verb.name || verb.alias.is_some_and(|it| *word == *it);
+        match self {
+            Self::All => true,
+            Self::Among(arguments) => arguments.iter().any(is_name),
+        }
+    }
+}
+
 /// A command that wants one of these verbs.
-pub(super) fn define<C>(command: Command, verbs: &[Verb<C>]) -> Command {
+pub(super) fn define<C>(command: Command, verbs: &[Verb<C>], wanted: Wanted<'_>) -> Command {
     let command = command
         .subcommand_required(true)
         .arg_required_else_help(true);
-    verbs.iter().fold(command, |command, verb| {
-        let defined = Command::new(verb.name).about(verb.about).alias(verb.alias);
-        command.subcommand(defined.defer(verb.define))
+    let verbs = verbs.iter().filter(|verb| wanted.includes(verb));
+    verbs.fold(command, |command, verb| {
+        let verb_itself = Command::new(verb.name).about(verb.about).alias(verb.alias);
+        command.subcommand((verb.define)(verb_itself, wanted))
     })
 }
 

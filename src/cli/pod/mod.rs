@@ -186,7 +186,7 @@ pub(super) const POD: Verb<Global> = Verb {
     name: "pod",
     about: "Run Kubernetes pods without Kubernetes",
     alias: None,
-    define: |command| verb::define(command.long_about(LONG), VERBS),
+    define: |command, wanted| verb::define(command.long_about(LONG), VERBS, wanted),
     run: |matches, global| {
         if global.systemd_cgroup {
             let error = Error::new("--systemd-cgroup: a pod's cgroups are made by runp itself");
