@@ -118,17 +118,29 @@ pub fn plan(
     };
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     let limits = resources.map(|r| Limits::from_resources(r, "linux.resources", errors));
-    let list = resources.and_then(|r| r.devices().as_deref());
     Plan {
         path,
         limits: limits.unwrap_or_default(),
-        devices: Some(devices::Rules::from_list(
-            list.unwrap_or_default(),
-            "linux.resources.devices",
-            errors,
-        )),
+        devices: Some(device_rules(linux, errors)),
         scope,
     }
+}
+
+fn device_rules(linux: Option<&Linux>, errors: &mut Vec<Error>) -> devices::Rules {
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let list = resources.and_then(|r| r.devices().as_deref());
+    devices::Rules::from_list(list.unwrap_or_default(), "linux.resources.devices", errors)
+}
+
+/// Loads the program with the device rules of a container ahead of its start, if it is going to have one.
+///
+/// # Errors
+/// What is wrong with the rules, and the kernel's.
+pub fn load_devices(linux: Option<&Linux>) -> Result<()> {
+    let mut errors = Vec::new();
+    let rules = device_rules(linux, &mut errors);
+    Error::all("linux.resources.devices", errors)?;
+    Layout::detect()?.load_devices(&rules)
 }
 
 fn path(id: &ContainerId, given: Option<&Path>, errors: &mut Vec<Error>) -> PathBuf {

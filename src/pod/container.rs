@@ -20,7 +20,7 @@ use super::plan::{ContainerPlan, FileKey, IDS, Input, PAUSE, PodPlan, VolumeMoun
 use super::store::PodDir;
 use super::volumes::Volumes;
 use super::{termination, tree};
-use crate::cgroup::{Cgroup, Layout};
+use crate::cgroup::{self, Cgroup, Layout};
 use crate::container::{self, Created, Launch, Made, Request, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::rootfs;
@@ -353,6 +353,10 @@ impl Pod<'_> {
         let volumes = self.sources(plan, &plan.spec, pause, BTreeMap::new(), settled)?;
         if self.plan.sandbox.users.is_none() {
             make_mount_points(&root, plan, &volumes);
+        }
+        // It is tried again, and told, when they are set.
+        if let Err(e) = cgroup::load_devices(plan.spec.linux().as_ref()) {
+            log::debug!("{e}");
         }
         Ok(Prepared {
             container,

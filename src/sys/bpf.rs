@@ -49,23 +49,33 @@ struct Attach {
 /// `EPERM` without `CAP_BPF` (before Linux 5.8: `CAP_SYS_ADMIN`), `EINVAL` if the kernel refuses the program.
 pub fn attach_device_program(cgroup: impl AsFd, program: &[[u8; 8]]) -> Result<()> {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((instructions, loaded)) = last.as_ref()
-        && instructions == program
-        && attach(&cgroup, loaded).is_ok()
+    if let Some(last) = last.as_ref()
+        && last.instructions == program
+        && attach(&cgroup, &last.program).is_ok()
     {
         return Ok(());
     }
     // No program is attached twice to one cgroup, which may be there from before: then it is another one that says the same.
-    let loaded = load(program).map_err(|errno| {
-        Error::sys("load the device program", errno).hint(
-            "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
-        )
-    })?;
-    let (_, loaded) = last.insert((program.to_vec(), loaded));
-    attach(cgroup, loaded).map_err(|errno| {
+    let last = last.insert(Loaded::new(program)?);
+    attach(cgroup, &last.program).map_err(|errno| {
         Error::sys("attach the device program", errno)
             .hint("a program of a cgroup above may forbid others (BPF_F_ALLOW_OVERRIDE)")
     })
+}
+
+/// Loads the program that [`attach_device_program`] is going to attach next, if it is not the one that it attached last.
+///
+/// # Errors
+/// As there.
+pub fn load_device_program(program: &[[u8; 8]]) -> Result<()> {
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last
+        .as_ref()
+        .is_none_or(|last| last.instructions != program)
+    {
+        *last = Some(Loaded::new(program)?);
+    }
+    Ok(())
 }
 
 /// The part of `union bpf_attr` that `BPF_PROG_QUERY` has had since Linux 4.15.
@@ -167,7 +177,27 @@ fn attach(cgroup: impl AsFd, program: &OwnedFd) -> std::result::Result<(), Errno
 
 /// The program that was loaded last. The containers of a pod mostly have the same rules, and checking and translating a
 /// program takes the kernel half a millisecond.
-static LAST: Mutex<Option<(Vec<[u8; 8]>, OwnedFd)>> = Mutex::new(None);
+static LAST: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// A program in the kernel.
+struct Loaded {
+    instructions: Vec<[u8; 8]>,
+    program: OwnedFd,
+}
+
+impl Loaded {
+    fn new(instructions: &[[u8; 8]]) -> Result<Self> {
+        let loaded = load(instructions).map_err(|errno| {
+            Error::sys("load the device program", errno).hint(
+                "device rules on cgroup v2 need bpf(2): CAP_BPF or CAP_SYS_ADMIN, and no seccomp filter that forbids it",
+            )
+        })?;
+        Ok(Self {
+            instructions: instructions.to_vec(),
+            program: loaded,
+        })
+    }
+}
 
 /// The kernel gives up checking a program when a signal arrives, SIGCHLD for one, and wants to be asked again.
 fn load(program: &[[u8; 8]]) -> std::result::Result<OwnedFd, Errno> {

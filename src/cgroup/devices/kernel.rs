@@ -1,6 +1,6 @@
 //! Tells the kernel which devices a cgroup may use: by a list on v1, by a program on v2.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Rules, legacy, program};
 use crate::cgroup::layout::below;
@@ -17,11 +17,7 @@ pub(in crate::cgroup) enum Told {
 }
 
 impl Told {
-    pub(in crate::cgroup) fn plan(
-        layout: &Layout,
-        path: &std::path::Path,
-        rules: &Rules,
-    ) -> Result<Self> {
+    pub(in crate::cgroup) fn plan(layout: &Layout, path: &Path, rules: &Rules) -> Result<Self> {
         if let Some(index) = layout.v1_with("devices") {
             let lines = legacy::lines(rules).context(|| "linux.resources.devices".to_owned())?;
             let dir = below(&layout.v1[index].mount_point, path);
@@ -72,7 +68,20 @@ impl Cgroup {
     }
 }
 
-fn write_lines(dir: &std::path::Path, lines: &[legacy::Line]) -> Result<()> {
+impl Layout {
+    /// Has the kernel check and translate what the next cgroup with these rules is told: that takes it long.
+    ///
+    /// # Errors
+    /// As [`Cgroup::set_devices`].
+    pub(in crate::cgroup) fn load_devices(&self, rules: &Rules) -> Result<()> {
+        match Told::plan(self, Path::new(""), rules)? {
+            Told::Program(program) => bpf::load_device_program(&program),
+            Told::Nothing | Told::Lines(..) => Ok(()),
+        }
+    }
+}
+
+fn write_lines(dir: &Path, lines: &[legacy::Line]) -> Result<()> {
     for group in lines.chunk_by(|(a, _), (b, _)| a == b) {
         let path = dir.join(group[0].0);
         file::write_lines(&path, group.iter().map(|(_, line)| line.as_str())).map_err(
