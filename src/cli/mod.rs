@@ -331,11 +331,52 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> clap::error::Result<(ArgMatches, Global)> {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        parse(&arguments)
+    }
+
+    #[test]
+    fn a_word_that_is_also_a_verb_is_what_its_place_makes_it() {
+        let (matches, global) = parsed("runp --log list exec kill run").unwrap();
+        assert_eq!(global.log, Some("list".into()));
+        let (verb, arguments) = matches.subcommand().unwrap();
+        assert_eq!(verb, "exec");
+        let exec: exec::Exec = verb::arguments(arguments).unwrap();
+        assert!(format!("{exec:?}").contains("kill"), "{exec:?}");
+        assert_eq!(
+            parsed("runp pod rm web").unwrap().0.subcommand_name(),
+            Some("pod")
+        );
+    }
+
+    #[test]
+    fn help_names_all_verbs_whichever_are_typed() {
+        for line in [
+            "runp --help run",
+            "runp run --help pod",
+            "runp pod --help run",
+            "runp",
+        ] {
+            let help = parsed(line).unwrap_err().to_string();
+            let verbs: &[&str] = match line {
+                "runp run --help pod" => &["--bundle"],
+                "runp pod --help run" => &["timeline", "delete", "why"],
+                _ => &["checkpoint", "pod", "update"],
+            };
+            assert!(
+                verbs.iter().all(|verb| help.contains(verb)),
+                "{line}: {help}"
+            );
+        }
     }
 }
